@@ -1,0 +1,11 @@
+//! The image directory: CRIU's format, read and written by this project's own code.
+//!
+//! [`proto`] are the messages, [`snapshot`] their collection in memory.
+
+pub mod snapshot;
+
+/// The messages of the image format and of the RPC, generated from `proto/`.
+pub mod proto {
+    #![allow(clippy::all, clippy::pedantic, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/images.rs"));
+}

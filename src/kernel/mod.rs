@@ -1,0 +1,6 @@
+//! The only door to the operating system: every system call the engine makes is wrapped here once.
+//!
+//! `unsafe` lives here and in `capi`, nowhere else. Numbers that are valid in another process (its
+//! addresses and descriptors) have types of their own, so that they cannot be used as ours.
+
+pub mod remote;

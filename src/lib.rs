@@ -1,0 +1,21 @@
+//! libcriu, standing on its own: checkpoint and restore of Linux processes.
+//!
+//! ```text
+//!  C program            runc, go-criu, pycriu        a person, scripts
+//!  libcriu.so.2 / .a    criu swrk FD                 criu dump | restore | check
+//!      capi                    rpc                          cli
+//!         \                     |                          /
+//!          `------------->   options   <------------------'     one table
+//!                               |
+//!                            engine        dump, restore, check: stories read top to bottom
+//!                               |
+//!                            objects       one file per kind of kernel object
+//!                           /       \
+//!                      images        kernel      the format; the only door to the system
+//! ```
+//!
+//! Imports run downwards only.
+
+pub mod error;
+pub mod images;
+pub mod kernel;
