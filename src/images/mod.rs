@@ -2,7 +2,13 @@
 //!
 //! [`proto`] are the messages, [`snapshot`] their collection in memory.
 
+pub mod codec;
+pub mod dir;
+pub mod manifest;
+pub mod names;
+pub mod read;
 pub mod snapshot;
+pub mod write;
 
 /// The messages of the image format and of the RPC, generated from `proto/`.
 pub mod proto {

@@ -82,3 +82,16 @@ pub struct GhostFile {
     /// Runs of contents: offset and bytes.
     pub chunks: Vec<(u64, Vec<u8>)>,
 }
+
+impl Snapshot {
+    /// Numbers of all pages files that pagemaps refer to.
+    pub fn pages_ids(&self) -> std::collections::BTreeSet<u32> {
+        let private = self.tasks.values().filter_map(|task| task.pagemap.as_ref());
+        private.chain(self.shared_memory.values()).map(|pagemap| pagemap.pages_id).collect()
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> &PstreeEntry {
+        &self.tree[0]
+    }
+}

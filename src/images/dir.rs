@@ -1,0 +1,206 @@
+//! The directory that holds a checkpoint.
+//!
+//! A dump in it is complete or absent: [`ImageDir::begin`] takes an older dump's inventory away
+//! first, [`Creation::commit`] puts the new one in place last, by rename; a dump given up halfway
+//! removes what it wrote.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use parking_lot::Mutex;
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// Without this file a directory holds no dump.
+pub const INVENTORY: &str = "inventory.img";
+/// Sizes and checksums of the other files: ours alone, CRIU does not open it.
+pub const MANIFEST: &str = "manifest";
+const INVENTORY_TEMPORARY: &str = ".inventory.img.partial";
+/// No file of messages comes near this; a larger one is not read into memory.
+const MAX_METADATA: u64 = 1 << 30;
+
+/// An open directory of images.
+#[derive(Clone, Debug)]
+pub struct ImageDir {
+    fd: Arc<OwnedFd>,
+}
+
+impl ImageDir {
+    /// Wraps an open directory.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { fd: Arc::new(fd) }
+    }
+
+    /// The directory itself.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Where it is, for messages.
+    pub fn path(&self) -> String {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+            .map_or_else(|_| "images directory".into(), |path| path.display().to_string())
+    }
+
+    /// Starts a dump: from here on the directory holds no valid older one.
+    pub fn begin(&self) -> Result<Creation> {
+        for stale in [INVENTORY, MANIFEST, INVENTORY_TEMPORARY] {
+            self.remove(stale)?;
+        }
+        Ok(Creation { dir: self.clone(), written: Arc::default(), committed: false })
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        match unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::sys(format!("remove {}/{name}", self.path()), errno)
+                .remedy("give an images directory that the caller may write to")),
+        }
+    }
+
+    /// Opens an image for reading.
+    pub fn open(&self, name: &str) -> Result<File> {
+        self.try_open(name)?.ok_or_else(|| {
+            Error::new(Kind::BadImages, format!("{}: {name} is missing", self.path()))
+        })
+    }
+
+    /// The same; a missing file is none.
+    pub fn try_open(&self, name: &str) -> Result<Option<File>> {
+        match openat(self.fd(), name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(Error::sys(format!("open {}/{name}", self.path()), errno)),
+        }
+    }
+
+    /// Reads a file of messages wholly; a missing file is none.
+    pub fn try_read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.try_open(name)? else { return Ok(None) };
+        let read = || format!("read {}/{name}", self.path());
+        let len = file.metadata().doing(read)?.len();
+        if len > MAX_METADATA {
+            return Err(Error::image(name, format!("{len} bytes are too many for this image")));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(len).expect("below the limit") + 1);
+        file.take(MAX_METADATA).read_to_end(&mut bytes).doing(read)?;
+        Ok(Some(bytes))
+    }
+}
+
+/// A dump being written.
+#[derive(Debug)]
+pub struct Creation {
+    dir: ImageDir,
+    written: Arc<Mutex<Vec<String>>>,
+    committed: bool,
+}
+
+impl Creation {
+    /// The directory it is written to.
+    pub fn dir(&self) -> &ImageDir {
+        &self.dir
+    }
+
+    /// Creates a file of the dump.
+    pub fn create(&self, name: &str) -> Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        // Images hold the memory of a process: nobody but its owner has any business in them.
+        let mode = Mode::from_bits_truncate(0o600);
+        let fd = openat(self.dir.fd(), name, flags, mode).map_err(|errno| {
+            Error::sys(format!("create {}/{name}", self.dir.path()), errno)
+                .remedy("give an images directory that the caller may write to")
+        })?;
+        self.written.lock().push(name.to_owned());
+        Ok(File::from(fd))
+    }
+
+    /// Creates a file with these contents.
+    pub fn store(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let file = self.create(name)?;
+        (&file).write_all(bytes).map_err(|error| self.full(name, &error))
+    }
+
+    /// Writes at an offset; safe from several threads.
+    pub fn write_at(&self, file: &File, name: &str, bytes: &[u8], offset: u64) -> Result<()> {
+        file.write_all_at(bytes, offset).map_err(|error| self.full(name, &error))
+    }
+
+    /// Size of a file written so far.
+    pub fn size(&self, name: &str) -> Result<u64> {
+        let file = self.dir.open(name)?;
+        Ok(file.metadata().doing(|| format!("stat {name}"))?.len())
+    }
+
+    fn full(&self, name: &str, error: &std::io::Error) -> Error {
+        let failed = Error::io(format!("write {}/{name}", self.dir.path()), error);
+        match failed.errno() {
+            Some(Errno::ENOSPC | Errno::EDQUOT) => {
+                failed.remedy("free space there or give another images directory")
+            }
+            _ => failed,
+        }
+    }
+
+    /// Makes the dump whole: the inventory appears in one step, after everything else.
+    pub fn commit(mut self, inventory: &[u8]) -> Result<()> {
+        self.store(INVENTORY_TEMPORARY, inventory)?;
+        renameat(self.dir.fd(), INVENTORY_TEMPORARY, self.dir.fd(), INVENTORY)
+            .doing(|| format!("rename {}/{INVENTORY}", self.dir.path()))?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Creation {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        for name in self.written.lock().iter() {
+            // What cannot be removed does no harm: without the inventory it is no dump.
+            let _ = self.dir.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> (std::path::PathBuf, ImageDir) {
+        let path = std::env::temp_dir().join(format!("criu-dir-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let dir = ImageDir::new(File::open(&path).unwrap().into());
+        (path, dir)
+    }
+
+    #[test]
+    fn a_dump_given_up_leaves_nothing_and_invalidates_the_older_one() {
+        let (path, dir) = scratch("abort");
+        std::fs::write(path.join(INVENTORY), b"old").unwrap();
+        let creation = dir.begin().unwrap();
+        creation.store("core-1.img", b"x").unwrap();
+        drop(creation);
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_committed_dump_has_its_inventory() {
+        let (path, dir) = scratch("commit");
+        let creation = dir.begin().unwrap();
+        creation.store("core-1.img", b"x").unwrap();
+        creation.commit(b"inventory").unwrap();
+        assert_eq!(dir.try_read(INVENTORY).unwrap().unwrap(), b"inventory");
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 2);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

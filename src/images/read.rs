@@ -1,0 +1,343 @@
+//! Loads a [`Snapshot`] and checks that its parts fit together.
+//!
+//! Everything is checked before anything is started: sizes and checksums against the manifest of
+//! our own dumps, framing and message contents by the decoder, references between messages here
+//! and in the `validate` of each kind of object.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use super::codec::Decoder;
+use super::dir::{INVENTORY, ImageDir};
+use super::manifest::Manifest;
+use super::names::{self, magic};
+use super::proto::*;
+use super::snapshot::{GhostFile, Pagemap, Snapshot, TaskImage};
+use crate::error::{Error, Kind, Result};
+
+/// Image version 1.1, the only one CRIU has written since 2015.
+const IMAGE_VERSION: u32 = 2;
+/// `task_state` of a zombie.
+pub const TASK_DEAD: u32 = 2;
+/// More processes or threads than Linux can have (PID_MAX_LIMIT).
+const MAX_TASKS: usize = 4 << 20;
+
+/// Reads the whole directory.
+pub fn read(dir: &ImageDir) -> Result<Snapshot> {
+    let load = Load { dir };
+    let inventory = load.inventory()?;
+    if let Some(manifest) = Manifest::load(dir)? {
+        manifest.check(dir)?;
+    }
+    let tree = load.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
+    check_tree(&tree)?;
+    let mut snapshot = Snapshot { inventory, ..Snapshot::default() };
+    for entry in &tree {
+        snapshot.tasks.insert(entry.pid, load.task(entry)?);
+    }
+    snapshot.tree = tree;
+    load.shared(&mut snapshot)?;
+    Ok(snapshot)
+}
+
+struct Load<'a> {
+    dir: &'a ImageDir,
+}
+
+impl Load<'_> {
+    fn inventory(&self) -> Result<InventoryEntry> {
+        let Some(inventory) = self.optional::<InventoryEntry>(INVENTORY, magic::INVENTORY)? else {
+            let cause =
+                format!("{}: no dump in this directory ({INVENTORY} is missing)", self.dir.path());
+            return Err(
+                Error::new(Kind::BadImages, cause).remedy("give the directory of a finished dump")
+            );
+        };
+        if inventory.img_version != IMAGE_VERSION || inventory.fdinfo_per_id != Some(true) {
+            let cause = format!("images of version {} are not supported", inventory.img_version);
+            return Err(Error::image(INVENTORY, cause));
+        }
+        Ok(inventory)
+    }
+
+    /// All entries of a file that has to be there.
+    fn all<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Vec<M>> {
+        match self.dir.try_read(name)? {
+            Some(bytes) => decode_all(name, &bytes, magic),
+            None => Err(Error::new(
+                Kind::BadImages,
+                format!("{}: {name} is missing: the dump is not whole", self.dir.path()),
+            )),
+        }
+    }
+
+    /// All entries of a file that is left out when it would be empty.
+    fn some<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Vec<M>> {
+        match self.dir.try_read(name)? {
+            Some(bytes) => decode_all(name, &bytes, magic),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn optional<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Option<M>> {
+        Ok(self.some(name, magic)?.into_iter().next())
+    }
+
+    fn one<M: Message + Default>(&self, name: &str, magic: u32) -> Result<M> {
+        self.all(name, magic)?.into_iter().next().ok_or_else(|| Error::image(name, "has no entry"))
+    }
+
+    fn task(&self, entry: &PstreeEntry) -> Result<TaskImage> {
+        let pid = entry.pid;
+        let core: CoreEntry = self.one(&names::core(pid), magic::CORE)?;
+        let Some(tc) = &core.tc else {
+            return Err(Error::image(names::core(pid), "has no task part"));
+        };
+        if tc.task_state == TASK_DEAD {
+            return Ok(TaskImage { core, ..TaskImage::default() });
+        }
+        let threads = entry
+            .threads
+            .iter()
+            .filter(|tid| **tid != pid)
+            .map(|&tid| Ok((tid, self.one(&names::core(tid), magic::CORE)?)))
+            .collect::<Result<_>>()?;
+        Ok(TaskImage {
+            threads,
+            ids: Some(self.task_ids(pid, &core)?),
+            mm: Some(self.one(&names::mm(pid), magic::MM)?),
+            fs: Some(self.one(&names::fs(pid), magic::FS)?),
+            pagemap: Some(self.pagemap(&names::pagemap(pid))?),
+            core,
+        })
+    }
+
+    fn task_ids(&self, pid: u32, core: &CoreEntry) -> Result<TaskKobjIdsEntry> {
+        match &core.ids {
+            Some(ids) => Ok(*ids),
+            None => self.one(&names::ids(pid), magic::IDS),
+        }
+    }
+
+    fn pagemap(&self, name: &str) -> Result<Pagemap> {
+        let bytes = self
+            .dir
+            .try_read(name)?
+            .ok_or_else(|| Error::image(name, "is missing: the dump is not whole"))?;
+        let mut decoder = Decoder::new(name, &bytes, magic::PAGEMAP)?;
+        let head: PagemapHead =
+            decoder.entry()?.ok_or_else(|| Error::image(name, "has no head"))?;
+        let mut entries = Vec::new();
+        while let Some(entry) = decoder.entry()? {
+            entries.push(entry);
+        }
+        Ok(Pagemap { pages_id: head.pages_id, entries })
+    }
+
+    fn shared(&self, snapshot: &mut Snapshot) -> Result<()> {
+        for ids in snapshot.tasks.values().filter_map(|task| task.ids.as_ref()) {
+            if let std::collections::btree_map::Entry::Vacant(free) =
+                snapshot.descriptor_tables.entry(ids.files_id)
+            {
+                free.insert(self.some(&names::descriptors(ids.files_id), magic::FDINFO)?);
+            }
+        }
+        snapshot.files = self.files()?;
+        snapshot.pipe_data = self.with_payload(names::PIPES_DATA, magic::PIPES_DATA, pipe_len)?;
+        snapshot.fifo_data = self.with_payload(names::FIFO_DATA, magic::FIFO_DATA, pipe_len)?;
+        snapshot.socket_queues =
+            self.with_payload(names::SK_QUEUES, magic::SK_QUEUES, |e: &SkPacketEntry| e.length)?;
+        snapshot.tty_info = self.some(names::TTY_INFO, magic::TTY_INFO)?;
+        snapshot.tty_data = self.some(names::TTY_DATA, magic::TTY_DATA)?;
+        snapshot.remaps = self.some(names::REMAP_FPATH, magic::REMAP_FPATH)?;
+        snapshot.memfd_inodes = self.some(names::MEMFD, magic::MEMFD_INODE)?;
+        snapshot.file_locks = self.some(names::FILE_LOCKS, magic::FILE_LOCKS)?;
+        snapshot.cgroup = self.optional(names::CGROUP, magic::CGROUP)?;
+        snapshot.seccomp = self.optional(names::SECCOMP, magic::SECCOMP)?;
+        snapshot.timens = self.optional(names::TIMENS, magic::TIMENS)?;
+        self.ghosts(snapshot)?;
+        self.shared_memory(snapshot)
+    }
+
+    fn files(&self) -> Result<BTreeMap<u32, FileEntry>> {
+        let mut files = BTreeMap::new();
+        for file in self.some::<FileEntry>(names::FILES, magic::FILES)? {
+            let id = file.id;
+            if files.insert(id, file).is_some() {
+                return Err(Error::image(names::FILES, format!("two files have the id {id}")));
+            }
+        }
+        Ok(files)
+    }
+
+    fn with_payload<M: Message + Default>(
+        &self,
+        name: &str,
+        magic: u32,
+        len: impl Fn(&M) -> u32,
+    ) -> Result<Vec<(M, Vec<u8>)>> {
+        let Some(bytes) = self.dir.try_read(name)? else { return Ok(Vec::new()) };
+        let mut decoder = Decoder::new(name, &bytes, magic)?;
+        let mut all = Vec::new();
+        while let Some(entry) = decoder.entry::<M>()? {
+            let payload = decoder.payload(len(&entry) as usize)?.to_vec();
+            all.push((entry, payload));
+        }
+        Ok(all)
+    }
+
+    fn ghosts(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let is_ghost = |remap: &&RemapFilePathEntry| remap.remap_type() == RemapType::Ghost;
+        for remap in snapshot.remaps.iter().filter(is_ghost) {
+            let ghost = self.ghost(&names::ghost(remap.remap_id))?;
+            snapshot.ghosts.insert(remap.remap_id, ghost);
+        }
+        Ok(())
+    }
+
+    fn ghost(&self, name: &str) -> Result<GhostFile> {
+        let bytes = self.dir.try_read(name)?.ok_or_else(|| Error::image(name, "is missing"))?;
+        let mut decoder = Decoder::new(name, &bytes, magic::GHOST_FILE)?;
+        let entry: GhostFileEntry =
+            decoder.entry()?.ok_or_else(|| Error::image(name, "has no entry"))?;
+        let mut chunks = Vec::new();
+        if entry.chunks == Some(true) {
+            while let Some(chunk) = decoder.entry::<GhostChunkEntry>()? {
+                let len = usize::try_from(chunk.len)
+                    .map_err(|_| Error::image(name, "a chunk's length is absurd"))?;
+                chunks.push((chunk.off, decoder.payload(len)?.to_vec()));
+            }
+        } else if !decoder.rest().is_empty() {
+            chunks.push((0, decoder.rest().to_vec()));
+        }
+        Ok(GhostFile { entry, chunks })
+    }
+
+    /// Contents of shared memory: of the mappings and memfds that some task refers to.
+    fn shared_memory(&self, snapshot: &mut Snapshot) -> Result<()> {
+        for shmid in referenced_shmids(snapshot) {
+            let name = names::shared_pagemap(shmid);
+            if self.dir.try_open(&name)?.is_some() {
+                let pagemap = self.pagemap(&name)?;
+                snapshot.shared_memory.insert(shmid, pagemap);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn referenced_shmids(snapshot: &Snapshot) -> std::collections::BTreeSet<u64> {
+    let mms = snapshot.tasks.values().filter_map(|task| task.mm.as_ref());
+    let mapped = mms.flat_map(|mm| mm.vmas.iter().map(|vma| vma.shmid));
+    let memfds = snapshot.memfd_inodes.iter().map(|inode| u64::from(inode.shmid));
+    mapped.chain(memfds).filter(|shmid| *shmid != 0).collect()
+}
+
+fn pipe_len(entry: &PipeDataEntry) -> u32 {
+    entry.bytes
+}
+
+fn decode_all<M: Message + Default>(name: &str, bytes: &[u8], magic: u32) -> Result<Vec<M>> {
+    let mut decoder = Decoder::new(name, bytes, magic)?;
+    let mut entries = Vec::new();
+    while let Some(entry) = decoder.entry()? {
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// One root, parents before children, no number twice.
+fn check_tree(tree: &[PstreeEntry]) -> Result<()> {
+    let bad = |cause: String| Err(Error::image(names::PSTREE, cause));
+    if tree.is_empty() {
+        return bad("has no task".into());
+    }
+    let mut tids = std::collections::BTreeSet::new();
+    for (index, entry) in tree.iter().enumerate() {
+        if entry.pid == 0 || i32::try_from(entry.pid).is_err() {
+            return bad(format!("{} is no pid", entry.pid));
+        }
+        let parent_known = tree[..index].iter().any(|known| known.pid == entry.ppid);
+        if index > 0 && !parent_known {
+            return bad(format!("pid {}: its parent {} is not in the tree", entry.pid, entry.ppid));
+        }
+        let others = entry.threads.iter().filter(|tid| **tid != entry.pid && **tid != 0);
+        for tid in std::iter::once(&entry.pid).chain(others) {
+            if !tids.insert(*tid) || tids.len() > MAX_TASKS {
+                return bad(format!("the number {tid} stands for two tasks"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    fn task(pid: u32, ppid: u32) -> PstreeEntry {
+        PstreeEntry { pid, ppid, pgid: 1, sid: 1, threads: vec![pid] }
+    }
+
+    #[test]
+    fn a_tree_has_one_root_and_no_number_twice() {
+        assert!(check_tree(&[task(5, 0), task(6, 5), task(7, 6)]).is_ok());
+        assert!(check_tree(&[]).is_err());
+        assert!(check_tree(&[task(5, 0), task(6, 0)]).is_err());
+        assert!(check_tree(&[task(5, 0), task(5, 5)]).is_err());
+        assert!(check_tree(&[task(5, 0), task(6, 7), task(7, 5)]).is_err());
+        let many = PstreeEntry { threads: vec![5, 6, 6], ..task(5, 0) };
+        assert!(check_tree(&[many]).is_err());
+    }
+
+    fn zombie(pid: u32) -> Snapshot {
+        let tc = TaskCoreEntry { task_state: TASK_DEAD, exit_code: 3, ..Default::default() };
+        let core = CoreEntry { mtype: 1, tc: Some(tc), ..Default::default() };
+        Snapshot {
+            inventory: InventoryEntry {
+                img_version: IMAGE_VERSION,
+                fdinfo_per_id: Some(true),
+                ..Default::default()
+            },
+            tree: vec![PstreeEntry { threads: vec![0], ..task(pid, 0) }],
+            tasks: [(pid, TaskImage { core, ..Default::default() })].into(),
+            ..Default::default()
+        }
+    }
+
+    fn stored(name: &str) -> (std::path::PathBuf, ImageDir) {
+        let path = std::env::temp_dir().join(format!("criu-read-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let fd: OwnedFd = std::fs::File::open(&path).unwrap().into();
+        let dir = ImageDir::new(fd);
+        super::super::write::write(&zombie(77), dir.begin().unwrap()).unwrap();
+        (path, dir)
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let (path, dir) = stored("same");
+        assert_eq!(read(&dir).unwrap(), zombie(77));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn missing_cut_and_altered_files_are_named() {
+        for file in ["pstree.img", "core-77.img", "inventory.img"] {
+            let (path, dir) = stored("torn");
+            let target = path.join(file);
+            let bytes = std::fs::read(&target).unwrap();
+            std::fs::write(&target, &bytes[..bytes.len() - 1]).unwrap();
+            assert!(read(&dir).unwrap_err().to_string().contains(file));
+            let mut altered = bytes.clone();
+            *altered.last_mut().unwrap() ^= 1;
+            std::fs::write(&target, altered).unwrap();
+            assert!(read(&dir).unwrap_err().to_string().contains(file));
+            std::fs::remove_file(&target).unwrap();
+            assert!(read(&dir).unwrap_err().to_string().contains(file));
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
+}
