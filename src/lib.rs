@@ -16,6 +16,9 @@
 //!
 //! Imports run downwards only.
 
+pub mod engine;
 pub mod error;
 pub mod images;
 pub mod kernel;
+pub mod log;
+pub mod options;

@@ -1,0 +1,206 @@
+//! The log of a request, in CRIU's shape, which crun, runc and people grep:
+//!
+//! ```text
+//! (00.012345) Error (dump.rs:42): pid 7 fd 3: socket:[5]: TCP is not carried
+//! ```
+//!
+//! Time stamps stand from level 3 on. Nothing here decides or fails: a log that cannot be written
+//! does not stop a dump.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::Location;
+use std::path::Path;
+use std::time::Instant;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use parking_lot::Mutex;
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Whatever the level, and without decoration.
+    Message = 0,
+    Error = 1,
+    Warn = 2,
+    Info = 3,
+    Debug = 4,
+}
+
+/// The level from which on lines carry a time stamp.
+const TIME_STAMPS_FROM: i32 = Level::Info as i32;
+
+/// Where lines go. Any number of threads may write.
+#[derive(Debug)]
+pub struct Log {
+    level: i32,
+    start: Instant,
+    output: Mutex<Output>,
+    first_error: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+enum Output {
+    Nowhere,
+    File(File),
+    Stderr,
+    #[cfg(test)]
+    Memory(Vec<u8>),
+}
+
+impl Log {
+    /// A log that keeps nothing but the first error.
+    pub fn none() -> Self {
+        Self::to(Output::Nowhere, 0)
+    }
+
+    /// Lines up to `level` go to standard error.
+    pub fn stderr(level: i32) -> Self {
+        Self::to(Output::Stderr, level)
+    }
+
+    /// Lines up to `level` go to standard output.
+    pub fn stdout(level: i32) -> Result<Self> {
+        let copy = std::io::stdout().as_fd().try_clone_to_owned();
+        let file = File::from(copy.doing(|| "dup of standard output for the log")?);
+        Ok(Self::to(Output::File(file), level))
+    }
+
+    /// Lines up to `level` go to `name` in the directory `work`. An existing file is replaced.
+    pub fn create(work: BorrowedFd<'_>, name: &str, level: i32) -> Result<Self> {
+        if name.is_empty() {
+            return Err(Error::new(Kind::BadOptions, "the name of the log file is empty"));
+        }
+        let flags =
+            OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC;
+        let fd = openat(work, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .doing(|| format!("create log file {name}"))?;
+        Ok(Self::to(Output::File(File::from(fd)), level))
+    }
+
+    fn to(output: Output, level: i32) -> Self {
+        Self {
+            level,
+            start: Instant::now(),
+            output: Mutex::new(output),
+            first_error: Mutex::new(None),
+        }
+    }
+
+    /// The level up to which lines are written.
+    pub fn level(&self) -> i32 {
+        self.level
+    }
+
+    /// The first error logged: what the RPC reports as `cr_errmsg`.
+    pub fn first_error(&self) -> Option<String> {
+        self.first_error.lock().clone()
+    }
+
+    /// Something failed; one line of the log for each line of `text`.
+    #[track_caller]
+    pub fn error(&self, text: impl std::fmt::Display) {
+        let text = text.to_string();
+        self.first_error.lock().get_or_insert_with(|| text.clone());
+        self.located(Level::Error, "Error", &text, Location::caller());
+    }
+
+    /// Something is odd, and the work goes on.
+    #[track_caller]
+    pub fn warn(&self, text: impl std::fmt::Display) {
+        self.located(Level::Warn, "Warn ", &text.to_string(), Location::caller());
+    }
+
+    /// A step of the work.
+    pub fn info(&self, text: impl std::fmt::Display) {
+        self.write(Level::Info, &text);
+    }
+
+    /// A detail of the work.
+    pub fn debug(&self, text: impl std::fmt::Display) {
+        self.write(Level::Debug, &text);
+    }
+
+    fn located(&self, level: Level, word: &str, text: &str, at: &Location<'_>) {
+        let file = Path::new(at.file()).file_name().unwrap_or_default().to_string_lossy();
+        for line in text.lines() {
+            self.write(level, &format_args!("{word} ({file}:{}): {line}", at.line()));
+        }
+    }
+
+    fn write(&self, level: Level, text: &dyn std::fmt::Display) {
+        if level as i32 > self.level {
+            return;
+        }
+        let line = format!("{}{text}\n", self.time_stamp());
+        // A log that cannot be written must not stop the work: there is nobody to tell.
+        let _ = match &mut *self.output.lock() {
+            Output::Nowhere => Ok(()),
+            Output::File(file) => file.write_all(line.as_bytes()),
+            Output::Stderr => std::io::stderr().write_all(line.as_bytes()),
+            #[cfg(test)]
+            Output::Memory(bytes) => bytes.write_all(line.as_bytes()),
+        };
+    }
+
+    fn time_stamp(&self) -> String {
+        if self.level < TIME_STAMPS_FROM {
+            return String::new();
+        }
+        let passed = self.start.elapsed();
+        format!("({:02}.{:06}) ", passed.as_secs(), passed.subsec_micros())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(log: &Log) -> Vec<String> {
+        match &*log.output.lock() {
+            Output::Memory(bytes) => {
+                String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
+            }
+            other => panic!("{other:?} keeps no lines"),
+        }
+    }
+
+    #[test]
+    fn errors_have_the_shape_that_callers_grep() {
+        let log = Log::to(Output::Memory(Vec::new()), 4);
+        log.error("pid 7: gone\npid 8: gone");
+        log.info("Dumping finished successfully");
+        let lines = lines(&log);
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].starts_with("(00.0"), "{}", lines[0]);
+        assert!(lines[0].contains(") Error (log.rs:"), "{}", lines[0]);
+        assert!(lines[1].ends_with("): pid 8: gone"), "{}", lines[1]);
+        assert!(lines[2].ends_with(") Dumping finished successfully"), "{}", lines[2]);
+        assert_eq!(log.first_error().unwrap(), "pid 7: gone\npid 8: gone");
+    }
+
+    #[test]
+    fn the_level_is_kept_and_low_levels_have_no_time_stamp() {
+        let log = Log::to(Output::Memory(Vec::new()), 2);
+        log.info("quiet");
+        log.warn("odd");
+        let lines = lines(&log);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].starts_with("Warn  (log.rs:"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn a_log_file_is_made_in_the_work_directory() {
+        let dir = std::env::temp_dir().join(format!("criu-log-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let work = File::open(&dir).unwrap();
+        Log::create(work.as_fd(), "dump.log", 1).unwrap().error("no");
+        let text = std::fs::read_to_string(dir.join("dump.log")).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(text.starts_with("Error (log.rs:"), "{text}");
+    }
+}

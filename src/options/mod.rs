@@ -1,0 +1,105 @@
+//! What a request may say, and the one table that says how each face says it.
+//!
+//! A face (C library, RPC, command line) fills [`Options`], adds the verb and the open
+//! directories, and has a [`Request`]. [`fields`] are the values, [`values`] their types.
+
+pub mod fields;
+pub mod values;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub use fields::Options;
+
+use crate::error::{Error, Kind, Result};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Dump,
+    PreDump,
+    Restore,
+    Check,
+    PageServer,
+    LazyPages,
+    Dedup,
+    CpuinfoDump,
+    CpuinfoCheck,
+    Service,
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Verb; 10] = [
+        Verb::Dump,
+        Verb::PreDump,
+        Verb::Restore,
+        Verb::Check,
+        Verb::PageServer,
+        Verb::LazyPages,
+        Verb::Dedup,
+        Verb::CpuinfoDump,
+        Verb::CpuinfoCheck,
+        Verb::Service,
+    ];
+
+    /// The verb as it is typed on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Dump => "dump",
+            Verb::PreDump => "pre-dump",
+            Verb::Restore => "restore",
+            Verb::Check => "check",
+            Verb::PageServer => "page-server",
+            Verb::LazyPages => "lazy-pages",
+            Verb::Dedup => "dedup",
+            Verb::CpuinfoDump => "cpuinfo dump",
+            Verb::CpuinfoCheck => "cpuinfo check",
+            Verb::Service => "service",
+        }
+    }
+}
+
+/// A verb with its options and what the face has opened for it.
+#[derive(Debug)]
+pub struct Request {
+    pub verb: Verb,
+    pub options: Options,
+    /// The image directory; only `check`, `service` and the like do without.
+    pub images: Option<OwnedFd>,
+    /// Where log, pidfile and statistics go.
+    pub work: Option<OwnedFd>,
+    /// Inode of the RPC socket of the caller: a dumpee that holds its other end is dumping itself,
+    /// and that end becomes the service socket of the image.
+    pub service_socket: Option<u64>,
+}
+
+impl Request {
+    /// The image directory.
+    pub fn images(&self) -> Result<BorrowedFd<'_>> {
+        let missing = || {
+            Error::new(
+                Kind::BadOptions,
+                format!("{}: no image directory is given", self.verb.name()),
+            )
+            .remedy("pass images_dir_fd, images_dir or --images-dir")
+        };
+        self.images.as_ref().map(AsFd::as_fd).ok_or_else(missing)
+    }
+
+    /// The work directory; the image directory where none was given.
+    pub fn work(&self) -> Result<BorrowedFd<'_>> {
+        match &self.work {
+            Some(work) => Ok(work.as_fd()),
+            None => self.images(),
+        }
+    }
+
+    /// The root of the tree to dump.
+    pub fn pid(&self) -> Result<i32> {
+        match self.options.pid {
+            Some(pid) if pid > 0 => Ok(pid),
+            Some(pid) => Err(Error::new(Kind::BadOptions, format!("pid {pid} is not a process"))),
+            None => Err(Error::new(Kind::BadOptions, "no pid is given").remedy("pass --tree PID")),
+        }
+    }
+}
