@@ -21,4 +21,5 @@ pub mod error;
 pub mod images;
 pub mod kernel;
 pub mod log;
+pub mod objects;
 pub mod options;

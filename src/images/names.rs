@@ -23,6 +23,8 @@ pub mod magic {
     pub const SECCOMP: u32 = 0x6441_3049;
     pub const FILES: u32 = 0x5630_3138;
     pub const TIMENS: u32 = 0x4311_4433;
+    pub const UTSNS: u32 = 0x5447_3203;
+    pub const IPC_VAR: u32 = 0x5311_5007;
     pub const STATS: u32 = 0x5709_3306;
 }
 
@@ -38,8 +40,6 @@ pub const MEMFD: &str = "memfd.img";
 pub const FILE_LOCKS: &str = "filelocks.img";
 pub const CGROUP: &str = "cgroup.img";
 pub const SECCOMP: &str = "seccomp.img";
-/// The root time namespace's clocks; the number is that of the namespace, 0 for the host's.
-pub const TIMENS: &str = "timens-0.img";
 
 pub fn core(id: u32) -> String {
     format!("core-{id}.img")
@@ -68,4 +68,13 @@ pub fn descriptors(files_id: u32) -> String {
 }
 pub fn ghost(id: u32) -> String {
     format!("ghost-file-{id:x}.img")
+}
+pub fn timens(ns_id: u32) -> String {
+    format!("timens-{ns_id}.img")
+}
+pub fn utsns(ns_id: u32) -> String {
+    format!("utsns-{ns_id}.img")
+}
+pub fn ipc_vars(ns_id: u32) -> String {
+    format!("ipcns-var-{ns_id}.img")
 }

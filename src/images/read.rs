@@ -155,7 +155,7 @@ impl Load<'_> {
         snapshot.file_locks = self.some(names::FILE_LOCKS, magic::FILE_LOCKS)?;
         snapshot.cgroup = self.optional(names::CGROUP, magic::CGROUP)?;
         snapshot.seccomp = self.optional(names::SECCOMP, magic::SECCOMP)?;
-        snapshot.timens = self.optional(names::TIMENS, magic::TIMENS)?;
+        self.namespaces(snapshot)?;
         self.ghosts(snapshot)?;
         self.shared_memory(snapshot)
     }
@@ -185,6 +185,23 @@ impl Load<'_> {
             all.push((entry, payload));
         }
         Ok(all)
+    }
+
+    fn namespaces(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let root = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
+        for id in [Some(0), root.time_ns_id].into_iter().flatten() {
+            let entry = self.optional(&names::timens(id), magic::TIMENS)?;
+            snapshot.timens.extend(entry.map(|entry| (id, entry)));
+        }
+        if let Some(id) = root.uts_ns_id {
+            let entry = self.optional(&names::utsns(id), magic::UTSNS)?;
+            snapshot.utsns.extend(entry.map(|entry| (id, entry)));
+        }
+        if let Some(id) = root.ipc_ns_id {
+            let entry = self.optional(&names::ipc_vars(id), magic::IPC_VAR)?;
+            snapshot.ipc_vars.extend(entry.map(|entry| (id, entry)));
+        }
+        Ok(())
     }
 
     fn ghosts(&self, snapshot: &mut Snapshot) -> Result<()> {

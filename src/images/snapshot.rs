@@ -42,8 +42,12 @@ pub struct Snapshot {
     pub cgroup: Option<CgroupEntry>,
     /// seccomp.img
     pub seccomp: Option<SeccompEntry>,
-    /// timens-0.img
-    pub timens: Option<TimensEntry>,
+    /// timens-ID.img: clocks by time namespace; 0 stands for that of the dumping engine.
+    pub timens: BTreeMap<u32, TimensEntry>,
+    /// utsns-ID.img
+    pub utsns: BTreeMap<u32, UtsnsEntry>,
+    /// ipcns-var-ID.img
+    pub ipc_vars: BTreeMap<u32, IpcVarEntry>,
     /// filelocks.img
     pub file_locks: Vec<FileLockEntry>,
 }

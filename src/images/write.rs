@@ -118,7 +118,15 @@ impl Store<'_> {
         self.some(names::FILE_LOCKS, magic::FILE_LOCKS, &snapshot.file_locks)?;
         self.some(names::CGROUP, magic::CGROUP, &snapshot.cgroup)?;
         self.some(names::SECCOMP, magic::SECCOMP, &snapshot.seccomp)?;
-        self.some(names::TIMENS, magic::TIMENS, &snapshot.timens)?;
+        for (&id, entry) in &snapshot.timens {
+            self.messages(&names::timens(id), magic::TIMENS, [entry])?;
+        }
+        for (&id, entry) in &snapshot.utsns {
+            self.messages(&names::utsns(id), magic::UTSNS, [entry])?;
+        }
+        for (&id, entry) in &snapshot.ipc_vars {
+            self.messages(&names::ipc_vars(id), magic::IPC_VAR, [entry])?;
+        }
         for (&shmid, pagemap) in &snapshot.shared_memory {
             self.pagemap(&names::shared_pagemap(shmid), pagemap)?;
         }

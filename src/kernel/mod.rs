@@ -4,6 +4,7 @@
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
 pub mod memory;
+pub mod namespace;
 pub mod ptrace;
 pub mod remote;
 pub mod sys;

@@ -69,6 +69,12 @@ pub fn pidfd_open(pid: i32) -> Sys<OwnedFd> {
     Errno::result(ours).map(|fd| owned(fd as RawFd))
 }
 
+/// Sets the domain name of the calling thread's UTS namespace.
+pub fn setdomainname(name: &[u8]) -> Sys<()> {
+    // SAFETY: the kernel reads `name.len()` bytes.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
 /// Sends a signal to one thread.
 pub fn tgkill(pid: i32, tid: i32, signal: i32) -> Sys<()> {
     // SAFETY: takes numbers only.

@@ -1,0 +1,176 @@
+//! Stopping a whole tree and keeping it whole.
+//!
+//! A task is stopped before its children are listed, so it cannot fork behind our back; a child
+//! that dies hands its own children to somebody in the tree, so the lists are read again until
+//! nothing new turns up. Everything stopped is released on drop, on every path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use procfs::process::{Process, Stat};
+
+use crate::error::{Error, Kind, Refusals, Result};
+use crate::kernel::dumpee::FrozenTask;
+
+/// One process of the tree.
+#[derive(Debug)]
+pub struct Member {
+    pub pid: i32,
+    /// 0 for the root of the tree.
+    pub ppid: i32,
+    pub pgid: i32,
+    pub sid: i32,
+    pub comm: String,
+    pub state: State,
+}
+
+/// Whether there is anything left to stop.
+#[derive(Debug)]
+pub enum State {
+    Alive(Box<FrozenTask>),
+    /// The wait status that its parent will be told.
+    Zombie { exit_status: i32 },
+}
+
+impl Member {
+    /// The stopped task, unless it is a zombie.
+    pub fn frozen(&self) -> Option<&FrozenTask> {
+        match &self.state {
+            State::Alive(task) => Some(task),
+            State::Zombie { .. } => None,
+        }
+    }
+}
+
+/// Stops the tree below `root`. `timeout` of zero is no limit. Parents stand before children.
+pub fn freeze(root: i32, timeout: Duration) -> Result<Vec<Member>> {
+    let mut freezing = Freezing { deadline: deadline(timeout), members: BTreeMap::new() };
+    freezing.add(root, 0)?;
+    while freezing.add_new_children()? {}
+    Ok(freezing.into_order(root))
+}
+
+fn deadline(timeout: Duration) -> Option<(Instant, Duration)> {
+    (!timeout.is_zero()).then(|| (Instant::now() + timeout, timeout))
+}
+
+struct Freezing {
+    deadline: Option<(Instant, Duration)>,
+    members: BTreeMap<i32, Member>,
+}
+
+impl Freezing {
+    fn add(&mut self, pid: i32, ppid: i32) -> Result<()> {
+        self.check_deadline()?;
+        if pid == std::process::id().cast_signed() {
+            let cause = format!("pid {pid}: the tree to dump contains the dumping process itself");
+            return Err(Error::new(Kind::Refused, cause)
+                .remedy("start criu outside of the tree, for example with setsid or from another shell"));
+        }
+        let Some(before) = stat(pid)? else {
+            return if ppid == 0 { Err(no_such_task(pid)) } else { Ok(()) };
+        };
+        let state = if is_zombie(&before) {
+            State::Zombie { exit_status: before.exit_code.unwrap_or(0) }
+        } else {
+            match FrozenTask::seize(pid) {
+                Ok(task) => State::Alive(Box::new(task)),
+                // It died since; the next look at its parent's children finds the zombie.
+                Err(error) if ppid != 0 && error.kind() == Kind::NoSuchTask => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        };
+        let Some(stat) = stat(pid)? else { return Ok(()) };
+        let member =
+            Member { pid, ppid, pgid: stat.pgrp, sid: stat.session, comm: stat.comm, state };
+        self.members.insert(pid, member);
+        Ok(())
+    }
+
+    fn check_deadline(&self) -> Result<()> {
+        match self.deadline {
+            Some((deadline, timeout)) if Instant::now() > deadline => Err(Error::new(
+                Kind::TimedOut,
+                format!("the tree could not be stopped within {} s", timeout.as_secs()),
+            )
+            .remedy("raise --timeout; the tree runs on")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether any turned up.
+    fn add_new_children(&mut self) -> Result<bool> {
+        let known: BTreeSet<i32> = self.members.keys().copied().collect();
+        let alive: Vec<i32> =
+            self.members.values().filter(|m| m.frozen().is_some()).map(|m| m.pid).collect();
+        for parent in alive {
+            for child in children(parent)? {
+                match self.members.get_mut(&child) {
+                    Some(member) if member.ppid != 0 => member.ppid = parent,
+                    Some(_) => {}
+                    None => self.add(child, parent)?,
+                }
+            }
+        }
+        Ok(self.members.keys().any(|pid| !known.contains(pid)))
+    }
+
+    fn into_order(mut self, root: i32) -> Vec<Member> {
+        let mut ordered: Vec<Member> = self.members.remove(&root).into_iter().collect();
+        let mut next = 0;
+        while next < ordered.len() {
+            let parent = ordered[next].pid;
+            let children: Vec<i32> =
+                self.members.values().filter(|m| m.ppid == parent).map(|m| m.pid).collect();
+            ordered.extend(children.iter().filter_map(|pid| self.members.remove(pid)));
+            next += 1;
+        }
+        ordered
+    }
+}
+
+/// Sessions whose leader or terminal is outside the tree need `shell_job`.
+pub fn check_session(root: &Member, shell_job: bool, refusals: &mut Refusals) {
+    if shell_job || root.sid == root.pid {
+        return;
+    }
+    refusals.refuse(
+        format!("pid {}", root.pid),
+        format!("session {}", root.sid),
+        "the root of the tree is not the leader of its session, so its session is outside the tree",
+        "use --shell-job (criu_set_shell_job) or start it with setsid",
+    );
+}
+
+fn no_such_task(pid: i32) -> Error {
+    Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
+        .remedy("give the pid of a running process")
+}
+
+fn is_zombie(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1
+}
+
+/// None if the process is gone.
+fn stat(pid: i32) -> Result<Option<Stat>> {
+    match Process::new(pid).and_then(|process| process.stat()) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(procfs::ProcError::NotFound(_)) => Ok(None),
+        Err(error) => Err(proc_error(pid, "stat", &error)),
+    }
+}
+
+fn children(pid: i32) -> Result<Vec<i32>> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let mut children = Vec::new();
+    for entry in tasks.into_iter().flatten().flatten() {
+        let path = entry.path().join("children");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        children.extend(text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+    }
+    Ok(children)
+}
+
+fn proc_error(pid: i32, file: &str, error: &procfs::ProcError) -> Error {
+    Error::new(Kind::System, format!("read /proc/{pid}/{file}: {error}"))
+}

@@ -1,0 +1,132 @@
+//! Identity of what tasks share: address spaces, descriptor tables, signal actions, namespaces.
+//!
+//! Settled once for the whole tree by kcmp, which orders objects as well, so that each new one is
+//! found by bisection; namespaces are known by their inodes.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::proto::TaskKobjIdsEntry;
+use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::sys::{Kcmp, kcmp};
+use crate::objects::namespaces;
+
+/// Objects of one kind, in kcmp's order.
+#[derive(Debug)]
+struct Identities {
+    what: Kcmp,
+    /// A pid that has the object, and the object's id.
+    known: Vec<(i32, u32)>,
+    last: u32,
+}
+
+impl Identities {
+    fn new(what: Kcmp) -> Self {
+        // CRIU gives the first number to its own process; images show tasks from 2 on.
+        Self { what, known: Vec::new(), last: 1 }
+    }
+
+    /// The id of what `pid` has, and who was seen with it before.
+    fn identify(&mut self, pid: i32) -> Result<(u32, Option<i32>)> {
+        let (mut low, mut high) = (0, self.known.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let (other, id) = self.known[middle];
+            match compare(pid, other, self.what)? {
+                0 => return Ok((id, Some(other))),
+                1 => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        self.last += 1;
+        self.known.insert(low, (pid, self.last));
+        Ok((self.last, None))
+    }
+}
+
+fn compare(pid: i32, other: i32, what: Kcmp) -> Result<i64> {
+    let doing = || format!("kcmp {what:?} of pids {pid} and {other}");
+    match kcmp(pid, other, what, 0, 0).doing(doing)? {
+        order @ 0..=2 => Ok(order),
+        _ => Err(Error::new(Kind::System, format!("{}: they cannot be ordered", doing()))),
+    }
+}
+
+/// All identities of a tree.
+#[derive(Debug)]
+pub struct SharedIds {
+    vm: Identities,
+    files: Identities,
+    fs: Identities,
+    sighand: Identities,
+    namespaces: namespaces::Ids,
+}
+
+impl SharedIds {
+    /// Numbers the engine's own namespaces first: they are the `root_ids` of the inventory.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            vm: Identities::new(Kcmp::Vm),
+            files: Identities::new(Kcmp::Files),
+            fs: Identities::new(Kcmp::Fs),
+            sighand: Identities::new(Kcmp::Sighand),
+            namespaces: namespaces::Ids::of_engine()?,
+        })
+    }
+
+    /// The ids of the engine itself.
+    pub fn root_ids(&self) -> TaskKobjIdsEntry {
+        let mut ids =
+            TaskKobjIdsEntry { vm_id: 1, files_id: 1, fs_id: 1, sighand_id: 1, ..Default::default() };
+        self.namespaces.fill_engine(&mut ids);
+        ids
+    }
+
+    /// The ids of one task; what may not be shared is refused.
+    pub fn identify(
+        &mut self,
+        task: &FrozenTask,
+        refusals: &mut Refusals,
+    ) -> Result<TaskKobjIdsEntry> {
+        let pid = task.pid;
+        let (vm_id, vm_with) = self.vm.identify(pid)?;
+        let (sighand_id, sighand_with) = self.sighand.identify(pid)?;
+        for (what, with) in [("address space", vm_with), ("signal actions", sighand_with)] {
+            let Some(with) = with else { continue };
+            refusals.refuse(
+                format!("pid {pid}"),
+                what,
+                format!("is shared with the process {with} (clone without CLONE_THREAD)"),
+                "",
+            );
+        }
+        let mut ids = TaskKobjIdsEntry {
+            vm_id,
+            files_id: self.files.identify(pid)?.0,
+            fs_id: self.fs.identify(pid)?.0,
+            sighand_id,
+            ..Default::default()
+        };
+        check_threads(task, refusals)?;
+        self.namespaces.identify(pid, &mut ids, refusals)?;
+        Ok(ids)
+    }
+}
+
+/// The image format has one descriptor table and one working directory per process.
+fn check_threads(task: &FrozenTask, refusals: &mut Refusals) -> Result<()> {
+    for thread in &task.threads[1..] {
+        for (what, name) in [(Kcmp::Files, "descriptor table"), (Kcmp::Fs, "working directory")] {
+            if compare(task.pid, thread.tid, what)? != 0 {
+                refusals.refuse(
+                    format!("pid {} thread {}", task.pid, thread.tid),
+                    name,
+                    "the thread has its own (unshare), which images cannot say",
+                    "",
+                );
+            }
+        }
+    }
+    Ok(())
+}
+

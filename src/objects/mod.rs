@@ -1,0 +1,4 @@
+//! Kinds of kernel objects, one file each: its messages, capture, validation, rebuild, refusals and
+//! round-trip test side by side.
+
+pub mod namespaces;
