@@ -3,8 +3,10 @@
 //! `unsafe` lives here and in `capi`, nowhere else. Numbers that are valid in another process (its
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
+pub mod fd;
 pub mod memory;
 pub mod namespace;
 pub mod ptrace;
 pub mod remote;
 pub mod sys;
+pub mod tty;

@@ -1,0 +1,169 @@
+//! Requests to terminals.
+//!
+//! A request to the master side of a pseudo terminal about termios or window size acts on its
+//! slave, so that either side serves.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::ptrace::Sys;
+
+const TIOCGPTPEER: libc::c_ulong = 0x5441;
+const TIOCGPTLCK: libc::c_ulong = 0x8004_5439;
+const TIOCGEXCL: libc::c_ulong = 0x8004_5440;
+const TIOCGPKT: libc::c_ulong = 0x8004_5438;
+const TIOCGPTN: libc::c_ulong = 0x8004_5430;
+const TIOCSPTLCK: libc::c_ulong = 0x4004_5431;
+const TIOCGLCKTRMIOS: libc::c_ulong = 0x5456;
+const TIOCSLCKTRMIOS: libc::c_ulong = 0x5457;
+
+/// The settings of a terminal as the kernel keeps them (`struct termios` of the kernel, which is
+/// shorter than the C library's).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Termios {
+    pub iflag: u32,
+    pub oflag: u32,
+    pub cflag: u32,
+    pub lflag: u32,
+    pub line: u8,
+    pub cc: [u8; 19],
+}
+
+/// The size of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Winsize {
+    pub row: u16,
+    pub col: u16,
+    pub xpixel: u16,
+    pub ypixel: u16,
+}
+
+fn get<T: Default>(fd: impl AsFd, request: libc::c_ulong) -> Sys<T> {
+    let mut value = T::default();
+    // SAFETY: each caller names the type that its request writes.
+    let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request, &raw mut value) };
+    Errno::result(done).map(|_| value)
+}
+
+fn set<T>(fd: impl AsFd, request: libc::c_ulong, value: &T) -> Sys<()> {
+    // SAFETY: each caller names the type that its request reads.
+    let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request, std::ptr::from_ref(value)) };
+    Errno::result(done).map(drop)
+}
+
+/// The settings.
+pub fn termios(fd: impl AsFd) -> Sys<Termios> {
+    get(fd, libc::TCGETS)
+}
+
+/// Changes the settings at once.
+pub fn set_termios(fd: impl AsFd, termios: &Termios) -> Sys<()> {
+    set(fd, libc::TCSETS, termios)
+}
+
+/// Which bits of the settings are locked.
+pub fn locked_termios(fd: impl AsFd) -> Sys<Termios> {
+    get(fd, TIOCGLCKTRMIOS)
+}
+
+/// Locks bits of the settings (CAP_SYS_ADMIN).
+pub fn lock_termios(fd: impl AsFd, bits: &Termios) -> Sys<()> {
+    set(fd, TIOCSLCKTRMIOS, bits)
+}
+
+/// The window's size.
+pub fn winsize(fd: impl AsFd) -> Sys<Winsize> {
+    get(fd, libc::TIOCGWINSZ)
+}
+
+/// Sets the window's size.
+pub fn set_winsize(fd: impl AsFd, size: &Winsize) -> Sys<()> {
+    set(fd, libc::TIOCSWINSZ, size)
+}
+
+/// The number of the pseudo terminal that a master belongs to.
+pub fn pty_index(master: impl AsFd) -> Sys<u32> {
+    get(master, TIOCGPTN)
+}
+
+/// Whether the slave side is locked.
+pub fn is_locked(master: impl AsFd) -> Sys<bool> {
+    get::<i32>(master, TIOCGPTLCK).map(|locked| locked != 0)
+}
+
+/// Locks or unlocks the slave side.
+pub fn set_locked(master: impl AsFd, locked: bool) -> Sys<()> {
+    set(master, TIOCSPTLCK, &i32::from(locked))
+}
+
+/// Whether only a privileged process can open the terminal.
+pub fn is_exclusive(fd: impl AsFd) -> Sys<bool> {
+    get::<i32>(fd, TIOCGEXCL).map(|exclusive| exclusive != 0)
+}
+
+/// Closes the terminal to further opens.
+pub fn set_exclusive(fd: impl AsFd) -> Sys<()> {
+    set(fd, libc::TIOCEXCL, &0)
+}
+
+/// Whether reads of the master carry a status byte.
+pub fn is_packet_mode(master: impl AsFd) -> Sys<bool> {
+    get::<i32>(master, TIOCGPKT).map(|packet| packet != 0)
+}
+
+/// Sets whether reads of the master carry a status byte.
+pub fn set_packet_mode(master: impl AsFd, packet: bool) -> Sys<()> {
+    set(master, libc::TIOCPKT, &i32::from(packet))
+}
+
+/// The session whose controlling terminal it is. On a slave only that session may ask.
+pub fn session(fd: impl AsFd) -> Sys<i32> {
+    get(fd, libc::TIOCGSID)
+}
+
+/// The foreground group. On a slave only the terminal's own session may ask.
+pub fn foreground(fd: impl AsFd) -> Sys<i32> {
+    get(fd, libc::TIOCGPGRP)
+}
+
+/// Sets the foreground group, from within the terminal's session.
+pub fn set_foreground(fd: impl AsFd, group: i32) -> Sys<()> {
+    set(fd, libc::TIOCSPGRP, &group)
+}
+
+/// Bytes that can be read at once.
+pub fn readable(fd: impl AsFd) -> Sys<i32> {
+    get(fd, libc::FIONREAD)
+}
+
+/// Opens the slave side of an unlocked master, whatever is mounted on /dev/pts.
+pub fn open_slave(master: impl AsFd, flags: i32) -> Sys<OwnedFd> {
+    // SAFETY: takes numbers only.
+    let fd = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), TIOCGPTPEER, flags) };
+    // SAFETY: the kernel has just made the descriptor for us.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_a_pty_are_seen_from_both_sides() {
+        let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NOCTTY;
+        let master = nix::fcntl::open("/dev/ptmx", flags, nix::sys::stat::Mode::empty()).unwrap();
+        assert!(is_locked(&master).unwrap());
+        set_locked(&master, false).unwrap();
+        let slave = open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).unwrap();
+        let mut settings = termios(&slave).unwrap();
+        settings.lflag &= !libc::ECHO;
+        set_termios(&master, &settings).unwrap();
+        assert_eq!(termios(&slave).unwrap(), settings);
+        set_packet_mode(&master, true).unwrap();
+        assert!(is_packet_mode(&master).unwrap());
+        assert_eq!(session(&master).unwrap_or(0), 0);
+    }
+}
