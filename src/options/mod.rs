@@ -1,9 +1,11 @@
 //! What a request may say, and the one table that says how each face says it.
 //!
 //! A face (C library, RPC, command line) fills [`Options`], adds the verb and the open
-//! directories, and has a [`Request`]. [`fields`] are the values, [`values`] their types.
+//! directories, and has a [`Request`]. [`fields`] are the values, [`values`] their
+//! types, and [`table`] what each face calls them and what the engine honours.
 
 pub mod fields;
+pub mod table;
 pub mod values;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -59,6 +61,14 @@ impl Verb {
     }
 }
 
+/// What a face has opened for a request; the fields are those of [`Request`].
+#[derive(Debug, Default)]
+pub struct Places {
+    pub images: Option<OwnedFd>,
+    pub work: Option<OwnedFd>,
+    pub service_socket: Option<u64>,
+}
+
 /// A verb with its options and what the face has opened for it.
 #[derive(Debug)]
 pub struct Request {
@@ -74,6 +84,13 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request that the engine honours in every option, or the refusals of those that it does not.
+    pub fn new(verb: Verb, options: Options, places: Places) -> Result<Self> {
+        table::check(verb, &options)?;
+        let Places { images, work, service_socket } = places;
+        Ok(Self { verb, options, images, work, service_socket })
+    }
+
     /// The image directory.
     pub fn images(&self) -> Result<BorrowedFd<'_>> {
         let missing = || {

@@ -1,0 +1,276 @@
+//! Options of every request: what is dumped, where the files go, what happens at the end.
+
+use super::{Argument, Given, Row, access};
+use crate::error::Result;
+use crate::options::Options;
+use crate::options::Verb::{self, *};
+
+const DUMPS: &[Verb] = &[Dump, PreDump];
+const RESTORES: &[Verb] = &[Restore];
+const BOTH: &[Verb] = &[Dump, PreDump, Restore];
+
+/// `CPU_CAP_FPU | CPU_CAP_INS`, with or without `CPU_CAP_IMAGE`: what holds when nothing is said.
+const CPU_DEFAULT: u32 = 1 | 4;
+const CPU_IMAGE: u32 = 8;
+const CPU_ALL: u32 = 7;
+
+pub(super) const ROWS: &[Row] = &[
+    Row { from_text: pid_from_text, ..scalar!(pid, access::number) }
+        .rpc(&[2])
+        .long(&["tree"], Argument::Required("PID"))
+        .short('t')
+        .setters(&["set_pid"])
+        .default("the caller itself (RPC)")
+        .verbs(DUMPS)
+        .honoured(&[Dump])
+        .help("dump the tree of processes whose root is PID"),
+    flag!(leave_running)
+        .rpc(&[3])
+        .long(&["leave-running"], Argument::None)
+        .short('R')
+        .setters(&["set_leave_running"])
+        .verbs(&[Dump])
+        .honoured(&[Dump])
+        .help("the tree runs on after its dump"),
+    flag!(leave_stopped)
+        .rpc(&[69])
+        .long(&["leave-stopped"], Argument::None)
+        .short('s')
+        .setters(&["set_leave_stopped"])
+        .verbs(&[Dump, Restore])
+        .honoured(&[Dump, Restore])
+        .help("the tree stays stopped after its dump or restore"),
+    local_flag!(restore_detached)
+        .long(&["restore-detached", "daemon"], Argument::Negatable)
+        .short('d')
+        .default("no on the command line, yes elsewhere")
+        .verbs(RESTORES)
+        .honoured(RESTORES)
+        .help("do not wait for the restored root task"),
+    flag!(rst_sibling)
+        .rpc(&[26])
+        .long(&["restore-sibling"], Argument::Negatable)
+        .short('S')
+        .verbs(RESTORES)
+        .honoured(RESTORES)
+        .help("restore the root task as a child of the caller"),
+    Row {
+        name: "images_dir_fd",
+        from_rpc: |message, options| {
+            options.images_dir_fd = Some(message.images_dir_fd).filter(|fd| *fd != -1);
+            Ok(())
+        },
+        to_rpc: |options, message| message.images_dir_fd = options.images_dir_fd.unwrap_or(-1),
+        ..access::EMPTY
+    }
+    .rpc(&[1])
+    .setters(&["set_images_dir_fd"])
+    .verbs(&Verb::ALL)
+    .honoured(&Verb::ALL)
+    .help("directory of the images, as a descriptor of the caller"),
+    text!(images_dir)
+        .rpc(&[68])
+        .long(&["images-dir"], Argument::Required("DIR"))
+        .short('D')
+        .default("the current directory (command line)")
+        .verbs(&Verb::ALL)
+        .honoured(&Verb::ALL)
+        .help("directory of the images"),
+    Row { from_text: |_, _| Ok(()), ..scalar!(work_dir_fd, access::number) }
+        .rpc(&[17])
+        .setters(&["set_work_dir_fd"])
+        .verbs(&Verb::ALL)
+        .honoured(&Verb::ALL)
+        .help("directory of log, pid file and statistics, as a descriptor of the caller"),
+    local_text!(work_dir)
+        .long(&["work-dir"], Argument::Required("DIR"))
+        .short('W')
+        .default("the directory of the images")
+        .verbs(&Verb::ALL)
+        .honoured(&Verb::ALL)
+        .help("directory of log, pid file and statistics"),
+    local_text!(pidfile)
+        .long(&["pidfile"], Argument::Required("FILE"))
+        .verbs(&[Restore, PageServer, LazyPages, Service])
+        .honoured(RESTORES)
+        .help("write the pid of the root task to FILE"),
+    flag!(shell_job)
+        .rpc(&[7])
+        .long(&["shell-job"], Argument::Negatable)
+        .short('j')
+        .setters(&["set_shell_job"])
+        .verbs(&[Dump, Restore])
+        .honoured(&[Dump, Restore])
+        .help("session and terminal may be outside the tree"),
+    scalar!(timeout, access::number)
+        .rpc(&[45])
+        .long(&["timeout"], Argument::Required("SECONDS"))
+        .setters(&["set_timeout"])
+        .default("10")
+        .verbs(DUMPS)
+        .honoured(&[Dump])
+        .help("how long stopping the tree may take"),
+    flag!(notify_scripts)
+        .rpc(&[12])
+        .verbs(BOTH)
+        .honoured(BOTH)
+        .setters(&["set_notify_cb"])
+        .help("the caller is asked at every stage"),
+    local_texts!(action_scripts)
+        .long(&["action-script"], Argument::Required("FILE"))
+        .verbs(BOTH)
+        .honoured(BOTH)
+        .help("run FILE at every stage"),
+    Row {
+        name: "exec_cmd",
+        from_rpc: |message, options| {
+            options.exec_cmd.clone_from(&message.exec_cmd);
+            Ok(())
+        },
+        to_rpc: |options, message| message.exec_cmd.clone_from(&options.exec_cmd),
+        asks: |options| !options.exec_cmd.is_empty(),
+        ..access::EMPTY
+    }
+    .rpc(&[22])
+    .setters(&["set_exec_cmd"])
+    .verbs(RESTORES)
+    .honoured(RESTORES)
+    .help("after the restore, become the command given; it is the parent of the root task"),
+    text!(config_file)
+        .rpc(&[51])
+        .setters(&["set_config_file"])
+        .verbs(&Verb::ALL)
+        .honoured(&Verb::ALL)
+        .help("a configuration file that overrides the request"),
+    Row { from_text: log_level_from_text, ..scalar!(log_level, access::number) }
+        .rpc(&[9])
+        .long(&["verbosity"], Argument::Optional("NUM"))
+        .short('v')
+        .setters(&["set_log_level"])
+        .default("2")
+        .verbs(&Verb::ALL)
+        .honoured(&Verb::ALL)
+        .help("1 errors, 2 warnings too, 3 information and time stamps too, 4 everything"),
+    text!(log_file)
+        .rpc(&[10])
+        .long(&["log-file"], Argument::Required("FILE"))
+        .short('o')
+        .setters(&["set_log_file"])
+        .default("standard error (command line), criu.log (RPC)")
+        .verbs(&Verb::ALL)
+        .honoured(&Verb::ALL)
+        .help("log to FILE in the work directory"),
+    flag!(log_to_stderr)
+        .rpc(&[71])
+        .verbs(&Verb::ALL)
+        .honoured(&Verb::ALL)
+        .setters(&["set_log_to_stderr"])
+        .help("log to standard error"),
+    local_flag!(log_pid)
+        .long(&["log-pid"], Argument::Negatable)
+        .verbs(RESTORES)
+        .help("a log of its own for each restored task"),
+    flag!(display_stats)
+        .rpc(&[70])
+        .long(&["display-stats"], Argument::Negatable)
+        .setters(&["set_display_stats"])
+        .verbs(BOTH)
+        .help("print statistics at the end"),
+    scalar!(status_fd, access::number)
+        .rpc(&[49])
+        .long(&["status-fd"], Argument::Required("FD"))
+        .setters(&["set_status_fd"])
+        .verbs(&[PageServer, LazyPages, Service])
+        .help("write a zero byte to FD when requests can be served"),
+    flag!(unprivileged)
+        .rpc(&[67])
+        .long(&["unprivileged"], Argument::Negatable)
+        .setters(&["set_unprivileged"])
+        .verbs(BOTH)
+        .asks(|options| options.unprivileged() && !nix::unistd::geteuid().is_root())
+        .help("accept the limits of a caller who is not root"),
+    Row { from_text: cpu_cap_from_text, ..scalar!(cpu_cap, access::number) }
+        .rpc(&[20])
+        .long(&["cpu-cap"], Argument::Optional("CAP"))
+        .setters(&["set_cpu_cap"])
+        .default("fpu,ins")
+        .verbs(&[Dump, Restore, CpuinfoDump, CpuinfoCheck])
+        .asks(|options| options.cpu_cap.is_some_and(|caps| caps & !CPU_IMAGE != CPU_DEFAULT))
+        .help("properties of the processor to write or compare: cpu, fpu, ins, all, none"),
+    local_text!(libdir)
+        .long(&["libdir"], Argument::Required("DIR"))
+        .short('L')
+        .verbs(BOTH)
+        .help("directory of plugins"),
+    // No deprecated behaviour exists, so there is nothing that accepting it would change.
+    local_flag!(deprecated)
+        .long(&["deprecated"], Argument::Negatable)
+        .verbs(BOTH)
+        .honoured(BOTH)
+        .help("accept deprecated behaviour"),
+    local_flag!(check_extra)
+        .long(&["extra"], Argument::Negatable)
+        .verbs(&[Check])
+        .honoured(&[Check])
+        .help("check features that only some trees need, too"),
+    local_flag!(check_experimental)
+        .long(&["experimental"], Argument::Negatable)
+        .verbs(&[Check])
+        .honoured(&[Check])
+        .help("check experimental features, too"),
+    local_texts!(features)
+        .long(&["feature"], Argument::Required("NAME"))
+        .verbs(&[Check])
+        .honoured(&[Check])
+        .help("check this feature only"),
+];
+
+fn pid_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    let pid = access::number::<i32>(given)?;
+    if pid <= 0 {
+        return Err(access::bad(format!("{pid} is not a process")));
+    }
+    options.pid = Some(pid);
+    Ok(())
+}
+
+/// `-v` adds one, `-vvv` three, `-v4` is 4; text that is no number is 0, as getopt users know it.
+fn log_level_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    let level = match given {
+        Given::Text(more) if more.starts_with('v') => {
+            options.log_level() + i32::try_from(more.len()).unwrap_or(0) + 1
+        }
+        Given::Text(text) => text.parse().unwrap_or(0),
+        Given::Yes | Given::No => options.log_level() + 1,
+    };
+    options.log_level = Some(level);
+    Ok(())
+}
+
+fn cpu_cap_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    let Given::Text(list) = given else {
+        options.cpu_cap = Some(CPU_ALL | CPU_IMAGE);
+        return Ok(());
+    };
+    let mut caps = CPU_DEFAULT;
+    for item in list.split(',') {
+        let (inverse, name) = match item.strip_prefix('^') {
+            Some(name) => (true, name),
+            None => (false, item),
+        };
+        let bits = match name {
+            "fpu" => 1,
+            "cpu" => 2,
+            "ins" => 4,
+            "all" => CPU_ALL,
+            "none" => {
+                caps = if inverse { CPU_ALL } else { 0 };
+                continue;
+            }
+            _ => return Err(access::bad(format!("`{name}' is no processor property"))),
+        };
+        caps = if inverse { caps & !bits } else { caps | bits };
+    }
+    options.cpu_cap = Some(if caps == 0 { 0 } else { caps | CPU_IMAGE });
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Options about memory, pre-dumps and the page server.
+
+use super::{Argument, Given, Row, access};
+use crate::error::Result;
+use crate::images::proto;
+use crate::options::Options;
+use crate::options::Verb::{self, *};
+use crate::options::values::{PageServer as Server, PreDumpMode};
+
+const DUMPS: &[Verb] = &[Dump, PreDump];
+const REMOTE: &[Verb] = &[Dump, PreDump, PageServer, LazyPages];
+
+pub(super) const ROWS: &[Row] = &[
+    text!(parent_img)
+        .rpc(&[14])
+        .long(&["prev-images-dir"], Argument::Required("DIR"))
+        .setters(&["set_parent_images"])
+        .verbs(DUMPS)
+        .help("images of the dump before this one; only changed pages are written"),
+    flag!(track_mem)
+        .rpc(&[15])
+        .long(&["track-mem"], Argument::Negatable)
+        .setters(&["set_track_mem"])
+        .verbs(DUMPS)
+        .help("track changed pages for the next dump"),
+    flag!(auto_dedup)
+        .rpc(&[16])
+        .long(&["auto-dedup"], Argument::Negatable)
+        .setters(&["set_auto_dedup"])
+        .verbs(&[Dump, PreDump, Restore, PageServer])
+        .help("remove pages from older images as newer ones replace them"),
+    flag!(lazy_pages)
+        .rpc(&[48])
+        .long(&["lazy-pages"], Argument::None)
+        .setters(&["set_lazy_pages"])
+        .verbs(&[Dump, Restore])
+        .help("restore pages on demand"),
+    Row {
+        from_rpc: |message, options| {
+            let mode =
+                access::known(message.pre_dump_mode, PreDumpMode::from_rpc, "pre-dump mode")?;
+            options.pre_dump_mode = mode;
+            Ok(())
+        },
+        to_rpc: |options, message| {
+            message.pre_dump_mode = options.pre_dump_mode.map(PreDumpMode::to_rpc);
+        },
+        ..choice!(pre_dump_mode, PreDumpMode, "pre-dump mode (splice, read)")
+    }
+    .rpc(&[61])
+    .long(&["pre-dump-mode"], Argument::Required("MODE"))
+    .setters(&["set_pre_dump_mode"])
+    .default("splice")
+    .verbs(&[PreDump])
+    .help("how a pre-dump reads memory: splice, read"),
+    Row { from_text: |_, _| Ok(()), ..scalar!(pidfd_store_sk, access::number) }
+        .rpc(&[62])
+        .setters(&["set_pidfd_store_sk"])
+        .verbs(DUMPS)
+        .help("a socket that keeps pidfds from one pre-dump to the next"),
+    local_flag!(allow_uprobes)
+        .long(&["allow-uprobes"], Argument::Negatable)
+        .verbs(&[Dump, Restore])
+        .help("accept the mapping of uprobes"),
+    local_flag!(stream)
+        .long(&["stream"], Argument::Negatable)
+        .verbs(&[Dump, PreDump, Restore])
+        .help("send or take the images as a stream"),
+    local_flag!(use_page_server)
+        .long(&["page-server"], Argument::Negatable)
+        .verbs(DUMPS)
+        .help("send pages to a page server"),
+    Row {
+        name: "ps",
+        from_rpc: |message, options| {
+            options.ps = message.ps.as_ref().map(|server| Server {
+                address: server.address.clone(),
+                port: server.port,
+                pid: server.pid,
+                fd: server.fd,
+            });
+            Ok(())
+        },
+        to_rpc: |options, message| {
+            message.ps = options.ps.as_ref().map(|server| proto::CriuPageServerInfo {
+                address: server.address.clone(),
+                port: server.port,
+                pid: server.pid,
+                fd: server.fd,
+            });
+        },
+        from_text: |given, options| {
+            server(options).address = Some(access::required(given)?.to_owned());
+            Ok(())
+        },
+        asks: |options| options.ps.is_some(),
+        ..access::EMPTY
+    }
+    .rpc(&[11])
+    .long(&["address"], Argument::Required("ADDR"))
+    .setters(&["set_page_server_address_port"])
+    .verbs(REMOTE)
+    .help("address of the page server"),
+    Row { name: "ps.port", from_text: port_from_text, ..access::EMPTY }
+        .long(&["port"], Argument::Required("PORT"))
+        .verbs(REMOTE)
+        .help("port of the page server"),
+    Row {
+        name: "ps.fd",
+        from_text: |given, options| {
+            server(options).fd = Some(access::number(given)?);
+            Ok(())
+        },
+        ..access::EMPTY
+    }
+    .long(&["ps-socket"], Argument::Required("FD"))
+    .verbs(REMOTE)
+    .help("socket of the page server"),
+    flag!(tls)
+        .rpc(&[58])
+        .long(&["tls"], Argument::Negatable)
+        .setters(&["set_tls"])
+        .verbs(REMOTE)
+        .help("speak TLS with the page server"),
+    flag!(tls_no_cn_verify)
+        .rpc(&[59])
+        .long(&["tls-no-cn-verify"], Argument::None)
+        .setters(&["set_tls_no_cn_verify"])
+        .verbs(REMOTE)
+        .help("do not verify the name in the page server's certificate"),
+    text!(tls_cacert)
+        .rpc(&[54])
+        .long(&["tls-cacert"], Argument::Required("FILE"))
+        .setters(&["set_tls_cacert"])
+        .verbs(REMOTE)
+        .help("certificate of the authority that is trusted"),
+    text!(tls_cacrl)
+        .rpc(&[55])
+        .long(&["tls-cacrl"], Argument::Required("FILE"))
+        .setters(&["set_tls_cacrl"])
+        .verbs(REMOTE)
+        .help("certificates that are revoked"),
+    text!(tls_cert)
+        .rpc(&[56])
+        .long(&["tls-cert"], Argument::Required("FILE"))
+        .setters(&["set_tls_cert"])
+        .verbs(REMOTE)
+        .help("own certificate"),
+    text!(tls_key)
+        .rpc(&[57])
+        .long(&["tls-key"], Argument::Required("FILE"))
+        .setters(&["set_tls_key"])
+        .verbs(REMOTE)
+        .help("own private key"),
+];
+
+fn server(options: &mut Options) -> &mut Server {
+    options.ps.get_or_insert_default()
+}
+
+fn port_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    match access::number::<u16>(given)? {
+        0 => Err(access::bad("0 is not a port")),
+        port => {
+            server(options).port = Some(i32::from(port));
+            Ok(())
+        }
+    }
+}

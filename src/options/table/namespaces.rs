@@ -1,0 +1,182 @@
+//! Options about namespaces, mounts and security profiles.
+
+use super::{Argument, Given, Row, access};
+use crate::error::Result;
+use crate::images::proto;
+use crate::options::Options;
+use crate::options::Verb::*;
+use crate::options::values::{JoinNs, Pair};
+
+/// Kinds of namespaces that a restored tree can be put into.
+const JOINABLE: [&str; 3] = ["uts", "ipc", "time"];
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "join_ns",
+        from_rpc: |message, options| {
+            let join = |join: &proto::JoinNamespace| JoinNs {
+                kind: join.ns.clone(),
+                file: join.ns_file.clone(),
+                extra: join.extra_opt.clone(),
+            };
+            options.join_ns = message.join_ns.iter().map(join).collect();
+            options.join_ns.iter().try_for_each(check_join_ns)
+        },
+        to_rpc: |options, message| {
+            let join = |join: &JoinNs| proto::JoinNamespace {
+                ns: join.kind.clone(),
+                ns_file: join.file.clone(),
+                extra_opt: join.extra.clone(),
+            };
+            message.join_ns = options.join_ns.iter().map(join).collect();
+        },
+        from_text: join_ns_from_text,
+        asks: |options| options.join_ns.iter().any(|join| !JOINABLE.contains(&join.kind.as_str())),
+        ..access::EMPTY
+    }
+    .rpc(&[39])
+    .long(&["join-ns"], Argument::Required("NS:{PID|FILE}[,EXTRA]"))
+    .short('J')
+    .setters(&["join_ns_add"])
+    .verbs(&[Restore])
+    .help("restore into an existing namespace (uts, ipc and time; no net, mnt, user, pid)"),
+    Row { from_text: empty_ns_from_text, ..scalar!(empty_ns, access::number) }
+        .rpc(&[38])
+        .long(&["empty-ns"], Argument::Required("net"))
+        .setters(&["set_empty_ns"])
+        .verbs(&[Dump, Restore])
+        .asks(|options| options.empty_ns() != 0)
+        .help("make a namespace, but restore nothing in it"),
+    text!(root)
+        .rpc(&[13])
+        .long(&["root"], Argument::Required("PATH"))
+        .short('r')
+        .setters(&["set_root"])
+        .verbs(&[Restore])
+        .help("root of the restored tasks' file system, in a mount namespace"),
+    Row {
+        name: "ext_mnt",
+        from_rpc: |message, options| {
+            let pair = |mount: &proto::ExtMountMap| Pair {
+                first: mount.key.clone(),
+                second: mount.val.clone(),
+            };
+            options.ext_mnt = message.ext_mnt.iter().map(pair).collect();
+            Ok(())
+        },
+        to_rpc: |options, message| {
+            let pair = |mount: &Pair| proto::ExtMountMap {
+                key: mount.first.clone(),
+                val: mount.second.clone(),
+            };
+            message.ext_mnt = options.ext_mnt.iter().map(pair).collect();
+        },
+        from_text: ext_mnt_from_text,
+        asks: |options| !options.ext_mnt.is_empty(),
+        ..access::EMPTY
+    }
+    .rpc(&[23])
+    .long(&["ext-mount-map"], Argument::Required("KEY:VALUE"))
+    .short('M')
+    .setters(&["add_ext_mount"])
+    .verbs(&[Dump, Restore])
+    .help("a mount that belongs to the outside; `auto' finds them"),
+    flag!(auto_ext_mnt)
+        .rpc(&[28])
+        .setters(&["set_auto_ext_mnt"])
+        .verbs(&[Dump, Restore])
+        .help("find the mounts that belong to the outside"),
+    flag!(ext_sharing)
+        .rpc(&[29])
+        .long(&["enable-external-sharing"], Argument::None)
+        .setters(&["set_ext_sharing"])
+        .verbs(&[Dump, Restore])
+        .help("mounts may share propagation with mounts outside"),
+    flag!(ext_masters)
+        .rpc(&[30])
+        .long(&["enable-external-masters"], Argument::None)
+        .setters(&["set_ext_masters"])
+        .verbs(&[Dump, Restore])
+        .help("mounts may have a master outside"),
+    texts!(skip_mnt)
+        .rpc(&[31])
+        .long(&["skip-mnt"], Argument::Required("PATH"))
+        .setters(&["add_skip_mnt"])
+        .verbs(&[Dump])
+        .help("leave out a mount point"),
+    texts!(enable_fs)
+        .rpc(&[32])
+        .long(&["enable-fs"], Argument::Required("NAMES"))
+        .setters(&["add_enable_fs"])
+        .verbs(&[Dump, Restore])
+        .help("carry mounts of file systems that are not known"),
+    // No mount is restored, in either way.
+    flag!(mntns_compat_mode)
+        .rpc(&[65])
+        .long(&["mntns-compat-mode"], Argument::Negatable)
+        .setters(&["set_mntns_compat_mode"])
+        .verbs(&[Restore])
+        .honoured(&[Restore])
+        .help("restore mounts the older way"),
+    flag!(weak_sysctls)
+        .rpc(&[47])
+        .long(&["weak-sysctls"], Argument::Negatable)
+        .setters(&["set_weak_sysctls"])
+        .verbs(&[Restore])
+        .help("leave out sysctls that do not exist here"),
+    text!(lsm_profile)
+        .rpc(&[53])
+        .long(&["lsm-profile"], Argument::Required("TYPE:NAME"))
+        .setters(&["set_lsm_profile"])
+        .verbs(&[Restore])
+        .help("security profile of the restored tasks"),
+    text!(lsm_mount_context)
+        .rpc(&[63])
+        .long(&["lsm-mount-context"], Argument::Required("CTX"))
+        .setters(&["set_lsm_mount_context"])
+        .verbs(&[Restore])
+        .help("security context of restored mounts"),
+];
+
+/// Names that are no namespace, and files that are not there, are bad options, not refusals.
+fn check_join_ns(join: &JoinNs) -> Result<()> {
+    match join.kind.as_str() {
+        "net" | "uts" | "time" | "ipc" | "user" | "mnt" | "pid" => {}
+        other => return Err(access::bad(format!("join-ns: `{other}' is no kind of namespace"))),
+    }
+    if join.file.parse::<u32>().is_err() && !std::path::Path::new(&join.file).exists() {
+        return Err(access::bad(format!("join-ns: {} does not exist", join.file)));
+    }
+    Ok(())
+}
+
+fn join_ns_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    let Pair { first, second } = access::pair(given, ':')?;
+    let (file, extra) = match second.split_once(',') {
+        Some((file, extra)) => (file.to_owned(), Some(extra.to_owned())),
+        None => (second, None),
+    };
+    let join = JoinNs { kind: first, file, extra };
+    check_join_ns(&join)?;
+    options.join_ns.push(join);
+    Ok(())
+}
+
+fn empty_ns_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    match access::required(given)? {
+        "net" => {
+            options.empty_ns = Some(options.empty_ns() | libc::CLONE_NEWNET as u32);
+            Ok(())
+        }
+        other => Err(access::bad(format!("`{other}' cannot be made empty; only net can"))),
+    }
+}
+
+fn ext_mnt_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    if given == Given::Text("auto") {
+        options.auto_ext_mnt = Some(true);
+        return Ok(());
+    }
+    options.ext_mnt.push(access::pair(given, ':')?);
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Options about the network and control groups.
+
+use super::{Argument, Given, Row, access};
+use crate::error::Result;
+use crate::images::proto;
+use crate::options::Options;
+use crate::options::Verb::{self, *};
+use crate::options::values::{CgroupMode, CgroupRoot, NetworkLock, Pair};
+
+const BOTH: &[Verb] = &[Dump, Restore];
+
+pub(super) const ROWS: &[Row] = &[
+    flag!(tcp_established)
+        .rpc(&[5])
+        .long(&["tcp-established"], Argument::Negatable)
+        .setters(&["set_tcp_established"])
+        .verbs(BOTH)
+        .help("carry established TCP connections"),
+    flag!(tcp_skip_in_flight)
+        .rpc(&[46])
+        .long(&["skip-in-flight"], Argument::Negatable)
+        .setters(&["set_tcp_skip_in_flight"])
+        .verbs(&[Dump])
+        .help("leave out TCP connections that are still being made"),
+    flag!(tcp_close)
+        .rpc(&[52])
+        .long(&["tcp-close"], Argument::Negatable)
+        .setters(&["set_tcp_close"])
+        .verbs(BOTH)
+        .help("restore TCP connections closed"),
+    // Nothing that is carried has a network to silence: every method silences it.
+    Row {
+        from_rpc: |message, options| {
+            let method =
+                access::known(message.network_lock, NetworkLock::from_rpc, "network lock")?;
+            options.network_lock = method;
+            Ok(())
+        },
+        to_rpc: |options, message| {
+            message.network_lock = options.network_lock.map(NetworkLock::to_rpc);
+        },
+        ..choice!(network_lock, NetworkLock, "network lock (iptables, nftables, skip)")
+    }
+    .rpc(&[64])
+    .long(&["network-lock"], Argument::Required("METHOD"))
+    .setters(&["set_network_lock"])
+    .default("iptables")
+    .verbs(&[Dump])
+    .honoured(&[Dump])
+    .help("how the network is silenced: iptables, nftables, skip"),
+    Row {
+        name: "veths",
+        from_rpc: |message, options| {
+            let pair = |veth: &proto::CriuVethPair| Pair {
+                first: veth.if_in.clone(),
+                second: veth.if_out.clone(),
+            };
+            options.veths = message.veths.iter().map(pair).collect();
+            Ok(())
+        },
+        to_rpc: |options, message| {
+            let pair = |veth: &Pair| proto::CriuVethPair {
+                if_in: veth.first.clone(),
+                if_out: veth.second.clone(),
+            };
+            message.veths = options.veths.iter().map(pair).collect();
+        },
+        from_text: |given, options| {
+            options.veths.push(access::pair(given, '=')?);
+            Ok(())
+        },
+        asks: |options| !options.veths.is_empty(),
+        ..access::EMPTY
+    }
+    .rpc(&[19])
+    .long(&["veth-pair"], Argument::Required("IN=OUT"))
+    .setters(&["add_veth_pair"])
+    .verbs(&[Restore])
+    .help("the outer name of a pair of virtual Ethernet devices"),
+    Row {
+        name: "manage_cgroups",
+        from_rpc: manage_cgroups_from_rpc,
+        to_rpc: |options, message| {
+            message.manage_cgroups_mode = options.manage_cgroups.map(CgroupMode::to_rpc);
+        },
+        from_text: manage_cgroups_from_text,
+        asks: |options| {
+            !matches!(options.manage_cgroups(), CgroupMode::Ignore | CgroupMode::Default)
+        },
+        ..access::EMPTY
+    }
+    .rpc(&[24, 34])
+    .long(&["manage-cgroups"], Argument::Optional("MODE"))
+    .setters(&["set_manage_cgroups", "set_manage_cgroups_mode"])
+    .default("ignore")
+    .verbs(BOTH)
+    .help("carry control groups: none, props, soft, full, strict, ignore"),
+    Row {
+        name: "cg_root",
+        from_rpc: |message, options| {
+            let root = |root: &proto::CgroupRoot| CgroupRoot {
+                controller: root.ctrl.clone(),
+                path: root.path.clone(),
+            };
+            options.cg_root = message.cg_root.iter().map(root).collect();
+            Ok(())
+        },
+        to_rpc: |options, message| {
+            let root = |root: &CgroupRoot| proto::CgroupRoot {
+                ctrl: root.controller.clone(),
+                path: root.path.clone(),
+            };
+            message.cg_root = options.cg_root.iter().map(root).collect();
+        },
+        from_text: cg_root_from_text,
+        asks: |options| !options.cg_root.is_empty(),
+        ..access::EMPTY
+    }
+    .rpc(&[25])
+    .long(&["cgroup-root"], Argument::Required("[CONTROLLER:]/NEWROOT"))
+    .setters(&["add_cg_root"])
+    .verbs(BOTH)
+    .help("root of the control groups of a controller, or of all"),
+    text!(cgroup_props)
+        .rpc(&[41])
+        .long(&["cgroup-props"], Argument::Required("STRING"))
+        .setters(&["add_cg_props"])
+        .verbs(&[Dump])
+        .help("control group properties to carry, as YAML"),
+    text!(cgroup_props_file)
+        .rpc(&[42])
+        .long(&["cgroup-props-file"], Argument::Required("FILE"))
+        .setters(&["add_cg_props_file"])
+        .verbs(&[Dump])
+        .help("the same from FILE"),
+    texts!(cgroup_dump_controller)
+        .rpc(&[43])
+        .long(&["cgroup-dump-controller"], Argument::Required("NAME"))
+        .setters(&["add_cg_dump_controller"])
+        .verbs(&[Dump])
+        .help("carry this control group controller and no other"),
+    text!(cgroup_yard)
+        .rpc(&[60])
+        .long(&["cgroup-yard"], Argument::Required("PATH"))
+        .setters(&["add_cg_yard"])
+        .verbs(BOTH)
+        .help("directory where the control groups are mounted already"),
+    text!(freeze_cgroup)
+        .rpc(&[44])
+        .long(&["freeze-cgroup"], Argument::Required("PATH"))
+        .setters(&["set_freeze_cgroup"])
+        .verbs(&[Dump, PreDump])
+        .help("stop the tree by the freezer of this control group"),
+];
+
+/// The mode wins over the older yes or no, which stands for soft and ignore.
+fn manage_cgroups_from_rpc(message: &proto::CriuOpts, options: &mut Options) -> Result<()> {
+    let older = |manage| if manage { CgroupMode::Soft } else { CgroupMode::Ignore };
+    let mode =
+        access::known(message.manage_cgroups_mode, CgroupMode::from_rpc, "control group mode")?;
+    options.manage_cgroups = mode.or(message.manage_cgroups.map(older));
+    Ok(())
+}
+
+fn manage_cgroups_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    options.manage_cgroups = Some(match given {
+        Given::Text(text) => CgroupMode::from_text(text)
+            .ok_or_else(|| access::bad(format!("`{text}' is no control group mode")))?,
+        Given::Yes | Given::No => CgroupMode::Soft,
+    });
+    Ok(())
+}
+
+fn cg_root_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    let text = access::required(given)?;
+    let (controller, path) = match text.split_once(':') {
+        Some((controller, path)) => (Some(controller.to_owned()), path),
+        None => (None, text),
+    };
+    options.cg_root.push(CgroupRoot { controller, path: path.to_owned() });
+    Ok(())
+}
