@@ -149,9 +149,9 @@ pub fn check(verb: Verb, options: &Options) -> Result<()> {
     }
     for row in rows().filter(|row| row.verbs.contains(&verb) && !row.honoured.contains(&verb)) {
         if (row.asks)(options) {
-            let reason =
-                format!("{}: this version does not honour it on {}", row.help, verb.name());
-            refusals.refuse("option", row.spelled(), reason, "leave it out");
+            let place = format!("option {}", row.spelled());
+            let reason = format!("is not honoured on {} by this version", verb.name());
+            refusals.refuse(place, row.help, reason, "leave it out");
         }
     }
     refusals.check().map_err(|error| error.with_kind(Kind::BadOptions))?;

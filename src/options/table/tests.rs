@@ -98,10 +98,10 @@ fn all_that_is_refused_is_named_at_once() {
     let text = check(Verb::Dump, &options).unwrap_err().to_string();
     assert_eq!(
         text,
-        "option: --tcp-established (tcp_established): carry established TCP connections: \
-         this version does not honour it on dump; leave it out\n\
-         option: --link-remap (link_remap): link unlinked files back under a temporary name: \
-         this version does not honour it on dump; leave it out"
+        "option --link-remap (link_remap): link unlinked files back under a temporary name: \
+         is not honoured on dump by this version; leave it out\n\
+         option --tcp-established (tcp_established): carry established TCP connections: \
+         is not honoured on dump by this version; leave it out"
     );
 }
 
