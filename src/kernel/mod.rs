@@ -4,9 +4,15 @@
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
 pub mod fd;
+pub mod mapping;
 pub mod memory;
 pub mod namespace;
+pub mod pagemap;
 pub mod ptrace;
 pub mod remote;
 pub mod sys;
 pub mod tty;
+pub mod uffd;
+
+/// Bytes of a page; the only size x86-64 has for ordinary memory.
+pub const PAGE_SIZE: u64 = 4096;

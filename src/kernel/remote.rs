@@ -125,6 +125,8 @@ struct Call {
 pub struct Batch {
     calls: Vec<Call>,
     data: Vec<u8>,
+    /// Pointers within the data: where each stands and what it points to.
+    pointers: Vec<(DataRef, DataRef)>,
 }
 
 /// Bytes of one entry as the stubs see it: number, six arguments, result.
@@ -173,6 +175,12 @@ impl Batch {
         DataRef { offset, len }
     }
 
+    /// Makes the eight bytes at `at` a pointer to `to`, as `iovec` and `msghdr` hold them.
+    pub fn point(&mut self, at: DataRef, to: DataRef) {
+        assert!(at.len >= 8, "a pointer takes eight bytes");
+        self.pointers.push((at, to));
+    }
+
     /// How many calls there are.
     pub fn len(&self) -> usize {
         self.calls.len()
@@ -203,6 +211,10 @@ impl Batch {
             image.extend_from_slice(&0u64.to_le_bytes());
         }
         image.extend_from_slice(&self.data);
+        for (at, to) in &self.pointers {
+            let value = self.resolve(Arg::Data(*to), base);
+            image[self.data_start() + at.offset..][..8].copy_from_slice(&value.to_le_bytes());
+        }
         image
     }
 
@@ -278,6 +290,17 @@ mod tests {
         assert_eq!(image.len(), ENTRY_SIZE + 3);
         assert_eq!(&image[16..24], &0x1040u64.to_le_bytes());
         assert_eq!(&image[64..], b"/x\0");
+    }
+
+    #[test]
+    fn pointers_in_the_data_are_resolved() {
+        let mut batch = Batch::new();
+        let target = batch.bytes(b"target");
+        let holder = batch.space(16);
+        batch.point(holder.skip(8), target);
+        batch.call(libc::SYS_read, args![0, holder]);
+        let image = batch.encode(RemoteAddr(0x1000));
+        assert_eq!(&image[ENTRY_SIZE + 64 + 8..], &0x1040u64.to_le_bytes());
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Kinds of kernel objects, one file each: its messages, capture, validation, rebuild, refusals and
 //! round-trip test side by side.
 
+pub mod memory;
 pub mod namespaces;

@@ -1,0 +1,169 @@
+//! Capture of an address space's layout: one `vma_entry` for each VMA, one for each range of
+//! guard pages.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+
+use crate::error::{Context, Refusals, Result};
+use crate::images::proto::VmaEntry;
+use crate::kernel::PAGE_SIZE;
+use crate::kernel::pagemap::{Pagemap, Scan, category};
+
+use super::bits::status;
+use super::classify::{self, Backing};
+use super::smaps::{self, Mapping};
+
+/// Gives the id of a mapped file: the descriptor (opened `O_PATH`, or for reading if it is a memfd
+/// or shared anonymous memory), flags to record, where it is mapped.
+pub type AddFile<'a> = dyn FnMut(OwnedFd, u32, &str, &mut Refusals) -> Result<u32> + 'a;
+
+/// End of the addresses a process may use.
+pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+const DEV_ZERO: u64 = libc::makedev(1, 5);
+
+/// Describes all VMAs of a frozen process; what cannot be carried is added to `refusals`.
+pub fn vmas(
+    pid: i32,
+    add_file: &mut AddFile<'_>,
+    refusals: &mut Refusals,
+) -> Result<Vec<VmaEntry>> {
+    let path = format!("/proc/{pid}/smaps");
+    let file = File::open(&path).doing(|| format!("open {path}"))?;
+    let mappings = smaps::parse(BufReader::with_capacity(1 << 16, file))?;
+    let mut capture = Capture {
+        pid,
+        add_file,
+        refusals,
+        ids: HashMap::new(),
+        entries: Vec::new(),
+        mount: memfd_mount()?,
+    };
+    for mapping in &mappings {
+        capture.add(mapping)?;
+    }
+    let mut entries = capture.entries;
+    add_guards(pid, &mut entries)?;
+    Ok(entries)
+}
+
+struct Capture<'a, 'f> {
+    pid: i32,
+    add_file: &'a mut AddFile<'f>,
+    refusals: &'a mut Refusals,
+    /// Files seen so far; the name tells hard links apart.
+    ids: HashMap<((u32, u32), u64, String), (u32, bool)>,
+    entries: Vec<VmaEntry>,
+    /// Device number of memfds and shared anonymous memory.
+    mount: u64,
+}
+
+impl Capture<'_, '_> {
+    fn add(&mut self, mapping: &Mapping) -> Result<()> {
+        if let Some(why) = classify::refusal(mapping) {
+            self.refuse(mapping, why.reason, why.remedy);
+            return Ok(());
+        }
+        if !classify::has_file(mapping) {
+            self.add_anonymous(mapping);
+            return Ok(());
+        }
+        if let Some(backing) = self.backing(mapping)? {
+            self.entries.push(classify::of_file(mapping, backing));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, mapping: &Mapping, reason: &str, remedy: &str) {
+        let object = match mapping.name.as_str() {
+            "" => "anonymous memory",
+            name => name,
+        };
+        self.refusals.refuse(mapping.place(self.pid), object, reason, remedy);
+    }
+
+    /// The VMAs of the vDSO's data are one entry in the image, whatever their number.
+    fn add_anonymous(&mut self, mapping: &Mapping) {
+        let entry = classify::anonymous(mapping);
+        match self.entries.last_mut() {
+            Some(last)
+                if classify::is_vvar(mapping)
+                    && last.status & status::VVAR != 0
+                    && last.end == entry.start =>
+            {
+                last.end = entry.end;
+            }
+            _ => self.entries.push(entry),
+        }
+    }
+
+    fn backing(&mut self, mapping: &Mapping) -> Result<Option<Backing>> {
+        let path = format!("/proc/{}/map_files/{:x}-{:x}", self.pid, mapping.start, mapping.end);
+        let link = std::fs::symlink_metadata(&path).doing(|| format!("stat {path}"))?;
+        let access = match link.mode() & 0o600 {
+            0o600 => libc::O_RDWR,
+            0o200 => libc::O_WRONLY,
+            _ => libc::O_RDONLY,
+        };
+        let key = (mapping.device, mapping.inode, mapping.name.clone());
+        let (file_id, memfd) = match self.ids.get(&key) {
+            Some(known) => *known,
+            None => match self.new_file(mapping, &path)? {
+                Some(new) => *self.ids.entry(key).or_insert(new),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Backing { file_id, memfd, access: access.cast_unsigned() }))
+    }
+
+    fn new_file(&mut self, mapping: &Mapping, path: &str) -> Result<Option<(u32, bool)>> {
+        let file = open(path, libc::O_PATH)?;
+        let meta = file.metadata().doing(|| format!("stat {path}"))?;
+        let kind = meta.file_type();
+        if !kind.is_file() && !(kind.is_char_device() && meta.rdev() == DEV_ZERO) {
+            self.refuse(mapping, "is neither a regular file nor /dev/zero", "unmap it");
+            return Ok(None);
+        }
+        let memfd = meta.dev() == self.mount || mapping.has("ht");
+        // Its contents are saved, so it must be readable; nothing but memory is opened by that.
+        let file = if memfd { open(path, libc::O_RDONLY)? } else { file };
+        let place = mapping.place(self.pid);
+        let id = (self.add_file)(file.into(), 0, &place, self.refusals)?;
+        Ok(Some((id, memfd)))
+    }
+}
+
+fn open(path: &str, flags: i32) -> Result<File> {
+    File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .doing(|| format!("open {path}"))
+        .map_err(|error| error.remedy("it needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"))
+}
+
+/// The mount that memfds and shared anonymous memory live on.
+fn memfd_mount() -> Result<u64> {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    let fd = nix::sys::memfd::memfd_create(c"probe", flags).doing(|| "memfd_create")?;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(std::fs::metadata(&path).doing(|| format!("stat {path}"))?.dev())
+}
+
+/// Ranges of guard pages stand behind all VMAs, with nothing but their addresses.
+fn add_guards(pid: i32, entries: &mut Vec<VmaEntry>) -> Result<()> {
+    let scan = Scan { start: 0, end: TASK_SIZE, without: 0, any_of: category::GUARD };
+    let pagemap = Pagemap::open(pid)?;
+    pagemap.scan_known(scan, |region| {
+        debug_assert_eq!(region.start % PAGE_SIZE, 0);
+        entries.push(VmaEntry {
+            start: region.start,
+            end: region.end,
+            status: status::GUARD,
+            fd: -1,
+            ..VmaEntry::default()
+        });
+    })
+}

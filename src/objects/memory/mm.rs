@@ -1,0 +1,138 @@
+//! `mm-PID.img`: the address space as a whole. Where the program, its arguments and its heap are
+//! recorded to be, its auxiliary vector, its executable.
+
+use crate::args;
+use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::proto::{MmEntry, VmaEntry};
+use crate::kernel::remote::{Batch, CallId, Outcome, RemoteFd};
+
+/// Facts that only the process itself can ask for; see [`ask`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub brk: u64,
+    pub dumpable: i32,
+    pub thp_disabled: bool,
+}
+
+/// Calls whose results [`Questions::answers`] reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Questions {
+    brk: CallId,
+    dumpable: CallId,
+    thp: CallId,
+}
+
+/// Adds the calls to a batch that the dumpee will run.
+pub fn ask(batch: &mut Batch) -> Questions {
+    Questions {
+        brk: batch.call(libc::SYS_brk, args![0]),
+        dumpable: batch.call(libc::SYS_prctl, args![libc::PR_GET_DUMPABLE]),
+        thp: batch.call(libc::SYS_prctl, args![libc::PR_GET_THP_DISABLE]),
+    }
+}
+
+impl Questions {
+    /// Reads the facts, refusing what the image format cannot say.
+    pub fn answers(self, outcome: &Outcome, pid: i32, refusals: &mut Refusals) -> Result<Facts> {
+        let brk = outcome.ret(self.brk).doing(|| "brk")?.cast_unsigned();
+        let dumpable = outcome.ret(self.dumpable).doing(|| "prctl(PR_GET_DUMPABLE)")?;
+        let thp = outcome.ret(self.thp).doing(|| "prctl(PR_GET_THP_DISABLE)")?;
+        if !(0..=1).contains(&thp) {
+            refusals.refuse(
+                format!("pid {pid}"),
+                "PR_SET_THP_DISABLE with flags",
+                "the image format has no field for its flags",
+                "",
+            );
+        }
+        Ok(Facts { brk, dumpable: i32::try_from(dumpable).unwrap_or(0), thp_disabled: thp != 0 })
+    }
+}
+
+/// Builds the message from the facts, `/proc/PID/stat` and `/proc/PID/auxv`.
+pub fn capture(pid: i32, facts: Facts, exe_file_id: u32, vmas: Vec<VmaEntry>) -> Result<MmEntry> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let auxv = format!("/proc/{pid}/auxv");
+    let auxv = std::fs::read(&auxv).doing(|| format!("read {auxv}"))?;
+    let mut mm = places(&stat)
+        .ok_or_else(|| Error::new(Kind::Internal, format!("cannot read {path}: {stat:?}")))?;
+    mm.mm_brk = facts.brk;
+    mm.dumpable = Some(facts.dumpable);
+    mm.thp_disabled = Some(facts.thp_disabled);
+    mm.exe_file_id = exe_file_id;
+    mm.mm_saved_auxv = words(&auxv);
+    mm.vmas = vmas;
+    Ok(mm)
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    let words = bytes.chunks_exact(8);
+    words.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).collect()
+}
+
+/// The addresses in `/proc/PID/stat`. Fields are counted from 1; the second is the command in
+/// parentheses, which may hold anything.
+fn places(stat: &str) -> Option<MmEntry> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse().ok();
+    Some(MmEntry {
+        mm_start_code: field(26)?,
+        mm_end_code: field(27)?,
+        mm_start_stack: field(28)?,
+        mm_start_data: field(45)?,
+        mm_end_data: field(46)?,
+        mm_start_brk: field(47)?,
+        mm_arg_start: field(48)?,
+        mm_arg_end: field(49)?,
+        mm_env_start: field(50)?,
+        mm_env_end: field(51)?,
+        ..MmEntry::default()
+    })
+}
+
+/// Adds the calls that give an address space its recorded places, its auxiliary vector and its
+/// executable, which stands in the process as `exe` and is closed.
+///
+/// No VMA of the former executable may be left, else the kernel answers EBUSY.
+pub fn set(batch: &mut Batch, mm: &MmEntry, exe: RemoteFd) {
+    let auxv: Vec<u8> = mm.mm_saved_auxv.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let auxv_at = batch.bytes(&auxv);
+    let head: Vec<u8> = [
+        mm.mm_start_code,
+        mm.mm_end_code,
+        mm.mm_start_data,
+        mm.mm_end_data,
+        mm.mm_start_brk,
+        mm.mm_brk,
+        mm.mm_start_stack,
+        mm.mm_arg_start,
+        mm.mm_arg_end,
+        mm.mm_env_start,
+        mm.mm_env_end,
+    ]
+    .iter()
+    .flat_map(|place| place.to_le_bytes())
+    .collect();
+    let map = batch.bytes(&[head.as_slice(), &[0; 8], &tail(auxv.len(), exe)].concat());
+    batch.point(map.skip(head.len()), auxv_at);
+    let size = head.len() + 16;
+    batch.must(
+        "prctl(PR_SET_MM_MAP)",
+        libc::SYS_prctl,
+        args![libc::PR_SET_MM, libc::PR_SET_MM_MAP, map, size, 0],
+    );
+    batch.must("close of the executable", libc::SYS_close, args![exe]);
+    let disabled = i32::from(mm.thp_disabled.unwrap_or(false));
+    batch.must(
+        "prctl(PR_SET_THP_DISABLE)",
+        libc::SYS_prctl,
+        args![libc::PR_SET_THP_DISABLE, disabled],
+    );
+}
+
+fn tail(auxv_len: usize, exe: RemoteFd) -> Vec<u8> {
+    let len = u32::try_from(auxv_len).expect("validated: a few hundred bytes");
+    [len.to_le_bytes(), exe.0.to_le_bytes()].concat()
+}
