@@ -54,7 +54,7 @@ impl ImageDir {
         for stale in [INVENTORY, MANIFEST, INVENTORY_TEMPORARY] {
             self.remove(stale)?;
         }
-        Ok(Creation { dir: self.clone(), written: Arc::default(), committed: false })
+        Ok(Creation { dir: self.clone(), written: Mutex::default(), committed: false })
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -99,7 +99,7 @@ impl ImageDir {
 #[derive(Debug)]
 pub struct Creation {
     dir: ImageDir,
-    written: Arc<Mutex<Vec<String>>>,
+    written: Mutex<Vec<String>>,
     committed: bool,
 }
 
@@ -150,11 +150,25 @@ impl Creation {
     }
 
     /// Makes the dump whole: the inventory appears in one step, after everything else.
-    pub fn commit(mut self, inventory: &[u8]) -> Result<()> {
+    pub fn commit(mut self, inventory: &[u8]) -> Result<Committed> {
         self.store(INVENTORY_TEMPORARY, inventory)?;
         renameat(self.dir.fd(), INVENTORY_TEMPORARY, self.dir.fd(), INVENTORY)
             .doing(|| format!("rename {}/{INVENTORY}", self.dir.path()))?;
         self.committed = true;
+        self.written.lock().push(INVENTORY.to_owned());
+        Ok(Committed(self))
+    }
+}
+
+/// A whole dump that may still be taken back.
+#[derive(Debug)]
+pub struct Committed(Creation);
+
+impl Committed {
+    /// Removes the dump, its inventory first.
+    pub fn revoke(mut self) -> Result<()> {
+        self.0.dir.remove(INVENTORY)?;
+        self.0.committed = false;
         Ok(())
     }
 }
@@ -189,6 +203,16 @@ mod tests {
         let creation = dir.begin().unwrap();
         creation.store("core-1.img", b"x").unwrap();
         drop(creation);
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_revoked_dump_is_gone() {
+        let (path, dir) = scratch("revoke");
+        let creation = dir.begin().unwrap();
+        creation.store("core-1.img", b"x").unwrap();
+        creation.commit(b"inventory").unwrap().revoke().unwrap();
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
         std::fs::remove_dir_all(path).unwrap();
     }

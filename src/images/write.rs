@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::codec::Encoder;
-use super::dir::{Creation, MANIFEST};
+use super::dir::{Committed, Creation, MANIFEST};
 use super::manifest::Manifest;
 use super::names::{self, magic};
 use super::proto::{GhostChunkEntry, PagemapHead};
@@ -11,7 +11,7 @@ use super::snapshot::{GhostFile, Pagemap, Snapshot, TaskImage};
 use crate::error::Result;
 
 /// Writes everything but pages, which are there already, and makes the dump whole.
-pub fn write(snapshot: &Snapshot, creation: Creation) -> Result<()> {
+pub fn write(snapshot: &Snapshot, creation: Creation) -> Result<Committed> {
     let mut store = Store { creation: &creation, manifest: Manifest::default() };
     store.messages(names::PSTREE, magic::PSTREE, &snapshot.tree)?;
     for (&pid, task) in &snapshot.tasks {
