@@ -3,16 +3,15 @@
 //! `unsafe` lives here and in `capi`, nowhere else. Numbers that are valid in another process (its
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
+pub mod dumpee;
 pub mod fd;
 pub mod mapping;
 pub mod memory;
 pub mod namespace;
 pub mod pagemap;
+pub mod proc;
 pub mod ptrace;
 pub mod remote;
 pub mod sys;
 pub mod tty;
 pub mod uffd;
-
-/// Bytes of a page; the only size x86-64 has for ordinary memory.
-pub const PAGE_SIZE: u64 = 4096;

@@ -247,6 +247,11 @@ pub fn siginfo_code(info: &[u8; SIGINFO_SIZE]) -> i32 {
     i32::from_le_bytes(info[8..12].try_into().expect("four bytes"))
 }
 
+/// The signal of a siginfo.
+pub fn siginfo_signal(info: &[u8; SIGINFO_SIZE]) -> i32 {
+    i32::from_le_bytes(info[..4].try_into().expect("four bytes"))
+}
+
 /// Which queue of pending signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {

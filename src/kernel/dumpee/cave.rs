@@ -1,0 +1,211 @@
+//! Room for code in a dumpee, without mapping anything and without a byte of it changing.
+//!
+//! An executable segment ends somewhere inside its last page; what follows, up to the end of the
+//! mapping, is never used at run time. The vdso has 2782 such bytes on Linux 6.18. They can be
+//! written through `/proc/PID/mem`, which makes that one page private to the dumpee. If the vdso
+//! is missing or full, the tail of another executable file mapping serves as well.
+//!
+//! Saved vector registers need more room than such a tail has. They go to the lowest pages of
+//! the stack, which an exec maps in advance and which nothing has touched: the pagemap tells.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+use super::FrozenThread;
+use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::memory;
+use crate::kernel::proc::{self, Mapping};
+use crate::kernel::remote::RemoteAddr;
+
+pub(super) const PAGE: u64 = 4096;
+/// Tails start at a cache line.
+const TAIL_ALIGN: u64 = 64;
+/// The end of user addresses (47 bits, less a guard page).
+const USER_END: u64 = 0x7fff_ffff_f000;
+
+/// The unused bytes behind the vdso of `pid`; empty if it has none.
+pub(super) fn vdso_tail(pid: i32) -> Result<Range<u64>> {
+    let base = vdso_base(pid)?;
+    let (start, end) = vdso_tail_offsets();
+    if base == 0 { Ok(0..0) } else { Ok(base + start..base + end) }
+}
+
+fn vdso_base(pid: i32) -> Result<u64> {
+    const AT_SYSINFO_EHDR: u64 = 33;
+    let path = format!("/proc/{pid}/auxv");
+    let auxv = std::fs::read(&path).doing(|| format!("read {path}"))?;
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
+    let mut pairs = auxv.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..])));
+    Ok(pairs.find(|pair| pair.0 == AT_SYSINFO_EHDR).map_or(0, |pair| pair.1))
+}
+
+/// Where the tail of every vdso of this kernel starts and ends, seen from its base.
+fn vdso_tail_offsets() -> (u64, u64) {
+    static OFFSETS: OnceLock<(u64, u64)> = OnceLock::new();
+    *OFFSETS.get_or_init(|| own_vdso_tail().unwrap_or((0, 0)))
+}
+
+fn own_vdso_tail() -> Option<(u64, u64)> {
+    let pid = std::process::id().cast_signed();
+    let maps = proc::maps(pid).ok()?;
+    let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]")?;
+    let memory = File::open("/proc/self/mem").ok()?;
+    let tail = segment_tail(&memory, vdso.range.start, vdso)?;
+    Some((tail.start - vdso.range.start, tail.end - vdso.range.start))
+}
+
+/// The part of the executable `mapping` that lies behind its segment in the ELF file at `base`.
+fn segment_tail(memory: &File, base: u64, mapping: &Mapping) -> Option<Range<u64>> {
+    const HEADER: usize = 64;
+    const SEGMENT: usize = 56;
+    const PT_LOAD: u64 = 1;
+    const PF_X: u64 = 1;
+    let mut header = [0u8; HEADER];
+    memory.read_exact_at(&mut header, base).ok()?;
+    if header[..6] != *b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let count = usize::from(u16::from_le_bytes([header[56], header[57]]));
+    let mut segments = vec![0u8; count * SEGMENT];
+    memory.read_exact_at(&mut segments, base + word(&header, 32)).ok()?;
+    let loads = || {
+        let all = segments.chunks_exact(SEGMENT);
+        all.filter(|segment| word(segment, 0) & 0xffff_ffff == PT_LOAD)
+    };
+    // The file is mapped where its first segment wants to be, or moved as a whole.
+    let bias = base.wrapping_sub(word(loads().next()?, 16) & !(PAGE - 1));
+    let ends = loads()
+        .filter(|segment| (word(segment, 0) >> 32) & PF_X != 0)
+        .map(|segment| bias.wrapping_add(word(segment, 16)).wrapping_add(word(segment, 32)));
+    let end = ends.into_iter().find(|end| end.next_multiple_of(PAGE) == mapping.range.end)?;
+    Some(end.next_multiple_of(TAIL_ALIGN)..mapping.range.end)
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+}
+
+/// Candidates for code, best first: the vdso, then the tails of other executable mappings.
+pub(super) fn tails<'a>(
+    memory: &'a File,
+    maps: &'a [Mapping],
+    room: u64,
+) -> impl Iterator<Item = Range<u64>> + 'a {
+    let vdso = maps.iter().filter(|mapping| mapping.name == "[vdso]");
+    let files = maps.iter().filter(|mapping| mapping.inode != 0);
+    vdso.chain(files)
+        .filter(|mapping| mapping.is_executable() && mapping.is_private())
+        .filter_map(move |mapping| segment_tail(memory, elf_base(maps, mapping), mapping))
+        .filter(move |tail| tail.end - tail.start >= room)
+}
+
+/// Where the start of the file behind `mapping` is mapped.
+fn elf_base(maps: &[Mapping], mapping: &Mapping) -> u64 {
+    let same = |other: &&Mapping| {
+        other.inode == mapping.inode
+            && other.name == mapping.name
+            && other.offset == 0
+            && other.range.start <= mapping.range.start
+    };
+    maps.iter().rev().find(same).map_or(mapping.range.start, |first| first.range.start)
+}
+
+/// An unmapped place for `len` bytes, far from everything that may grow.
+pub(super) fn hole(maps: &[Mapping], len: u64) -> Result<RemoteAddr> {
+    const ALIGN: u64 = 1 << 16;
+    let user = maps.iter().map(|mapping| &mapping.range).filter(|range| range.end <= USER_END);
+    let starts = user.clone().skip(1).map(|range| range.start).chain([USER_END]);
+    let gaps = user.zip(starts).map(|(before, start)| before.end..start);
+    let gap = gaps.max_by_key(|gap| gap.end - gap.start).unwrap_or(0..0);
+    if gap.end - gap.start < len + 4 * ALIGN {
+        return Err(Error::new(Kind::System, "no room in the address space"));
+    }
+    let middle = gap.start + (gap.end - gap.start - len) / 2;
+    Ok(RemoteAddr(middle.next_multiple_of(ALIGN)))
+}
+
+/// Untouched pages at the bottom of the stack for `len` bytes, if there are any.
+pub(super) fn stack_bottom(
+    pid: i32,
+    maps: &[Mapping],
+    threads: &[FrozenThread],
+    len: usize,
+) -> Option<Range<u64>> {
+    /// No thread's stack may be this close.
+    const MARGIN: u64 = 64 << 10;
+    /// Pages looked at: a session that was killed leaves its pages behind.
+    const TRIES: u64 = 8;
+    let stack = maps.iter().find(|mapping| mapping.name == "[stack]" && mapping.is_private())?;
+    let pages = (len as u64).div_ceil(PAGE);
+    let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
+    (0..TRIES).map(|skip| stack.range.start + skip * pages * PAGE).find_map(|start| {
+        let place = start..start + pages * PAGE;
+        let free = place.end + MARGIN <= stack.range.end
+            && !threads
+                .iter()
+                .any(|thread| near(thread.regs.rsp, &stack.range, place.end + MARGIN))
+            && place.clone().step_by(PAGE as usize).all(|page| is_untouched(&pagemap, page));
+        free.then_some(place)
+    })
+}
+
+fn near(rsp: u64, stack: &Range<u64>, limit: u64) -> bool {
+    stack.contains(&rsp) && rsp < limit
+}
+
+/// Neither present nor swapped out. A pagemap that cannot be read says nothing: not untouched.
+fn is_untouched(pagemap: &File, page: u64) -> bool {
+    const PRESENT_OR_SWAPPED: u64 = 3 << 62;
+    let mut entry = [0u8; 8];
+    pagemap.read_exact_at(&mut entry, page / PAGE * 8).is_ok()
+        && u64::from_le_bytes(entry) & PRESENT_OR_SWAPPED == 0
+}
+
+/// The bytes of `place`.
+pub(super) fn bytes(memory: &File, place: &Range<u64>) -> Result<Vec<u8>> {
+    let mut bytes = vec![0u8; (place.end - place.start) as usize];
+    memory::read_forced(memory, RemoteAddr(place.start), &mut bytes)
+        .doing(|| format!("read {place:x?}"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_maps() -> Vec<Mapping> {
+        proc::maps(std::process::id().cast_signed()).unwrap()
+    }
+
+    #[test]
+    fn the_vdso_has_a_tail_behind_its_segment() {
+        let tail = vdso_tail(std::process::id().cast_signed()).unwrap();
+        let maps = own_maps();
+        let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]").unwrap();
+        assert!(vdso.range.contains(&tail.start), "{tail:x?} in {:x?}", vdso.range);
+        assert_eq!(tail.end, vdso.range.end);
+    }
+
+    #[test]
+    fn tails_of_files_follow_their_segments() {
+        let maps = own_maps();
+        let memory = File::open("/proc/self/mem").unwrap();
+        let found: Vec<_> = tails(&memory, &maps, 64).collect();
+        assert!(found.len() > 1, "{found:x?}");
+        for tail in found {
+            let mapping = maps.iter().find(|mapping| mapping.range.contains(&tail.start)).unwrap();
+            assert!(mapping.is_executable());
+            assert_eq!(tail.end, mapping.range.end);
+        }
+    }
+
+    #[test]
+    fn the_hole_is_unmapped() {
+        let maps = own_maps();
+        let hole = hole(&maps, 1 << 20).unwrap().0;
+        assert!(maps.iter().all(|m| m.range.end <= hole || m.range.start >= hole + (1 << 20)));
+        assert!(hole > 0x10000 && hole < USER_END);
+    }
+}

@@ -1,0 +1,123 @@
+//! A process that must survive us: stopped, looked at, made to run system calls, let go.
+//!
+//! [`FrozenTask`] is a process with all its threads in ptrace stops. While their registers are
+//! their own that is unconditionally safe: if the engine dies they just run on. [`Injection`]
+//! makes them run system calls in such a way that they heal by themselves if the engine dies at
+//! any instant; `code.rs` explains how.
+//!
+//! * `seize` stops the threads, `thread` reads what they are, `release` below lets them go.
+//! * `cave` finds room for code without a byte of the program changing, `code` is what goes
+//!   there, `frame` the registers that a thread gets back.
+//! * `armed` has the states of a thread as types, `inject` the session built from them.
+
+mod cave;
+mod seize;
+mod thread;
+
+use std::fs::File;
+
+use nix::errno::Errno;
+
+use crate::error::{Context, Result};
+use crate::kernel::{memory, ptrace, sys};
+
+pub use thread::{FrozenThread, Restart};
+
+/// A process whose threads are all stopped by us. Dropped, it runs on.
+#[derive(Debug)]
+pub struct FrozenTask {
+    /// Its process id.
+    pub pid: i32,
+    /// Its threads, the leader first.
+    pub threads: Vec<FrozenThread>,
+    /// The stop signal if the process was stopped (state T) when we came.
+    pub group_stop: Option<i32>,
+    memory: File,
+}
+
+impl FrozenTask {
+    /// Stops all threads of `pid` and reads their registers.
+    ///
+    /// Everything that follows has to happen in the thread that calls this.
+    pub fn seize(pid: i32) -> Result<Self> {
+        let stopped = seize::all(pid)?;
+        let group_stop = stopped.iter().find_map(|thread| thread.group_stop);
+        let threads = stopped.iter().map(|thread| FrozenThread::unread(thread.tid)).collect();
+        // From here on a failure lets the threads go through Drop.
+        let memory = File::open("/dev/null").doing(|| "open /dev/null")?;
+        let mut task = Self { pid, threads, group_stop, memory };
+        task.memory = memory::open(pid).doing(|| format!("open /proc/{pid}/mem"))?;
+        let vdso = thread::heal_code_range(pid)?;
+        for thread in &mut task.threads {
+            thread.read(pid, &vdso)?;
+        }
+        Ok(task)
+    }
+
+    /// `/proc/PID/mem`, open for reading and writing.
+    pub fn memory(&self) -> &File {
+        &self.memory
+    }
+
+    /// The siginfos queued for one thread, oldest first.
+    pub fn pending(&self, thread: usize) -> Result<Vec<[u8; ptrace::SIGINFO_SIZE]>> {
+        let tid = self.threads[thread].tid;
+        ptrace::peek_siginfo(tid, ptrace::Queue::Private)
+            .doing(|| format!("pid {}: pending signals of thread {tid}", self.pid))
+    }
+
+    /// The siginfos queued for the process, oldest first.
+    pub fn shared_pending(&self) -> Result<Vec<[u8; ptrace::SIGINFO_SIZE]>> {
+        ptrace::peek_siginfo(self.pid, ptrace::Queue::Shared)
+            .doing(|| format!("pid {}: pending signals", self.pid))
+    }
+
+    /// Lets it run on as if nothing had happened; stopped if it was stopped.
+    pub fn release(mut self) -> Result<()> {
+        self.detach_all()
+    }
+
+    /// Kills it and waits until its threads are gone. Its parent gets to reap it.
+    pub fn kill(mut self) -> Result<()> {
+        let pid = self.pid;
+        let threads = std::mem::take(&mut self.threads);
+        sys::kill(pid, libc::SIGKILL).doing(|| format!("kill pid {pid}"))?;
+        // The leader can be reaped only after the other threads.
+        for thread in threads.iter().rev() {
+            thread::reap(thread.tid).doing(|| format!("pid {pid}: reap thread {}", thread.tid))?;
+        }
+        Ok(())
+    }
+
+    /// Lets it go in state T (stopped), without running an instruction.
+    pub fn leave_stopped(mut self) -> Result<()> {
+        let pid = self.pid;
+        if self.group_stop.is_none() {
+            self.threads[0].settle().doing(|| format!("stop pid {pid}"))?;
+            sys::kill(pid, libc::SIGSTOP).doing(|| format!("stop pid {pid}"))?;
+            thread::enter_group_stop(pid)?;
+        }
+        self.detach_all()
+    }
+
+    fn detach_all(&mut self) -> Result<()> {
+        let pid = self.pid;
+        let mut result = Ok(());
+        for mut thread in std::mem::take(&mut self.threads) {
+            let detached = thread.settle().and_then(|()| ptrace::detach(thread.tid, 0));
+            match detached {
+                // Killed meanwhile by somebody else: there is nothing to let go.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => result = Err(errno),
+            }
+        }
+        result.doing(|| format!("pid {pid}: detach"))
+    }
+}
+
+impl Drop for FrozenTask {
+    fn drop(&mut self) {
+        // Nothing is left to report to; a thread that cannot be detached is dead.
+        let _ = self.detach_all();
+    }
+}

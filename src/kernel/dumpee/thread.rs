@@ -1,0 +1,255 @@
+//! One stopped thread: what is read of it, and what its stop did to it.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use libc::user_regs_struct;
+use nix::errno::Errno;
+
+use super::{cave, seize};
+use crate::error::{Context, Error, Kind, Refusal, Result};
+use crate::kernel::ptrace::{self, RseqConfig, Status, Stop, Sys};
+use crate::kernel::remote::RemoteAddr;
+use crate::kernel::{memory, sys};
+
+/// A stopped thread and what can be read of it from outside.
+#[derive(Clone, Debug)]
+pub struct FrozenThread {
+    /// Its thread id.
+    pub tid: i32,
+    /// The registers as at the stop; inside a restartable sequence `rip` is its abort handler,
+    /// which is where the kernel would have sent it.
+    pub regs: user_regs_struct,
+    /// Blocked signals (the saved mask for a thread inside ppoll, sigsuspend and so on).
+    pub sigmask: u64,
+    /// The extended processor state, XSAVE layout.
+    pub xstate: Vec<u8>,
+    /// Its registration of restartable sequences.
+    pub rseq: Option<RseqConfig>,
+    /// Head and length of its list of robust futexes.
+    pub robust_list: (u64, u64),
+}
+
+/// How the system call that a thread was stopped in goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It was not in a system call, or the call is complete.
+    None,
+    /// Issued again (-ERESTARTSYS, -ERESTARTNOINTR).
+    Always,
+    /// Issued again unless a handler runs (-ERESTARTNOHAND).
+    NoHandler,
+    /// Continued by `restart_syscall` (-ERESTART_RESTARTBLOCK).
+    Block,
+    /// -EINTR that only our stop has caused: issuing the call again hides it.
+    Hidden,
+}
+
+const ERESTARTSYS: i64 = -512;
+const ERESTARTNOINTR: i64 = -513;
+const ERESTARTNOHAND: i64 = -514;
+const ERESTART_RESTARTBLOCK: i64 = -516;
+const EINTR: i64 = -4;
+
+/// Calls that any stop ends with -EINTR, although no signal was delivered.
+const ENDED_BY_A_STOP: [libc::c_long; 7] = [
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_io_getevents,
+];
+
+/// Which way the interrupted call of these registers goes on.
+pub(super) fn restart(regs: &user_regs_struct) -> Restart {
+    let nr = regs.orig_rax.cast_signed();
+    if nr < 0 {
+        return Restart::None;
+    }
+    match regs.rax.cast_signed() {
+        ERESTARTSYS | ERESTARTNOINTR => Restart::Always,
+        ERESTARTNOHAND => Restart::NoHandler,
+        ERESTART_RESTARTBLOCK => Restart::Block,
+        EINTR if ENDED_BY_A_STOP.contains(&nr) => Restart::Hidden,
+        _ => Restart::None,
+    }
+}
+
+/// Registers with which the interrupted call is issued again.
+pub(super) fn issue_again(regs: &user_regs_struct) -> user_regs_struct {
+    const SYSCALL_LEN: u64 = 2;
+    let mut regs = *regs;
+    regs.rax = regs.orig_rax;
+    regs.rip -= SYSCALL_LEN;
+    regs.orig_rax = u64::MAX;
+    regs
+}
+
+impl FrozenThread {
+    pub(super) fn unread(tid: i32) -> Self {
+        Self {
+            tid,
+            regs: ptrace::zero_regs(),
+            sigmask: 0,
+            xstate: Vec::new(),
+            rseq: None,
+            robust_list: (0, 0),
+        }
+    }
+
+    /// How the call it was stopped in goes on.
+    pub fn restart(&self) -> Restart {
+        restart(&self.regs)
+    }
+
+    /// Reads everything; `healing` is where a thread runs that an earlier engine left behind.
+    pub(super) fn read(&mut self, pid: i32, healing: &Range<u64>) -> Result<()> {
+        let tid = self.tid;
+        let doing = || format!("pid {pid}: read thread {tid}");
+        self.regs = settled_regs(pid, tid, healing)?;
+        refuse_32_bit(pid, &self.regs)?;
+        self.sigmask = ptrace::get_sigmask(tid).doing(doing)?;
+        self.xstate = ptrace::get_xstate(tid).doing(doing)?;
+        self.rseq = ptrace::rseq_configuration(tid).doing(doing)?;
+        self.robust_list = sys::get_robust_list(tid).doing(doing)?;
+        if let Some(rseq) = self.rseq {
+            self.abort_rseq(pid, rseq).doing(doing)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a thread that stands inside a restartable sequence to its abort handler.
+    ///
+    /// The kernel would do so on the way back to the program, but not after it has seen other
+    /// registers: the sequence would then go on as if it had not been interrupted.
+    fn abort_rseq(&mut self, pid: i32, rseq: RseqConfig) -> Sys<()> {
+        const RSEQ_CS: u64 = 8;
+        let section = memory::read_u64(pid, RemoteAddr(rseq.pointer + RSEQ_CS))?;
+        if section == 0 {
+            return Ok(());
+        }
+        // struct rseq_cs: version and flags, start, length, abort handler.
+        let mut bytes = [0u8; 32];
+        memory::read(pid, RemoteAddr(section), &mut bytes)?;
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let (start, len, abort) = (word(8), word(16), word(24));
+        if self.regs.rip.wrapping_sub(start) < len {
+            self.regs.rip = abort;
+        }
+        Ok(())
+    }
+
+    /// Makes a call that only our stop has ended go on, where no signal explains its end.
+    ///
+    /// Afterwards the registers here are those of the thread, and a second time does nothing.
+    pub(super) fn settle(&mut self) -> Sys<()> {
+        if self.restart() == Restart::Hidden && !self.has_deliverable_signal()? {
+            self.regs = issue_again(&self.regs);
+            ptrace::setregs(self.tid, &self.regs)?;
+        }
+        Ok(())
+    }
+
+    fn has_deliverable_signal(&self) -> Sys<bool> {
+        for queue in [ptrace::Queue::Private, ptrace::Queue::Shared] {
+            let infos = ptrace::peek_siginfo(self.tid, queue)?;
+            let mut signals = infos.iter().map(ptrace::siginfo_signal);
+            if signals.any(|signal| self.sigmask & (1 << (signal - 1)) == 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Where the code of an interrupted session would run.
+pub(super) fn heal_code_range(pid: i32) -> Result<Range<u64>> {
+    cave::vdso_tail(pid)
+}
+
+/// The registers, after a thread that is just healing from a dead engine has come home.
+fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<user_regs_struct> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let regs = ptrace::getregs(tid).doing(|| format!("pid {pid}: read thread {tid}"))?;
+        if !healing.contains(&regs.rip) {
+            return Ok(regs);
+        }
+        if Instant::now() > deadline {
+            let text = "it does not leave the code of a dump that was killed";
+            return Err(Error::new(Kind::TimedOut, format!("pid {pid}: thread {tid}: {text}")));
+        }
+        seize::let_run(pid, tid, Duration::from_micros(200))?;
+    }
+}
+
+fn refuse_32_bit(pid: i32, regs: &user_regs_struct) -> Result<()> {
+    const USER_CS_64: u64 = 0x33;
+    if regs.cs == USER_CS_64 {
+        return Ok(());
+    }
+    Err(Error::refused(Refusal {
+        place: format!("pid {pid}"),
+        object: "32-bit program".to_owned(),
+        reason: "only 64-bit programs can be dumped".to_owned(),
+        remedy: String::new(),
+    }))
+}
+
+/// Waits for the death of a thread that SIGKILL was sent to.
+pub(super) fn reap(tid: i32) -> Sys<()> {
+    loop {
+        match ptrace::wait(tid) {
+            Ok(Status::Exited(_) | Status::Killed { .. }) | Err(Errno::ECHILD) => return Ok(()),
+            // A stop that was reported before the signal came.
+            Ok(Status::Stopped(_)) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Takes the leader into the group-stop that a pending SIGSTOP asks for.
+///
+/// Signals that come first get what they would have got, except that nothing of the program
+/// runs yet: their handlers start when it is continued.
+pub(super) fn enter_group_stop(tid: i32) -> Result<()> {
+    let doing = || format!("stop thread {tid}");
+    let mut signal = 0;
+    loop {
+        ptrace::cont(tid, signal).doing(doing)?;
+        match ptrace::wait(tid).doing(doing)? {
+            Status::Stopped(stop) if stop.group_stop().is_some() => return Ok(()),
+            Status::Stopped(Stop::Signal(next)) => signal = next,
+            Status::Stopped(_) => signal = 0,
+            Status::Exited(_) | Status::Killed { .. } => {
+                return Err(Error::new(Kind::TaskDied, "it died").context(doing()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupted_calls_are_classified() {
+        let with = |nr: i64, rax: i64| {
+            let mut regs = ptrace::zero_regs();
+            regs.orig_rax = nr.cast_unsigned();
+            regs.rax = rax.cast_unsigned();
+            restart(&regs)
+        };
+        assert_eq!(with(-1, -512), Restart::None);
+        assert_eq!(with(0, -512), Restart::Always);
+        assert_eq!(with(0, -513), Restart::Always);
+        assert_eq!(with(34, -514), Restart::NoHandler);
+        assert_eq!(with(35, -516), Restart::Block);
+        assert_eq!(with(libc::SYS_epoll_wait, -4), Restart::Hidden);
+        assert_eq!(with(libc::SYS_read, -4), Restart::None);
+        assert_eq!(with(0, 17), Restart::None);
+    }
+}
