@@ -15,3 +15,6 @@ pub mod remote;
 pub mod sys;
 pub mod tty;
 pub mod uffd;
+
+/// Bytes of a page; the only size x86-64 has for ordinary memory.
+pub const PAGE_SIZE: u64 = 4096;
