@@ -23,3 +23,4 @@ pub mod kernel;
 pub mod log;
 pub mod objects;
 pub mod options;
+pub mod version;

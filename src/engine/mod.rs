@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod hooks;
+pub mod scripts;
 
 /// What a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

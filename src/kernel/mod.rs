@@ -5,6 +5,7 @@
 
 pub mod dumpee;
 pub mod fd;
+pub mod host;
 pub mod mapping;
 pub mod memory;
 pub mod namespace;

@@ -2,9 +2,12 @@
 //!
 //! A face (C library, RPC, command line) fills [`Options`], adds the verb and the open
 //! directories, and has a [`Request`]. [`fields`] are the values, [`values`] their
-//! types, and [`table`] what each face calls them and what the engine honours.
+//! types, and [`table`] what each face calls them and what the engine honours;
+//! [`getopt`] and [`config`] read them from text.
 
+pub mod config;
 pub mod fields;
+pub mod getopt;
 pub mod table;
 pub mod values;
 

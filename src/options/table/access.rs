@@ -80,7 +80,7 @@ macro_rules! flag {
             name: stringify!($field),
             default: "no",
             from_rpc: |message, options| {
-                options.$field = message.$field;
+                options.$field = message.$field.or(options.$field);
                 Ok(())
             },
             to_rpc: |options, message| message.$field = options.$field,
@@ -110,7 +110,9 @@ macro_rules! text {
     ($field:ident) => {
         Row {
             from_rpc: |message, options| {
-                options.$field.clone_from(&message.$field);
+                if message.$field.is_some() {
+                    options.$field.clone_from(&message.$field);
+                }
                 Ok(())
             },
             to_rpc: |options, message| message.$field.clone_from(&options.$field),
@@ -139,7 +141,7 @@ macro_rules! texts {
     ($field:ident) => {
         Row {
             from_rpc: |message, options| {
-                options.$field.clone_from(&message.$field);
+                options.$field.extend_from_slice(&message.$field);
                 Ok(())
             },
             to_rpc: |options, message| message.$field.clone_from(&options.$field),
@@ -169,7 +171,7 @@ macro_rules! scalar {
         Row {
             name: stringify!($field),
             from_rpc: |message, options| {
-                options.$field = message.$field;
+                options.$field = message.$field.or(options.$field);
                 Ok(())
             },
             to_rpc: |options, message| message.$field = options.$field,

@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "unix_sk_ino",
         from_rpc: |message, options| {
-            options.unix_sk_ino = message.unix_sk_ino.iter().map(|socket| socket.inode).collect();
+            options.unix_sk_ino.extend(message.unix_sk_ino.iter().map(|socket| socket.inode));
             Ok(())
         },
         to_rpc: |options, message| {
@@ -99,9 +99,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "inherit_fd",
         from_rpc: |message, options| {
-            let inherited = message.inherit_fd.iter();
-            options.inherit_fd =
-                inherited.map(|item| InheritFd { key: item.key.clone(), fd: item.fd }).collect();
+            let item = |item: &proto::InheritFd| InheritFd { key: item.key.clone(), fd: item.fd };
+            options.inherit_fd.extend(message.inherit_fd.iter().map(item));
             Ok(())
         },
         to_rpc: |options, message| {

@@ -57,7 +57,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "images_dir_fd",
         from_rpc: |message, options| {
-            options.images_dir_fd = Some(message.images_dir_fd).filter(|fd| *fd != -1);
+            let said = Some(message.images_dir_fd).filter(|fd| *fd != -1);
+            options.images_dir_fd = said.or(options.images_dir_fd);
             Ok(())
         },
         to_rpc: |options, message| message.images_dir_fd = options.images_dir_fd.unwrap_or(-1),
@@ -124,7 +125,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "exec_cmd",
         from_rpc: |message, options| {
-            options.exec_cmd.clone_from(&message.exec_cmd);
+            options.exec_cmd.extend_from_slice(&message.exec_cmd);
             Ok(())
         },
         to_rpc: |options, message| message.exec_cmd.clone_from(&options.exec_cmd),

@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
         from_rpc: |message, options| {
             let mode =
                 access::known(message.pre_dump_mode, PreDumpMode::from_rpc, "pre-dump mode")?;
-            options.pre_dump_mode = mode;
+            options.pre_dump_mode = mode.or(options.pre_dump_mode);
             Ok(())
         },
         to_rpc: |options, message| {
@@ -73,12 +73,13 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "ps",
         from_rpc: |message, options| {
-            options.ps = message.ps.as_ref().map(|server| Server {
+            let said = message.ps.as_ref().map(|server| Server {
                 address: server.address.clone(),
                 port: server.port,
                 pid: server.pid,
                 fd: server.fd,
             });
+            options.ps = said.or(options.ps.take());
             Ok(())
         },
         to_rpc: |options, message| {

@@ -61,7 +61,7 @@ pub struct Row {
     /// Verbs for which the engine (or the face) does what it says.
     pub honoured: &'static [Verb],
     pub help: &'static str,
-    /// Takes the option from the message.
+    /// Takes the option from the message, if the message speaks of it; lists grow.
     pub from_rpc: fn(&CriuOpts, &mut Options) -> Result<()>,
     /// Puts the option into the message.
     pub to_rpc: fn(&Options, &mut CriuOpts),
@@ -177,8 +177,13 @@ impl Options {
     /// The options of an RPC request.
     pub fn from_rpc(message: &CriuOpts) -> Result<Self> {
         let mut options = Self::default();
-        rows().try_for_each(|row| (row.from_rpc)(message, &mut options))?;
+        options.add_rpc(message)?;
         Ok(options)
+    }
+
+    /// Adds what an RPC request says to what is said already; where both speak, it wins.
+    pub fn add_rpc(&mut self, message: &CriuOpts) -> Result<()> {
+        rows().try_for_each(|row| (row.from_rpc)(message, self))
     }
 
     /// The same options as an RPC request.

@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Row] = &[
                 file: join.ns_file.clone(),
                 extra: join.extra_opt.clone(),
             };
-            options.join_ns = message.join_ns.iter().map(join).collect();
+            options.join_ns.extend(message.join_ns.iter().map(join));
             options.join_ns.iter().try_for_each(check_join_ns)
         },
         to_rpc: |options, message| {
@@ -61,7 +61,7 @@ pub(super) const ROWS: &[Row] = &[
                 first: mount.key.clone(),
                 second: mount.val.clone(),
             };
-            options.ext_mnt = message.ext_mnt.iter().map(pair).collect();
+            options.ext_mnt.extend(message.ext_mnt.iter().map(pair));
             Ok(())
         },
         to_rpc: |options, message| {

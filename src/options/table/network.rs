@@ -33,7 +33,7 @@ pub(super) const ROWS: &[Row] = &[
         from_rpc: |message, options| {
             let method =
                 access::known(message.network_lock, NetworkLock::from_rpc, "network lock")?;
-            options.network_lock = method;
+            options.network_lock = method.or(options.network_lock);
             Ok(())
         },
         to_rpc: |options, message| {
@@ -55,7 +55,7 @@ pub(super) const ROWS: &[Row] = &[
                 first: veth.if_in.clone(),
                 second: veth.if_out.clone(),
             };
-            options.veths = message.veths.iter().map(pair).collect();
+            options.veths.extend(message.veths.iter().map(pair));
             Ok(())
         },
         to_rpc: |options, message| {
@@ -102,7 +102,7 @@ pub(super) const ROWS: &[Row] = &[
                 controller: root.ctrl.clone(),
                 path: root.path.clone(),
             };
-            options.cg_root = message.cg_root.iter().map(root).collect();
+            options.cg_root.extend(message.cg_root.iter().map(root));
             Ok(())
         },
         to_rpc: |options, message| {
@@ -158,7 +158,7 @@ fn manage_cgroups_from_rpc(message: &proto::CriuOpts, options: &mut Options) -> 
     let older = |manage| if manage { CgroupMode::Soft } else { CgroupMode::Ignore };
     let mode =
         access::known(message.manage_cgroups_mode, CgroupMode::from_rpc, "control group mode")?;
-    options.manage_cgroups = mode.or(message.manage_cgroups.map(older));
+    options.manage_cgroups = mode.or(message.manage_cgroups.map(older)).or(options.manage_cgroups);
     Ok(())
 }
 

@@ -1,0 +1,138 @@
+//! Action scripts: programs run at every stage, with the stage in their environment.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::process::Command;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use super::hooks::{Hooks, Stage};
+use crate::error::{Context, Error, Kind, Result};
+use crate::options::Request;
+
+/// What a request wants done at its stages by this process itself.
+#[derive(Debug, Default)]
+pub struct Scripts {
+    paths: Vec<String>,
+    /// The image directory, as a path that any process can open while this one lives.
+    image_dir: String,
+    pidfile: Option<String>,
+}
+
+impl Scripts {
+    /// The scripts and the pid file of `request`; the last script given runs first.
+    pub fn new(request: &Request) -> Self {
+        let options = &request.options;
+        let fd_path = |fd: &std::os::fd::OwnedFd| {
+            format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())
+        };
+        Self {
+            paths: options.action_scripts.iter().rev().cloned().collect(),
+            image_dir: request.images.as_ref().map(fd_path).unwrap_or_default(),
+            pidfile: options.pidfile.clone(),
+        }
+    }
+
+    fn run(&self, path: &str, stage: Stage, pid: Option<i32>) -> Result<()> {
+        let mut command = Command::new(path);
+        command
+            .env("CRTOOLS_SCRIPT_ACTION", stage.name())
+            .env("CRTOOLS_IMAGE_DIR", &self.image_dir);
+        if let Some(pid) = pid {
+            command.env("CRTOOLS_INIT_PID", pid.to_string());
+        }
+        let status = command.status().doing(|| format!("run action script {path}"))?;
+        if status.success() {
+            return Ok(());
+        }
+        let cause = format!("action script {path} refused {}: {status}", stage.name());
+        Err(Error::new(Kind::CallbackRefused, cause))
+    }
+}
+
+impl Hooks for Scripts {
+    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+        self.paths.iter().try_for_each(|path| self.run(path, stage, pid))?;
+        match (stage, pid, &self.pidfile) {
+            (Stage::PostRestore, Some(pid), Some(file)) => write_pidfile(file, pid),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes `pid` to a file that must not exist yet.
+fn write_pidfile(file: &str, pid: i32) -> Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let fd = openat(here(), file, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+        .doing(|| format!("create pid file {file}"))?;
+    nix::unistd::write(fd, pid.to_string().as_bytes())
+        .doing(|| format!("write pid file {file}"))
+        .map(drop)
+}
+
+/// The current directory: a worker's and the command line's is the work directory.
+fn here() -> BorrowedFd<'static> {
+    nix::fcntl::AT_FDCWD
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::options::{Options, Places, Verb};
+
+    fn scripts(dir: &std::path::Path, text: &str) -> Scripts {
+        let path = dir.join("script");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let options = Options {
+            action_scripts: vec![path.display().to_string()],
+            pidfile: Some(dir.join("pid").display().to_string()),
+            ..Options::default()
+        };
+        let images = OwnedFd::from(std::fs::File::open(dir).unwrap());
+        let places = Places { images: Some(images), ..Places::default() };
+        let request = Request::new(Verb::Restore, options, places).unwrap();
+        let scripts = Scripts::new(&request);
+        let path = std::fs::read_link(&scripts.image_dir).unwrap();
+        assert_eq!(path, dir.canonicalize().unwrap());
+        scripts
+    }
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("criu-{name}-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_script_learns_stage_and_pid_and_the_pid_file_is_written_once() {
+        let dir = scratch("scripts");
+        let out = dir.join("out");
+        let text = format!(
+            "#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION $CRTOOLS_INIT_PID >>{}\n",
+            out.display()
+        );
+        let mut hooks = scripts(&dir, &text);
+        hooks.notify(Stage::PreRestore, None).unwrap();
+        hooks.notify(Stage::PostRestore, Some(77)).unwrap();
+        assert_eq!(std::fs::read_to_string(out).unwrap(), "pre-restore\npost-restore 77\n");
+        assert_eq!(std::fs::read_to_string(dir.join("pid")).unwrap(), "77");
+        let error = hooks.notify(Stage::PostRestore, Some(78)).unwrap_err();
+        assert_eq!(error.errno(), Some(nix::errno::Errno::EEXIST));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_script_that_fails_stops_the_work_and_says_which() {
+        let dir = scratch("scripts-fail");
+        let mut hooks = scripts(&dir, "#!/bin/sh\nexit 3\n");
+        let error = hooks.notify(Stage::PreDump, Some(1)).unwrap_err();
+        assert_eq!(error.kind(), Kind::CallbackRefused);
+        let text = error.to_string();
+        assert!(text.contains("/script refused pre-dump: exit status: 3"), "{text}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

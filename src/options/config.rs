@@ -1,0 +1,145 @@
+//! Configuration files: one option a line, named as on the command line, without the dashes.
+//!
+//! ```text
+//! # comment
+//! tcp-established
+//! log-file "my dump.log"   # quotes keep blanks; \" is a quote
+//! ```
+
+use super::Options;
+use super::getopt::{self, Scan};
+use crate::error::{Context, Error, Kind, Result};
+
+const GLOBAL: &str = "/etc/criu/default.conf";
+const OF_USER: &str = ".criu/default.conf";
+const VARIABLE: &str = "CRIU_CONFIG_FILE";
+
+/// Reads the files that `scan` leaves in force: global, of the user, of the environment, and the
+/// one that was named. A later one overrides. A file that does not exist says nothing, except for
+/// the one that was named.
+pub fn read_all(scan: &Scan, options: &mut Options) -> Result<()> {
+    if !scan.no_default_config && scan.config.is_none() {
+        read_if_present(GLOBAL, options)?;
+        if let Some(home) = std::env::var_os("HOME") {
+            read_if_present(&format!("{}/{OF_USER}", home.to_string_lossy()), options)?;
+        }
+    }
+    if let Ok(path) = std::env::var(VARIABLE) {
+        read_if_present(&path, options)?;
+    }
+    match &scan.config {
+        Some(path) => read_file(path, options),
+        None => Ok(()),
+    }
+}
+
+fn read_if_present(path: &str, options: &mut Options) -> Result<()> {
+    if std::path::Path::new(path).exists() { read_file(path, options) } else { Ok(()) }
+}
+
+/// Reads one file.
+pub fn read_file(path: &str, options: &mut Options) -> Result<()> {
+    let place = || format!("configuration file {path}");
+    let bytes = std::fs::read(path).doing(place).map_err(|e| e.with_kind(Kind::BadOptions))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::new(Kind::BadOptions, "is not UTF-8").context(place()))?;
+    read(&text, options).doing(place)
+}
+
+/// Reads the text of a file.
+pub fn read(text: &str, options: &mut Options) -> Result<()> {
+    for (index, line) in text.lines().enumerate() {
+        statement(line, options).doing(|| format!("line {}", index + 1))?;
+    }
+    Ok(())
+}
+
+fn statement(line: &str, options: &mut Options) -> Result<()> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(());
+    }
+    let (key, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    let argument = match value(rest.trim_start())? {
+        Some(value) => format!("--{key}={value}"),
+        None => format!("--{key}"),
+    };
+    let read = getopt::read(&[argument], options)?;
+    if read.words.is_empty() && read.own.is_empty() && read.close.is_empty() {
+        return Ok(());
+    }
+    Err(bad(format!("`{line}' is no option of a request")))
+}
+
+/// The value after a key, if there is one before the comment.
+fn value(rest: &str) -> Result<Option<String>> {
+    let Some(quoted) = rest.strip_prefix('"') else {
+        let bare = rest.split('#').next().unwrap_or_default().trim_end();
+        return match bare {
+            "" => Ok(None),
+            bare if bare.contains([' ', '\t']) => {
+                Err(bad(format!("`{bare}' is more than one word"))
+                    .remedy("put the value in double quotes"))
+            }
+            bare => Ok(Some(bare.replace("\\\"", "\""))),
+        };
+    };
+    let mut text = String::new();
+    let mut letters = quoted.chars();
+    loop {
+        match letters.next() {
+            None => return Err(bad("a quote is not closed")),
+            Some('"') => break,
+            Some('\\') if letters.as_str().starts_with('"') => text.extend(letters.next()),
+            Some(letter) => text.push(letter),
+        }
+    }
+    match letters.as_str().trim_start() {
+        "" => Ok(Some(text)),
+        comment if comment.starts_with('#') => Ok(Some(text)),
+        more => Err(bad(format!("`{more}' follows the value"))),
+    }
+}
+
+fn bad(cause: impl Into<String>) -> Error {
+    Error::new(Kind::BadOptions, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Options {
+        let mut options = Options::default();
+        read(text, &mut options).unwrap();
+        options
+    }
+
+    fn error(text: &str) -> String {
+        read(text, &mut Options::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn keys_values_comments_and_quotes() {
+        let options = options(
+            "# all\n\ntcp-established # yes\nlog-file \"my \\\"own\\\" log\"  # name\n\
+             ghost-limit\t2M#two\nimages-dir=/d\nverbosity 4\nno-shell-job\n",
+        );
+        assert_eq!(options.tcp_established, Some(true));
+        assert_eq!(options.log_file.as_deref(), Some("my \"own\" log"));
+        assert_eq!(options.ghost_limit(), 2 << 20);
+        assert_eq!(options.images_dir.as_deref(), Some("/d"));
+        assert_eq!(options.log_level(), 4);
+        assert_eq!(options.shell_job, Some(false));
+    }
+
+    #[test]
+    fn errors_say_where() {
+        assert_eq!(error("\nnosuch"), "line 2: unrecognized option '--nosuch'");
+        assert_eq!(error("log-file \"a"), "line 1: a quote is not closed");
+        assert_eq!(error("log-file \"a\" b"), "line 1: `b' follows the value");
+        assert!(error("log-file a b").starts_with("line 1: `a b' is more than one word"));
+        assert_eq!(error("log-file"), "line 1: option '--log-file' requires an argument");
+        assert_eq!(error("version"), "line 1: `version' is no option of a request");
+    }
+}

@@ -1,0 +1,304 @@
+//! Command lines and configuration files, read by the option table as getopt_long would.
+//!
+//! Long names may be shortened as long as they stay clear, options and other words may be mixed,
+//! `--` ends the options. A configuration file holds one option a line, without the dashes.
+
+use super::Options;
+use super::table::{self, Argument, Given, Row};
+use crate::error::{Context, Error, Kind, Result};
+
+/// Options that no request carries: they steer the command line itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    Help,
+    Version,
+    /// The file was read before; see [`scan`].
+    Config,
+    NoDefaultConfig,
+    /// The words after the verb are a command.
+    ExecCmd,
+    /// A descriptor to close first.
+    Close,
+    /// `check`: everything.
+    All,
+}
+
+const OWN: [(&str, Option<char>, Own, Argument, &str); 7] = [
+    ("help", Some('h'), Own::Help, Argument::None, "show this text"),
+    ("version", Some('V'), Own::Version, Argument::None, "show the version"),
+    ("config", None, Own::Config, Argument::Required("FILE"), "read this configuration file"),
+    ("no-default-config", None, Own::NoDefaultConfig, Argument::None, "read no default ones"),
+    ("exec-cmd", None, Own::ExecCmd, Argument::None, "restore: run the command after `--'"),
+    ("close", None, Own::Close, Argument::Required("FD"), "close a descriptor first"),
+    ("all", None, Own::All, Argument::None, "check: --extra and --experimental"),
+];
+
+/// Rows for the help text: names, argument and meaning.
+pub fn own_rows() -> impl Iterator<Item = (&'static str, Option<char>, Argument, &'static str)> {
+    OWN.iter().map(|(long, short, _, argument, help)| (*long, *short, *argument, *help))
+}
+
+/// A line that has been read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Words that are no options: the verb first.
+    pub words: Vec<String>,
+    pub own: Vec<Own>,
+    /// Descriptors to close.
+    pub close: Vec<i32>,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    Row(&'static Row),
+    Own(Own, Argument),
+}
+
+impl Target {
+    fn argument(self) -> Argument {
+        match self {
+            Target::Row(row) => row.argument,
+            Target::Own(_, argument) => argument,
+        }
+    }
+
+    /// Whether two names mean the same.
+    fn same(self, other: Target) -> bool {
+        match (self, other) {
+            (Target::Row(a), Target::Row(b)) => a.name == b.name,
+            (Target::Own(a, _), Target::Own(b, _)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// Reads a command line, without the program's name, into `options`.
+pub fn read(arguments: &[String], options: &mut Options) -> Result<Line> {
+    let mut line = Line::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        if argument == "--" {
+            line.words.extend(rest.by_ref().cloned());
+        } else if let Some(long) = argument.strip_prefix("--") {
+            read_long(long, &mut rest, options, &mut line)?;
+        } else if argument.len() > 1 && argument.starts_with('-') {
+            read_shorts(&argument[1..], &mut rest, options, &mut line)?;
+        } else {
+            line.words.push(argument.clone());
+        }
+    }
+    Ok(line)
+}
+
+fn read_long<'a>(
+    text: &'a str,
+    rest: &mut impl Iterator<Item = &'a String>,
+    options: &mut Options,
+    line: &mut Line,
+) -> Result<()> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let (target, positive) = find_long(name)?;
+    let given = match (target.argument(), value) {
+        (Argument::None | Argument::Negatable, None) if positive => Given::Yes,
+        (Argument::None | Argument::Negatable, None) => Given::No,
+        (Argument::None | Argument::Negatable, Some(_)) => {
+            return Err(bad(format!("option '--{name}' doesn't allow an argument")));
+        }
+        (Argument::Optional(_), None) => Given::Yes,
+        (Argument::Required(_) | Argument::Optional(_), Some(value)) => Given::Text(value),
+        (Argument::Required(_), None) => Given::Text(
+            rest.next().ok_or_else(|| bad(format!("option '--{name}' requires an argument")))?,
+        ),
+    };
+    take(target, given, options, line).doing(|| format!("invalid argument for --{name}"))
+}
+
+fn read_shorts<'a>(
+    cluster: &'a str,
+    rest: &mut impl Iterator<Item = &'a String>,
+    options: &mut Options,
+    line: &mut Line,
+) -> Result<()> {
+    let mut tail = cluster;
+    while let Some(letter) = tail.chars().next() {
+        tail = &tail[letter.len_utf8()..];
+        let target =
+            find_short(letter).ok_or_else(|| bad(format!("invalid option -- '{letter}'")))?;
+        let given = match target.argument() {
+            Argument::None | Argument::Negatable => Given::Yes,
+            Argument::Optional(_) if tail.is_empty() => Given::Yes,
+            Argument::Required(_) if tail.is_empty() => Given::Text(
+                rest.next()
+                    .ok_or_else(|| bad(format!("option requires an argument -- '{letter}'")))?,
+            ),
+            Argument::Optional(_) | Argument::Required(_) => Given::Text(std::mem::take(&mut tail)),
+        };
+        take(target, given, options, line).doing(|| format!("invalid argument for -{letter}"))?;
+    }
+    Ok(())
+}
+
+fn take(target: Target, given: Given<'_>, options: &mut Options, line: &mut Line) -> Result<()> {
+    match (target, given) {
+        (Target::Row(row), given) => return (row.from_text)(given, options),
+        (Target::Own(Own::Close, _), Given::Text(text)) => {
+            line.close.push(text.parse().map_err(|_| bad(format!("`{text}' is no descriptor")))?);
+        }
+        (Target::Own(own, _), _) => line.own.push(own),
+    }
+    Ok(())
+}
+
+/// All long names: target, and whether the name is the negation.
+fn long_names() -> impl Iterator<Item = (String, Target, bool)> {
+    let of_row = |row: &'static Row| {
+        let negatable = row.argument == Argument::Negatable;
+        row.long.iter().flat_map(move |long| {
+            let yes = ((*long).to_owned(), Target::Row(row), true);
+            let no = negatable.then(|| (format!("no-{long}"), Target::Row(row), false));
+            std::iter::once(yes).chain(no)
+        })
+    };
+    let own = OWN.iter().map(|(long, _, own, argument, _)| {
+        ((*long).to_owned(), Target::Own(*own, *argument), true)
+    });
+    table::rows().flat_map(of_row).chain(own)
+}
+
+fn find_long(name: &str) -> Result<(Target, bool)> {
+    if let Some((_, target, positive)) = long_names().find(|(long, ..)| long == name) {
+        return Ok((target, positive));
+    }
+    let mut matches = long_names().filter(|(long, ..)| long.starts_with(name));
+    let (_, target, positive) =
+        matches.next().ok_or_else(|| bad(format!("unrecognized option '--{name}'")))?;
+    match matches.find(|(_, other, sign)| !target.same(*other) || *sign != positive) {
+        None => Ok((target, positive)),
+        Some(_) => {
+            let all: Vec<String> = long_names()
+                .filter(|(long, ..)| long.starts_with(name))
+                .map(|(long, ..)| format!("'--{long}'"))
+                .collect();
+            let all = all.join(" ");
+            Err(bad(format!("option '--{name}' is ambiguous; possibilities: {all}")))
+        }
+    }
+}
+
+fn find_short(letter: char) -> Option<Target> {
+    let row = table::rows().find(|row| row.short == Some(letter)).map(Target::Row);
+    let own = || OWN.iter().find(|own| own.1 == Some(letter));
+    row.or_else(|| own().map(|(_, _, own, argument, _)| Target::Own(*own, *argument)))
+}
+
+/// What must be known before configuration files are read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    pub help: bool,
+    /// A file given by `--config`; the default ones are not read then.
+    pub config: Option<String>,
+    pub no_default_config: bool,
+}
+
+/// Looks for these without reading anything else.
+pub fn scan(arguments: &[String]) -> Scan {
+    let mut scan = Scan::default();
+    for (index, argument) in arguments.iter().enumerate() {
+        match argument.as_str() {
+            "--" => break,
+            "--help" | "-h" => scan.help = true,
+            "--no-default-config" => scan.no_default_config = true,
+            "--config" => scan.config = arguments.get(index + 1).cloned(),
+            other => {
+                if let Some(file) = other.strip_prefix("--config=") {
+                    scan.config = Some(file.to_owned());
+                }
+            }
+        }
+    }
+    scan
+}
+
+fn bad(cause: impl Into<String>) -> Error {
+    Error::new(Kind::BadOptions, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> (Options, Line) {
+        let mut options = Options::default();
+        let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let line = read(&arguments, &mut options).unwrap();
+        (options, line)
+    }
+
+    fn error(text: &str) -> String {
+        let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        read(&arguments, &mut Options::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_test_suite_line_is_read() {
+        let (options, line) = line(
+            "dump --no-default-config --log-file dump.log --images-dir /d --verbosity=4 --tree 12 \
+             --timeout 10 -R",
+        );
+        assert_eq!(line.words, ["dump"]);
+        assert_eq!(line.own, [Own::NoDefaultConfig]);
+        assert_eq!(options.pid, Some(12));
+        assert_eq!(options.log_level(), 4);
+        assert_eq!(options.timeout(), 10);
+        assert!(options.leave_running());
+    }
+
+    #[test]
+    fn options_and_words_mix_and_two_dashes_end_them() {
+        let (options, line) = line("-D /d restore --exec-cmd -- sh -c true");
+        assert_eq!(line.words, ["restore", "sh", "-c", "true"]);
+        assert_eq!(line.own, [Own::ExecCmd]);
+        assert_eq!(options.images_dir.as_deref(), Some("/d"));
+    }
+
+    #[test]
+    fn short_options_join_and_take_what_follows() {
+        let (options, _) = line("-vvvRt12 -x -o-");
+        assert_eq!(options.log_level(), 2 + "vvRt12".len() as i32 + 1);
+        let (options, _) = line("-Rjt12 -x -o- -v4");
+        assert_eq!((options.pid, options.log_level()), (Some(12), 4));
+        assert!(options.leave_running() && options.shell_job() && options.ext_unix_sk());
+        assert_eq!(options.log_file.as_deref(), Some("-"));
+    }
+
+    #[test]
+    fn long_names_may_be_short_and_negated() {
+        let (options, _) = line("--tcp-est --leave-r --restore-detached --no-restore-d");
+        assert_eq!(options.tcp_established, Some(true));
+        assert_eq!(options.restore_detached, Some(false));
+        assert!(options.leave_running());
+        assert!(error("--leave").contains("'--leave' is ambiguous"), "{}", error("--leave"));
+    }
+
+    #[test]
+    fn errors_read_like_getopt() {
+        assert_eq!(error("--nosuch"), "unrecognized option '--nosuch'");
+        assert_eq!(error("--tree"), "option '--tree' requires an argument");
+        assert_eq!(error("-q"), "invalid option -- 'q'");
+        assert_eq!(error("-t"), "option requires an argument -- 't'");
+        assert_eq!(error("--shell-job=1"), "option '--shell-job' doesn't allow an argument");
+        assert_eq!(error("-t 0"), "invalid argument for -t: 0 is not a process");
+    }
+
+    #[test]
+    fn configuration_is_found_first() {
+        let arguments: Vec<String> =
+            ["dump", "--config=/c", "--no-default-config"].map(str::to_owned).to_vec();
+        let scan = scan(&arguments);
+        assert_eq!(scan.config.as_deref(), Some("/c"));
+        assert!(scan.no_default_config && !scan.help);
+    }
+}
