@@ -101,7 +101,13 @@ impl Pagemap {
                 })?,
             };
             regions[..count].iter().for_each(|region| found(*region));
-            at.start = walked;
+            // With room left the walk came to its end. `walk_end` alone does not tell: after the
+            // kernel's own buffer of 512 regions has overflowed once, it may stay there.
+            let last = match regions[..count].last() {
+                Some(last) if count == REGIONS => *last,
+                _ => return Ok(()),
+            };
+            at.start = walked.max(last.end);
         }
         Ok(())
     }

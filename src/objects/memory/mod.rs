@@ -6,4 +6,7 @@ pub mod bits;
 pub mod capture;
 pub mod classify;
 pub mod mm;
+pub mod pages;
+pub mod runs;
 pub mod smaps;
+pub mod vdso;

@@ -1,0 +1,418 @@
+//! Private pages: which of them hold something, and their way into the pages file.
+//!
+//! Only pages that are present or swapped out are read: reading another would create it. Pages
+//! shared copy-on-write with another process are read through `/proc/PID/mem`, for
+//! `process_vm_readv` pins pages, which copies such a page within the dumpee and ends the sharing.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+
+use parking_lot::Mutex;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::dir::Creation;
+use crate::images::names;
+use crate::images::proto::VmaEntry;
+use crate::images::snapshot::Pagemap;
+use crate::kernel::PAGE_SIZE;
+use crate::kernel::memory::{self, RemoteIovec};
+use crate::kernel::pagemap::{self, Region, Scan, category, entry};
+use crate::kernel::remote::RemoteAddr;
+
+use super::bits::{page, status};
+use super::runs::{self, Builder, Run};
+use super::vdso::Vdso;
+
+/// A frozen process to read from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    pub pid: i32,
+    /// `/proc/PID/mem`.
+    pub memory: &'a File,
+    /// Of all its threads: the pages they point to are wanted at once, never late.
+    pub stack_pointers: &'a [u64],
+}
+
+/// Bytes that pass through a thread's buffer at a time: they stay in its CPU's cache between the
+/// read and the write.
+const BOUNCE: usize = 256 << 10;
+/// The kernel takes no more stretches at a time.
+const MAX_STRETCHES: usize = 1024;
+/// A second thread pays from this many bytes on.
+const WORTH_A_THREAD: u64 = 4 << 20;
+/// Holes of up to this many pages are read along when looking at the pagemap.
+const WINDOW: u64 = 4096;
+
+/// Writes `pages-{pages_id}.img` and says what stands in it.
+pub fn write(
+    source: Source<'_>,
+    vmas: &[VmaEntry],
+    creation: &Creation,
+    pages_id: u32,
+) -> Result<Pagemap> {
+    let pagemap = find(source, vmas)?.finish(pages_id);
+    let name = names::pages(pages_id);
+    let file = creation.create(&name)?;
+    let vdso = write_vdso(vmas, &pagemap, &|bytes, at| creation.write_at(&file, &name, bytes, at))?;
+    copy(source, &pagemap, vdso, &|bytes, at| creation.write_at(&file, &name, bytes, at))?;
+    Ok(pagemap)
+}
+
+type WriteAt<'a> = dyn Fn(&[u8], u64) -> Result<()> + Sync + 'a;
+
+fn copy(
+    source: Source<'_>,
+    pagemap: &Pagemap,
+    vdso: (u64, u64),
+    write_at: &WriteAt<'_>,
+) -> Result<()> {
+    let total: u64 = pagemap.entries.iter().map(runs::page_count).sum::<u64>() * PAGE_SIZE;
+    let work = Mutex::new(Work { runs: runs::of(pagemap), vdso, rest: None });
+    if total < WORTH_A_THREAD {
+        return copy_all(source, &work, write_at);
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| copy_all(source, &work, write_at));
+        let here = copy_all(source, &work, write_at);
+        let there = other.join().unwrap_or_else(|_| {
+            Err(Error::new(Kind::Internal, "a thread that copied pages panicked"))
+        });
+        here.and(there)
+    })
+}
+
+/// What is to be saved.
+fn find(source: Source<'_>, vmas: &[VmaEntry]) -> Result<Builder> {
+    let pagemap = pagemap::Pagemap::open(source.pid)?;
+    let hot: BTreeSet<u64> =
+        source.stack_pointers.iter().map(|pointer| pointer & !(PAGE_SIZE - 1)).collect();
+    let mut builder = Builder::default();
+    let saved = |vma: &VmaEntry| runs::is_private(vma) && !runs::is_guard(vma);
+    let mut rest = vmas;
+    while let Some(first) = rest.first() {
+        let file = first.status & status::FILE_PRIVATE != 0;
+        let vdso = first.status & status::VDSO != 0;
+        let alike = |vma: &&VmaEntry| {
+            saved(vma)
+                && (vma.status & status::FILE_PRIVATE != 0) == file
+                && (vma.status & status::VDSO != 0) == vdso
+        };
+        let (group, after) = rest.split_at(rest.iter().take_while(alike).count().max(1));
+        rest = after;
+        if !saved(first) {
+            continue;
+        }
+        if vdso {
+            group.iter().for_each(|vma| builder.add(vma.start, vma.end, page::PRESENT));
+        } else {
+            find_in(&pagemap, group, file, &hot, &mut builder)?;
+        }
+    }
+    Ok(builder)
+}
+
+/// One scan for neighbouring VMAs of one kind.
+///
+/// Whether a page is the file's own costs the kernel a look at each page, so only mappings of
+/// files are asked for that.
+fn find_in(
+    pagemap: &pagemap::Pagemap,
+    group: &[VmaEntry],
+    file: bool,
+    hot: &BTreeSet<u64>,
+    builder: &mut Builder,
+) -> Result<()> {
+    let own = if file { category::FILE } else { 0 };
+    let scan = Scan {
+        start: group[0].start,
+        end: group[group.len() - 1].end,
+        without: category::ZERO | category::GUARD | own,
+        any_of: category::PRESENT | category::SWAPPED,
+    };
+    let mut at = 0;
+    pagemap.scan(scan, |region: Region| {
+        while group[at].end <= region.start {
+            at += 1;
+        }
+        let reached = group[at..].iter().take_while(|vma| vma.start < region.end);
+        for vma in reached {
+            let start = region.start.max(vma.start);
+            let end = region.end.min(vma.end);
+            add_lazily(builder, vma, start, end, hot);
+        }
+    })
+}
+
+fn add_lazily(builder: &mut Builder, vma: &VmaEntry, start: u64, end: u64, hot: &BTreeSet<u64>) {
+    if !runs::may_be_lazy(vma) {
+        return builder.add(start, end, page::PRESENT);
+    }
+    let mut from = start;
+    for &stack in hot.range(start..end) {
+        if from < stack {
+            builder.add(from, stack, page::PRESENT | page::LAZY);
+        }
+        builder.add(stack, stack + PAGE_SIZE, page::PRESENT);
+        from = stack + PAGE_SIZE;
+    }
+    if from < end {
+        builder.add(from, end, page::PRESENT | page::LAZY);
+    }
+}
+
+/// Saves the vDSO from our own and tells where the dumpee's stands.
+///
+/// It is wanted whole by whoever restores, to compare or to build on.
+fn write_vdso(
+    vmas: &[VmaEntry],
+    pagemap: &Pagemap,
+    write_at: &dyn Fn(&[u8], u64) -> Result<()>,
+) -> Result<(u64, u64)> {
+    let Some(vma) = vmas.iter().find(|vma| vma.status & status::VDSO != 0) else {
+        return Ok((0, 0));
+    };
+    let own = Vdso::own()?.filter(|own| own.block.code_len == vma.end - vma.start);
+    let own = own.ok_or_else(|| {
+        Error::new(Kind::Refused, "the vDSO of the process is not that of the running kernel")
+    })?;
+    let runs = runs::of(pagemap).filter_map(|run| run.within(vma.start, vma.end));
+    for run in runs {
+        let from = usize::try_from(run.start - vma.start).expect("a few pages");
+        let len = usize::try_from(run.len).expect("a few pages");
+        write_at(&own.code[from..from + len], run.offset)?;
+    }
+    Ok((vma.start, vma.end))
+}
+
+/// Runs not yet copied; threads take from it what fits their buffer.
+struct Work<I> {
+    runs: I,
+    /// Saved already.
+    vdso: (u64, u64),
+    rest: Option<Run>,
+}
+
+impl<I: Iterator<Item = Run>> Work<I> {
+    /// Fills `batch` with runs that follow one another in the pages file.
+    fn take(&mut self, batch: &mut Vec<Run>) {
+        batch.clear();
+        let mut room = BOUNCE as u64;
+        while room > 0 && batch.len() < MAX_STRETCHES {
+            let Some(run) = self.rest.take().or_else(|| self.runs.next()) else { return };
+            let (start, end) = self.vdso;
+            if start <= run.start && run.start < end {
+                self.rest = run.within(end, u64::MAX);
+                if batch.is_empty() {
+                    continue;
+                }
+                return;
+            }
+            let stop = if run.start < start { run.end().min(start) } else { run.end() };
+            let stop = stop.min(run.start + room);
+            self.rest = run.within(stop, u64::MAX);
+            let taken = Run { len: stop - run.start, ..run };
+            room -= taken.len;
+            batch.push(taken);
+        }
+    }
+}
+
+fn copy_all<I: Iterator<Item = Run>>(
+    source: Source<'_>,
+    work: &Mutex<Work<I>>,
+    write_at: &WriteAt<'_>,
+) -> Result<()> {
+    let pagemap = pagemap::Pagemap::open(source.pid)?;
+    let mut buffer = vec![0; BOUNCE];
+    let mut batch = Vec::new();
+    loop {
+        work.lock().take(&mut batch);
+        let Some(first) = batch.first() else { return Ok(()) };
+        let len = batch.iter().map(|run| run.len).sum::<u64>();
+        let bytes = &mut buffer[..usize::try_from(len).expect("fits the buffer")];
+        if !(exclusive(&pagemap, &batch)? && read_at_once(source.pid, &batch, bytes)) {
+            read_each(source, &batch, bytes)?;
+        }
+        write_at(bytes, first.offset)?;
+    }
+}
+
+/// Whether all pages are mapped by this process alone.
+fn exclusive(pagemap: &pagemap::Pagemap, batch: &[Run]) -> Result<bool> {
+    const ALONE: u64 = entry::PRESENT | entry::EXCLUSIVE;
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while at < batch.len() {
+        let start = batch[at].start;
+        let near = |run: &&Run| run.end() - start <= WINDOW * PAGE_SIZE;
+        let window = &batch[at..at + batch[at..].iter().take_while(near).count().max(1)];
+        at += window.len();
+        let end = window[window.len() - 1].end();
+        entries.resize(usize::try_from((end - start) / PAGE_SIZE).expect("a few thousand"), 0);
+        pagemap.read(start, &mut entries)?;
+        for run in window {
+            let from = usize::try_from((run.start - start) / PAGE_SIZE).expect("in the window");
+            let count = usize::try_from(run.len / PAGE_SIZE).expect("in the window");
+            if entries[from..from + count].iter().any(|entry| entry & ALONE != ALONE) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// False if some page is protected against reading.
+fn read_at_once(pid: i32, batch: &[Run], bytes: &mut [u8]) -> bool {
+    let stretches: Vec<RemoteIovec> = batch
+        .iter()
+        .map(|run| {
+            memory::remote_iovec(RemoteAddr(run.start), usize::try_from(run.len).expect("fits"))
+        })
+        .collect();
+    memory::readv(pid, bytes, &stretches) == Ok(bytes.len())
+}
+
+fn read_each(source: Source<'_>, batch: &[Run], mut bytes: &mut [u8]) -> Result<()> {
+    for run in batch {
+        let (here, rest) = bytes.split_at_mut(usize::try_from(run.len).expect("fits"));
+        bytes = rest;
+        memory::read_forced(source.memory, RemoteAddr(run.start), here)
+            .doing(|| format!("read {:x}-{:x} of pid {}", run.start, run.end(), source.pid))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::dir::ImageDir;
+    use crate::kernel::mapping::Anonymous;
+    use crate::objects::memory::bits::flags;
+
+    /// This process dumps a mapping of its own.
+    struct Scratch {
+        path: std::path::PathBuf,
+        creation: Creation,
+        memory: File,
+    }
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::path::Path::new("/dev/shm");
+            let path = path.join(format!("criu-pages-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            let creation = ImageDir::new(File::open(&path).unwrap().into()).begin().unwrap();
+            Self { path, creation, memory: File::open("/proc/self/mem").unwrap() }
+        }
+
+        fn write(&self, vmas: &[VmaEntry], stack_pointers: &[u64]) -> Pagemap {
+            let pid = std::process::id().cast_signed();
+            let source = Source { pid, memory: &self.memory, stack_pointers };
+            super::write(source, vmas, &self.creation, 1).unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+
+    fn vma(memory: &Anonymous, len: u64) -> VmaEntry {
+        VmaEntry {
+            start: memory.addr(),
+            end: memory.addr() + len,
+            status: status::REGULAR | status::ANON_PRIVATE,
+            flags: flags::PRIVATE | flags::ANONYMOUS,
+            ..VmaEntry::default()
+        }
+    }
+
+    #[test]
+    fn saves_exactly_the_written_pages() {
+        let scratch = Scratch::new("exact");
+        let memory = Anonymous::new(64 * PAGE_SIZE).unwrap();
+        memory.write(0, &[1; 4096]);
+        memory.write(10 * 4096, &[2; 3 * 4096]);
+        memory.write(63 * 4096 + 7, &[3]);
+        let stack = memory.addr() + 11 * PAGE_SIZE + 99;
+        let pagemap = scratch.write(&[vma(&memory, 64 * PAGE_SIZE)], &[stack]);
+        let page = |entry: &crate::images::proto::PagemapEntry| {
+            ((entry.vaddr - memory.addr()) / PAGE_SIZE, runs::page_count(entry), entry.flags)
+        };
+        let found: Vec<_> = pagemap.entries.iter().map(page).collect();
+        let (lazy, hot) = (Some(6), Some(4));
+        assert_eq!(
+            found,
+            [(0, 1, lazy), (10, 1, lazy), (11, 1, hot), (12, 1, lazy), (63, 1, lazy)]
+        );
+        let bytes = std::fs::read(scratch.path.join("pages-1.img")).unwrap();
+        assert_eq!(bytes.len(), 5 * 4096);
+        assert!(bytes[..4096].iter().all(|byte| *byte == 1));
+        assert!(bytes[4096..4 * 4096].iter().all(|byte| *byte == 2));
+        assert_eq!((bytes[4 * 4096 + 7], bytes[4 * 4096 + 8]), (3, 0));
+    }
+
+    #[test]
+    fn large_and_scattered_memory_arrives_in_order() {
+        let scratch = Scratch::new("large");
+        let pages = 4096;
+        let memory = Anonymous::new(pages * PAGE_SIZE).unwrap();
+        let written: Vec<u64> = (0..pages).filter(|page| page % 8 != 3 && page % 5 != 0).collect();
+        for page in &written {
+            memory.write(usize::try_from(page * PAGE_SIZE).unwrap(), &page.to_le_bytes());
+        }
+        let pagemap = scratch.write(&[vma(&memory, pages * PAGE_SIZE)], &[]);
+        let bytes = std::fs::read(scratch.path.join("pages-1.img")).unwrap();
+        assert_eq!(bytes.len(), written.len() * 4096);
+        for (saved, page) in bytes.chunks_exact(4096).zip(&written) {
+            assert_eq!(saved[..8], page.to_le_bytes());
+        }
+        assert_eq!(runs::of(&pagemap).map(|run| run.len).sum::<u64>() as usize, bytes.len());
+    }
+
+    #[test]
+    fn the_vdso_is_saved_whole_and_in_its_place() {
+        let scratch = Scratch::new("vdso");
+        let own = Vdso::own().unwrap().unwrap();
+        let low = Anonymous::new(PAGE_SIZE).unwrap();
+        let high = Anonymous::new(PAGE_SIZE).unwrap();
+        low.write(0, &[7]);
+        high.write(0, &[8]);
+        let code = own.block.start + own.block.data_len;
+        let mut vdso = vma(&low, PAGE_SIZE);
+        vdso.status |= status::VDSO;
+        (vdso.start, vdso.end) = (code, code + own.block.code_len);
+        let mut vmas = vec![vma(&low, PAGE_SIZE), vma(&high, PAGE_SIZE), vdso];
+        vmas.sort_by_key(|vma| vma.start);
+        let pagemap = scratch.write(&vmas, &[]);
+        let bytes = std::fs::read(scratch.path.join("pages-1.img")).unwrap();
+        let run = runs::of(&pagemap).find(|run| run.start == code).unwrap();
+        let at = usize::try_from(run.offset).unwrap();
+        assert_eq!(bytes[at..at + own.code.len()], own.code);
+        assert_eq!(bytes.len(), own.code.len() + 2 * 4096);
+    }
+
+    /// Not a check but a measurement: `cargo test --release -- --ignored --nocapture rate_of`.
+    #[test]
+    #[ignore = "takes a GiB of memory and as much of tmpfs"]
+    fn rate_of_writing() {
+        let len = 1 << 30;
+        let memory = Anonymous::new(len).unwrap();
+        let block = vec![5; 1 << 20];
+        (0..1024).for_each(|mib| memory.write(mib << 20, &block));
+        let (mut rates, mut plain) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            let scratch = Scratch::new("rate");
+            let begun = std::time::Instant::now();
+            scratch.write(&[vma(&memory, len)], &[]);
+            rates.push(len as f64 / begun.elapsed().as_secs_f64() / 1e9);
+            let file = scratch.creation.create("plain").unwrap();
+            let begun = std::time::Instant::now();
+            (0..1024)
+                .for_each(|mib| scratch.creation.write_at(&file, "", &block, mib << 20).unwrap());
+            plain.push(len as f64 / begun.elapsed().as_secs_f64() / 1e9);
+        }
+        eprintln!("GB/s: {rates:.2?}; a plain write() of one buffer: {plain:.2?}");
+    }
+}
