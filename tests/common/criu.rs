@@ -1,0 +1,149 @@
+//! Runs the `criu` binary.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// One of the two programs that are called `criu`: the one under test, and its peer.
+#[derive(Clone, Debug)]
+pub struct Criu {
+    binary: PathBuf,
+}
+
+/// CRIU itself, where `CRIU_PEER` names it.
+pub fn peer() -> Option<Criu> {
+    let binary = std::env::var_os("CRIU_PEER").map(PathBuf::from);
+    if binary.is_none() {
+        eprintln!("skipped: CRIU_PEER does not name a binary of CRIU");
+    }
+    binary.map(|binary| Criu { binary })
+}
+
+impl Criu {
+    /// The binary under test.
+    pub fn ours() -> Self {
+        let binary = std::env::var_os("CRIU_BIN")
+            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_criu")), PathBuf::from);
+        Self { binary }
+    }
+
+    /// A call that dumps `pid` into `images`.
+    pub fn dump(&self, pid: i32, images: &Path) -> Call {
+        fs::create_dir_all(images).expect("make an image directory");
+        self.call("dump", images).arg("-t").arg(pid.to_string())
+    }
+
+    /// A call that restores `images`, detached.
+    pub fn restore(&self, images: &Path) -> Call {
+        self.call("restore", images).arg("-d")
+    }
+
+    /// A call of a verb on a directory, with a log of its own in it.
+    pub fn call(&self, verb: &str, images: &Path) -> Call {
+        let log = format!("{verb}.log");
+        let call = Call { binary: self.binary.clone(), args: Vec::new(), log: images.join(&log) };
+        call.args([verb, "-v4", "-o", &log, "-D"]).arg(images)
+    }
+}
+
+/// One run of `criu`, not yet started.
+#[derive(Debug)]
+pub struct Call {
+    binary: PathBuf,
+    args: Vec<std::ffi::OsString>,
+    log: PathBuf,
+}
+
+impl Call {
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// The command line, for a test that starts it in its own way.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(&self.args).stdin(Stdio::null());
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
+    /// The words of the command line, the binary first.
+    pub fn words(&self) -> Vec<std::ffi::OsString> {
+        let mut words = vec![self.binary.clone().into_os_string()];
+        words.extend(self.args.iter().cloned());
+        words
+    }
+
+    pub fn run(self) -> Ran {
+        // A file and not a pipe: a restored task may inherit it and keep it open.
+        let said = self.log.with_extension(format!("said-{}", std::process::id()));
+        let said = std::env::temp_dir().join(said.file_name().expect("a name"));
+        let said = said.with_extension(unique());
+        let file = fs::File::create(&said).expect("make a file for the output");
+        let mut command = self.command();
+        command.stdout(file.try_clone().expect("another descriptor")).stderr(file);
+        let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let output = fs::read_to_string(&said).unwrap_or_default();
+        fs::remove_file(&said).expect("remove the output");
+        Ran { line: format!("{command:?}"), status, output, log: self.log }
+    }
+}
+
+/// A number that no other call of this process gets.
+pub fn unique() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed).to_string()
+}
+
+/// How a run of `criu` went.
+#[derive(Debug)]
+pub struct Ran {
+    line: String,
+    status: ExitStatus,
+    output: String,
+    log: PathBuf,
+}
+
+impl Ran {
+    pub fn succeeded(&self) -> bool {
+        self.status.success()
+    }
+
+    /// All that was said about what went wrong: output, and the log's errors.
+    pub fn message(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        // A message of several lines has its time and place in front of the first only.
+        let mut within = false;
+        let errors: Vec<&str> = log
+            .split_inclusive('\n')
+            .filter(|line| {
+                within = line.contains("Error") || within && !line.starts_with(['(', 'p']);
+                within
+            })
+            .collect();
+        format!("{}{}", self.output, errors.concat())
+    }
+
+    #[track_caller]
+    pub fn ok(self) {
+        assert!(self.succeeded(), "{} failed ({}):\n{}", self.line, self.status, self.message());
+    }
+
+    /// The message of a run that has to fail.
+    #[track_caller]
+    pub fn refused(self) -> String {
+        assert!(!self.succeeded(), "{} succeeded, though it must not:\n{}", self.line, self.output);
+        let message = self.message();
+        assert!(!message.trim().is_empty(), "{} failed without a word", self.line);
+        message
+    }
+}

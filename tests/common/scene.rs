@@ -1,0 +1,320 @@
+//! A directory, the processes that run in it, and their end.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, mkfifo};
+
+use super::criu::{Call, Criu, Ran, unique};
+use super::processes::{self, state_of, tree_of, until};
+use super::programs::compile;
+
+/// A place for one test. Dropped, it ends every process that was started in it, those restored
+/// from images included, unmounts what it mounted and removes its directory.
+pub struct Scene {
+    dir: PathBuf,
+    user: Option<u32>,
+    mounts: Vec<PathBuf>,
+}
+
+impl Scene {
+    pub fn new(name: &str) -> Self {
+        // Restored roots are orphans when `criu restore -d` ends: they become our children.
+        nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
+        let unique = format!("criu-test-{name}-{}-{}", std::process::id(), unique());
+        let dir = std::env::temp_dir().join(unique);
+        fs::create_dir(&dir).expect("make the directory of a test");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("open it to all users");
+        mkfifo(&dir.join("ready"), Mode::from_bits_truncate(0o666)).expect("make a FIFO");
+        fs::set_permissions(dir.join("ready"), fs::Permissions::from_mode(0o666))
+            .expect("open the FIFO to all users");
+        Self { dir, user: None, mounts: Vec::new() }
+    }
+
+    /// Programs run as this user and group, without privileges.
+    pub fn as_user(mut self, user: u32) -> Self {
+        self.user = Some(user);
+        self
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Mounts a tmpfs of this size on a new directory.
+    pub fn small_disk(&mut self, name: &str, size: &str) -> PathBuf {
+        use nix::mount::{MsFlags, mount};
+        let path = self.path(name);
+        fs::create_dir(&path).expect("make a mount point");
+        let options = format!("size={size}");
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .expect("mount a tmpfs");
+        self.mounts.push(path.clone());
+        path
+    }
+
+    /// A copy of a compiled program, which the user of the scene may execute.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        if !path.exists() {
+            fs::copy(compile(name), &path).expect("copy a program");
+        }
+        path
+    }
+
+    /// Starts a program of `tests/programs` and waits until it is ready to be dumped.
+    pub fn start(&self, program: &str, args: &[&str]) -> Task<'_> {
+        let path = self.program(program);
+        let words = std::iter::once(path.as_os_str()).chain(args.iter().map(OsStr::new));
+        let mut task = self.spawn(words);
+        task.until_ready();
+        task
+    }
+
+    /// Starts any command in a session of its own; it says itself when it is ready.
+    pub fn spawn<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>) -> Task<'_> {
+        let mut command = self.launcher();
+        command.args(words);
+        let log = File::create(self.path("output")).expect("make a log");
+        command.stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("another descriptor")).stderr(log);
+        self.spawn_command(command)
+    }
+
+    /// `launch`, with the user and the mark of this scene.
+    pub fn launcher(&self) -> Command {
+        let mut command = Command::new(self.program("launch"));
+        command.env("SCENE_DIR", &self.dir).env_remove("LD_LIBRARY_PATH").current_dir("/");
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    pub fn spawn_command(&self, mut command: Command) -> Task<'_> {
+        let ready = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(self.path("ready"))
+            .expect("open the FIFO");
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let pid = i32::try_from(child.id()).expect("a pid");
+        Task { scene: self, pid, child: Some(child), ready: Some(ready) }
+    }
+
+    /// What the programs complained about.
+    pub fn complaints(&self) -> String {
+        let verdict = fs::read_to_string(self.path("verdict")).unwrap_or_default();
+        let output = fs::read(self.path("output")).unwrap_or_default();
+        format!("{verdict}{}", String::from_utf8_lossy(&output))
+    }
+
+    /// Reaps dead processes that have become our children, and says which of `pids` are left.
+    fn left_of(&self, pids: &[i32]) -> Vec<i32> {
+        for pid in pids {
+            if state_of(*pid) == Some('Z') {
+                let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+            }
+        }
+        pids.iter().copied().filter(|pid| state_of(*pid).is_some()).collect()
+    }
+
+    /// Waits until all of `pids` have ended and are reaped: their numbers are free.
+    pub fn until_gone(&self, pids: &[i32]) {
+        let left = || self.left_of(pids);
+        until(
+            || format!("processes {:?} do not go away", left()),
+            || left().is_empty().then_some(()),
+        );
+    }
+
+    fn mark(&self) -> String {
+        format!("SCENE_DIR={}", self.dir.display())
+    }
+
+    fn kill_all(&self) {
+        let mut ours = Vec::new();
+        // A process may fork while it is looked for.
+        for _ in 0..5 {
+            let mut now = processes::with_environment(&self.mark());
+            now.retain(|pid| processes::alive(*pid));
+            if now.is_empty() {
+                break;
+            }
+            for pid in &now {
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+            ours.extend(now);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let _ = self.left_of(&ours);
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.kill_all();
+        for mount in &self.mounts {
+            let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
+        }
+        if std::env::var_os("KEEP_SCENES").is_none() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A program that runs in a scene: the root of the tree that is dumped.
+pub struct Task<'a> {
+    scene: &'a Scene,
+    pid: i32,
+    /// Present while it is the process that was spawned, absent once it has been restored.
+    child: Option<Child>,
+    ready: Option<File>,
+}
+
+impl<'a> Task<'a> {
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub fn scene(&self) -> &'a Scene {
+        self.scene
+    }
+
+    /// Waits for the byte that the program writes when everything is set up.
+    pub fn until_ready(&mut self) {
+        let ready = self.ready.take().expect("a task gets ready once");
+        until(
+            || format!("pid {} does not get ready: {}", self.pid, self.scene.complaints()),
+            || {
+                let mut events = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut events, PollTimeout::from(100u8));
+                let mut byte = [0];
+                if matches!((&ready).read(&mut byte), Ok(1)) {
+                    return Some(());
+                }
+                assert!(
+                    processes::alive(self.pid),
+                    "pid {} ended before it was ready: {}",
+                    self.pid,
+                    self.scene.complaints()
+                );
+                None
+            },
+        );
+    }
+
+    /// Dumps the tree; the call can be given further options before it runs.
+    pub fn dump_call(&self, images: &Path) -> Call {
+        Criu::ours().dump(self.pid, images)
+    }
+
+    /// Dumps the tree with `criu`, which has to work, and waits until it is gone.
+    pub fn dump_with(self, criu: &Criu, images: &Path, options: &[&str]) -> Dumped<'a> {
+        let pids = tree_of(self.pid);
+        criu.dump(self.pid, images).args(options).run().ok();
+        self.gone(&pids, images)
+    }
+
+    pub fn dump(self, images: &Path) -> Dumped<'a> {
+        self.dump_with(&Criu::ours(), images, &[])
+    }
+
+    /// Waits for the end of a tree that was just dumped.
+    pub fn gone(mut self, pids: &[i32], images: &Path) -> Dumped<'a> {
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("reap the dumped root");
+        }
+        self.scene.until_gone(pids);
+        Dumped { scene: self.scene, pid: self.pid, images: images.to_owned() }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid), signal).expect("signal the root of the tree");
+    }
+
+    /// Waits for the end of the root: its exit code, or 128 and the signal.
+    pub fn exit_code(mut self) -> i32 {
+        if let Some(mut child) = self.child.take() {
+            use std::os::unix::process::ExitStatusExt;
+            let probe = || child.try_wait().expect("wait for the root");
+            let status =
+                until(|| format!("the root does not end: {}", self.scene.complaints()), probe);
+            return status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        }
+        let pid = Pid::from_raw(self.pid);
+        until(
+            || format!("pid {pid} does not end: {}", self.scene.complaints()),
+            || match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, code)) => Some(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
+                Ok(_) | Err(Errno::EINTR) => None,
+                Err(errno) => panic!("wait for pid {pid}: {errno}"),
+            },
+        )
+    }
+
+    /// Tells the program to look at its objects; it must find nothing wrong.
+    #[track_caller]
+    pub fn verify(self) {
+        let scene = self.scene;
+        self.signal(Signal::SIGUSR1);
+        let code = self.exit_code();
+        assert!(code == 0, "the program ended with {code}:\n{}", scene.complaints());
+        let verdict = fs::read_to_string(scene.path("verdict")).unwrap_or_default();
+        assert!(verdict.is_empty(), "a part of the program complained:\n{verdict}");
+    }
+}
+
+/// A tree that is on disk only.
+pub struct Dumped<'a> {
+    scene: &'a Scene,
+    pid: i32,
+    images: PathBuf,
+}
+
+impl<'a> Dumped<'a> {
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub fn images(&self) -> &Path {
+        &self.images
+    }
+
+    pub fn restore_call(&self) -> Call {
+        Criu::ours().restore(&self.images)
+    }
+
+    pub fn restore_with(self, criu: &Criu, options: &[&str]) -> Task<'a> {
+        let ran = criu.restore(&self.images).args(options).run();
+        self.restored(ran)
+    }
+
+    pub fn restore(self) -> Task<'a> {
+        self.restore_with(&Criu::ours(), &[])
+    }
+
+    /// The task that a successful restore has made.
+    #[track_caller]
+    pub fn restored(self, ran: Ran) -> Task<'a> {
+        ran.ok();
+        Task { scene: self.scene, pid: self.pid, child: None, ready: None }
+    }
+}
