@@ -3,6 +3,7 @@
 //! `unsafe` lives here and in `capi`, nowhere else. Numbers that are valid in another process (its
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
+pub mod blank;
 pub mod dumpee;
 pub mod fd;
 pub mod host;

@@ -27,6 +27,12 @@ pub enum Kcmp {
     Sysvsem = 6,
 }
 
+/// Architecture-specific state of the calling thread or its process.
+pub fn arch_prctl(what: u64, addr: u64) -> Sys<i64> {
+    // SAFETY: takes numbers only; callers ask for nothing that moves memory in use.
+    Errno::result(unsafe { libc::syscall(libc::SYS_arch_prctl, what, addr) })
+}
+
 /// The head and length of a thread's list of robust futexes, as it registered them.
 pub fn get_robust_list(tid: i32) -> Sys<(u64, u64)> {
     let (mut head, mut len) = (0u64, 0u64);
@@ -81,7 +87,7 @@ pub fn tgkill(pid: i32, tid: i32, signal: i32) -> Sys<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
 }
 
-fn owned(fd: RawFd) -> OwnedFd {
+pub(super) fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: every caller passes a descriptor that the kernel has just made for it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -1,0 +1,191 @@
+//! Handing descriptors to a blank.
+//!
+//! A blank's table holds nothing but one end of a *service socket*, through which the engine
+//! sends open files (SCM_RIGHTS). All blanks of a tree inherit the same end: only the one that is
+//! driven receives. Its number must lie above all final descriptors, and it is closed when the
+//! blank is finished.
+
+use std::cell::Cell;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+};
+
+use super::Blank;
+use crate::args;
+use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::remote::{Batch, CallId, DataRef, Outcome, RemoteFd};
+
+/// SCM_MAX_FD of the kernel.
+const PER_MESSAGE: usize = 253;
+/// Messages under way at once: few enough for the smallest socket buffer.
+const MESSAGES: usize = 8;
+/// `struct msghdr` and the fields of it that are set or read.
+const MSGHDR_SIZE: usize = 56;
+const MSG_IOV: usize = 16;
+const MSG_CONTROL: usize = 32;
+const MSG_FLAGS: usize = 48;
+const CMSG_HEADER: usize = 16;
+
+/// The engine's end of the socket, common to all blanks of a tree.
+pub(super) struct Service {
+    engine: OwnedFd,
+}
+
+impl Service {
+    /// The engine's end, and the one for the blanks.
+    pub fn pair() -> Result<(Rc<Self>, OwnedFd)> {
+        // Packets, so that two transfers cannot merge.
+        let (engine, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .doing(|| "create the service socket".to_owned())?;
+        Ok((Rc::new(Self { engine }), theirs))
+    }
+
+    pub fn engine_end(&self) -> RawFd {
+        self.engine.as_raw_fd()
+    }
+}
+
+/// Where the blanks' end stands in a table; one value for all that share the table.
+pub(super) struct ServiceFd {
+    service: Rc<Service>,
+    /// `None` once it is closed.
+    number: Cell<Option<RawFd>>,
+}
+
+impl ServiceFd {
+    pub fn new(service: Rc<Service>, number: RawFd) -> Self {
+        Self { service, number: Cell::new(Some(number)) }
+    }
+
+    /// For a table that was copied from this one.
+    pub fn copied(&self) -> Self {
+        Self { service: self.service.clone(), number: self.number.clone() }
+    }
+
+    pub fn engine_end(&self) -> RawFd {
+        self.service.engine_end()
+    }
+}
+
+/// One receiving call of a batch.
+struct Receive {
+    call: CallId,
+    header: DataRef,
+    control: DataRef,
+    count: usize,
+}
+
+impl Blank {
+    /// The number of the service socket in the blank's table, unless it is closed already.
+    pub fn service_fd(&self) -> Option<RemoteFd> {
+        self.service.number.get().map(RemoteFd)
+    }
+
+    /// Puts the service socket to the lowest free number not below `floor`.
+    pub fn move_service_fd(&mut self, floor: i32) -> Result<()> {
+        let old = self.service_number()?;
+        let mut batch = Batch::new();
+        let what = format!("move the service socket above {floor}");
+        let moved = batch.must(what, libc::SYS_fcntl, args![old, libc::F_DUPFD, floor]);
+        batch.must("close the old service socket", libc::SYS_close, args![old]);
+        let outcome = self.run(batch)?;
+        let number = outcome.ret(moved).doing(|| "move the service socket".to_owned())?;
+        self.service.number.set(Some(i32::try_from(number).expect("a descriptor")));
+        Ok(())
+    }
+
+    /// Gives the blank copies of open files. They land on the lowest free numbers, in order,
+    /// without close-on-exec.
+    pub fn send_fds(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<RemoteFd>> {
+        let mut numbers = Vec::with_capacity(fds.len());
+        for chunk in fds.chunks(PER_MESSAGE * MESSAGES) {
+            numbers.extend(self.send_some(chunk)?);
+        }
+        Ok(numbers)
+    }
+
+    fn send_some(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<RemoteFd>> {
+        let socket = self.service_number()?;
+        let mut batch = Batch::new();
+        let mut receives = Vec::new();
+        for message in fds.chunks(PER_MESSAGE) {
+            self.send_message(message)?;
+            receives.push(add_receive(&mut batch, socket, message.len()));
+        }
+        let outcome = self.run(batch)?;
+        let mut numbers = Vec::with_capacity(fds.len());
+        for receive in receives {
+            numbers.extend(receive.numbers(&outcome).doing(|| format!("pid {}", self.pid()))?);
+        }
+        Ok(numbers)
+    }
+
+    fn send_message(&self, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        sendmsg::<()>(
+            self.service.engine_end(),
+            &[IoSlice::new(&[0])],
+            &[ControlMessage::ScmRights(&raw)],
+            flags,
+            None,
+        )
+        .map(drop)
+        .doing(|| format!("send {} descriptors to pid {}", fds.len(), self.pid()))
+    }
+
+    fn service_number(&self) -> Result<RawFd> {
+        self.service.number.get().ok_or_else(|| {
+            let text = format!("pid {}: the service socket is closed already", self.pid());
+            Error::new(Kind::Internal, text)
+        })
+    }
+
+    /// Closes the service socket in the blank's table, if it is still there.
+    pub(super) fn close_service_fd(&mut self) -> Result<()> {
+        let Some(number) = self.service.number.take() else { return Ok(()) };
+        let mut batch = Batch::new();
+        batch.must("close the service socket", libc::SYS_close, args![number]);
+        self.run(batch).map(drop)
+    }
+}
+
+fn add_receive(batch: &mut Batch, socket: RawFd, count: usize) -> Receive {
+    let byte = batch.space(1);
+    let iov = batch.bytes(&[[0; 8], 1u64.to_le_bytes()].concat());
+    batch.point(iov, byte);
+    let control_len = (CMSG_HEADER + 4 * count).next_multiple_of(8);
+    let control = batch.space(control_len);
+    let mut header = [0u8; MSGHDR_SIZE];
+    header[MSG_IOV + 8] = 1;
+    header[MSG_CONTROL + 8..][..8].copy_from_slice(&(control_len as u64).to_le_bytes());
+    let header = batch.bytes(&header);
+    batch.point(header.skip(MSG_IOV), iov);
+    batch.point(header.skip(MSG_CONTROL), control);
+    let what = format!("receive {count} descriptors");
+    let call = batch.must(what, libc::SYS_recvmsg, args![socket, header, libc::MSG_DONTWAIT]);
+    Receive { call, header, control, count }
+}
+
+impl Receive {
+    /// The kernel truncates silently where the table is full: only the lengths tell.
+    fn numbers(&self, outcome: &Outcome) -> Result<Vec<RemoteFd>> {
+        let got = outcome.ret(self.call).doing(|| "receive descriptors".to_owned())?;
+        let flags = outcome.u32(self.header.skip(MSG_FLAGS));
+        let len = outcome.u64(self.control);
+        let whole = len == (CMSG_HEADER + 4 * self.count) as u64;
+        if got != 1 || flags & libc::MSG_CTRUNC.cast_unsigned() != 0 || !whole {
+            let text = format!("{} descriptors do not fit into its table", self.count);
+            return Err(Error::new(Kind::Denied, text)
+                .remedy("raise the hard limit of open files (RLIMIT_NOFILE)"));
+        }
+        let fds = &outcome.bytes(self.control)[CMSG_HEADER..][..4 * self.count];
+        let number = |raw: &[u8]| i32::from_le_bytes(raw.try_into().expect("four bytes"));
+        Ok(fds.chunks_exact(4).map(|raw| RemoteFd(number(raw))).collect())
+    }
+}

@@ -1,0 +1,180 @@
+//! The end of a restore: from blanks to running processes.
+//!
+//! In two steps, so that a whole tree can be made ready before any of it runs: [`Blank::arm`]
+//! takes the helper area away and sets the final registers, [`Armed::launch`] lets go. Stopped
+//! processes are stopped last, and children before their parents.
+
+use std::rc::Rc;
+
+use libc::user_regs_struct;
+
+use super::run::lost;
+use super::stub::SYSCALL_AT;
+use super::{Blank, HelperArea, bit};
+use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::ptrace::{self, Stop};
+use crate::kernel::sys;
+
+/// What a thread is when it goes on.
+#[derive(Clone, Debug)]
+pub struct FinalState {
+    /// General registers; where a system call has to be restarted, they say so already.
+    pub regs: user_regs_struct,
+    /// Extended processor state (XSAVE layout); if empty, that of a new program stays.
+    pub xstate: Vec<u8>,
+    /// Mask of blocked signals.
+    pub sigmask: u64,
+}
+
+/// A finished process that has only to be let go. Dropping it kills it.
+#[derive(Debug)]
+pub struct Armed {
+    blank: Blank,
+    stop: Option<i32>,
+}
+
+impl Blank {
+    /// [`arm`](Self::arm)s and [`launch`](Armed::launch)es a process that stands alone.
+    pub fn launch(self, finals: &[FinalState], stop: Option<i32>) -> Result<()> {
+        self.arm(finals, stop)?.launch()
+    }
+
+    /// Sets the final registers and masks of all threads, in the order of their creation.
+    ///
+    /// The service socket is closed. The helper area is unmapped, unless it is shared with a
+    /// process that is still under construction: the last one takes it away. `stop` is the signal
+    /// of a job-control stop in which the process is to stay.
+    pub fn arm(mut self, finals: &[FinalState], stop: Option<i32>) -> Result<Armed> {
+        if finals.len() != self.threads.len() {
+            let (have, want) = (self.threads.len(), finals.len());
+            let text = format!("pid {}: {want} final states for {have} threads", self.pid());
+            return Err(Error::new(Kind::Internal, text));
+        }
+        self.close_service_fd()?;
+        if Rc::strong_count(&self.helper) == 1 {
+            self.unmap_helper()?;
+        }
+        // What is armed needs the area no more: the last one to build decides.
+        self.helper = Rc::new(HelperArea { start: self.helper.start, len: 0 });
+        for (thread, state) in self.threads.iter().zip(finals) {
+            set_final(thread.tid, state).doing(|| format!("pid {}", self.pid()))?;
+        }
+        let stop = stop.map(|signal| self.stop_signal(signal, finals));
+        Ok(Armed { blank: self, stop })
+    }
+
+    /// The last system call unmaps the ground it stands on; it is left at its exit stop, where
+    /// the registers are replaced before the processor would notice.
+    ///
+    /// Syscall stops, not steps: a step's SIGTRAP is forced and resets the signal's action.
+    fn unmap_helper(&mut self) -> Result<()> {
+        let leader = self.pid();
+        let mut regs = *self.registers;
+        regs.rip = self.helper.start.0 + SYSCALL_AT;
+        regs.rax = libc::SYS_munmap.cast_unsigned();
+        (regs.rdi, regs.rsi) = (self.helper.start.0, self.helper.len as u64);
+        ptrace::set_sigmask(leader, u64::MAX)
+            .and_then(|()| ptrace::setregs(leader, &regs))
+            .map_err(|errno| lost(leader, "prepare the last call", errno))?;
+        self.to_syscall_stop()?;
+        self.to_syscall_stop()?;
+        let rax = ptrace::getregs(leader).map_err(|errno| lost(leader, "read registers", errno))?;
+        match rax.rax {
+            0 => Ok(()),
+            ret => {
+                let text = format!("pid {leader}: unmapping the helper area gave {ret:#x}");
+                Err(Error::new(Kind::Internal, text))
+            }
+        }
+    }
+
+    fn to_syscall_stop(&self) -> Result<()> {
+        let leader = &self.threads[0];
+        loop {
+            ptrace::cont_to_syscall(leader.tid, 0)
+                .map_err(|errno| lost(leader.tid, "continue", errno))?;
+            match self.wait_stop(leader)? {
+                Stop::Syscall => return Ok(()),
+                stop => self.pass(leader, stop)?,
+            }
+        }
+    }
+
+    /// Which signal can stop the process as `wanted` did.
+    ///
+    /// SIGSTOP always can. The other three are what the parent should see, but they do nothing if
+    /// they are blocked or have an action, or if nobody could continue the process group.
+    fn stop_signal(&self, wanted: i32, finals: &[FinalState]) -> i32 {
+        let blocked = finals.iter().any(|state| state.sigmask & bit(wanted) != 0);
+        let keyboard = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&wanted);
+        if keyboard && !blocked && has_default_action(self.pid(), wanted) && is_job(self.pid()) {
+            wanted
+        } else {
+            libc::SIGSTOP
+        }
+    }
+}
+
+impl Armed {
+    /// The pid.
+    pub fn pid(&self) -> i32 {
+        self.blank.pid()
+    }
+
+    /// Lets the process go: it runs, or is stopped without having executed an instruction.
+    pub fn launch(mut self) -> Result<()> {
+        let pid = self.pid();
+        let outside = self.blank.stopped_from_outside.get().then_some(libc::SIGSTOP);
+        // Before the first thread is let go, or it would run until the last one is.
+        if let Some(signal) = self.stop.or(outside) {
+            sys::kill(pid, signal).doing(|| format!("stop pid {pid}"))?;
+        }
+        for thread in &self.blank.threads {
+            ptrace::detach(thread.tid, 0)
+                .map_err(|errno| lost(thread.tid, "let go", errno).context(format!("pid {pid}")))?;
+        }
+        self.blank.alive = false;
+        Ok(())
+    }
+}
+
+fn set_final(tid: i32, state: &FinalState) -> Result<()> {
+    if !state.xstate.is_empty() {
+        ptrace::set_xstate(tid, &state.xstate)
+            .doing(|| format!("set the processor state of thread {tid}"))?;
+    }
+    ptrace::setregs(tid, &state.regs)
+        .and_then(|()| ptrace::set_sigmask(tid, state.sigmask))
+        .map_err(|errno| lost(tid, "set registers and mask", errno))
+}
+
+/// Whether `/proc/PID/status` shows neither a handler nor SIG_IGN for the signal.
+fn has_default_action(pid: i32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let set = |name: &str| {
+        let text = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(text.trim(), 16).ok()
+    };
+    match (set("SigIgn:"), set("SigCgt:")) {
+        (Some(ignored), Some(caught)) => (ignored | caught) & bit(signal) == 0,
+        _ => false,
+    }
+}
+
+/// Whether the parent is in the same session and another group, so that the group is not orphaned.
+fn is_job(pid: i32) -> bool {
+    let group_session = |pid: i32| -> Option<(i32, i32, i32)> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<i32> = text
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .skip(1)
+            .take(3)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        Some((*fields.first()?, *fields.get(1)?, *fields.get(2)?))
+    };
+    let Some((parent, group, session)) = group_session(pid) else { return false };
+    matches!(group_session(parent), Some((_, g, s)) if g != group && s == session)
+}

@@ -1,0 +1,191 @@
+//! Running batches in the threads of a blank.
+
+use nix::errno::Errno;
+
+use super::stub::ENTRIES_AT;
+use super::{Blank, Thread};
+use crate::args;
+use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::memory;
+use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::remote::{Batch, ENTRY_SIZE, Outcome, RemoteAddr};
+
+/// Alignment of batches in the helper area.
+const ALIGN: usize = 64;
+
+/// Batches that run at the same time, one thread each.
+#[derive(Default)]
+struct Wave {
+    runs: Vec<Run>,
+    /// The encoded batches as they stand in the helper area.
+    image: Vec<u8>,
+}
+
+struct Run {
+    thread: usize,
+    batch: Batch,
+    offset: usize,
+}
+
+impl Blank {
+    /// How many bytes an encoded batch may have at most (see [`Batch::encoded_len`]).
+    pub fn capacity(&self) -> usize {
+        self.helper.len - ENTRIES_AT - ENTRY_SIZE
+    }
+
+    /// Runs a batch in the leader.
+    pub fn run(&mut self, batch: Batch) -> Result<Outcome> {
+        let mut outcomes = self.run_in_threads(vec![(0, batch)])?;
+        Ok(outcomes.remove(0))
+    }
+
+    /// Runs batches in the threads with these indices (the leader's is 0), started together.
+    ///
+    /// Several batches for one thread run one after the other, and so do batches that do not fit
+    /// into the helper area side by side. The outcomes come in the order of the batches.
+    pub fn run_in_threads(&mut self, batches: Vec<(usize, Batch)>) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::with_capacity(batches.len());
+        let mut wave = Wave::default();
+        for (thread, batch) in batches {
+            if batch.encoded_len() > self.capacity() {
+                return Err(self.too_large(&batch));
+            }
+            let len = batch.encoded_len() + ENTRY_SIZE;
+            if wave.has(thread) || wave.end() + len > self.helper.len - ENTRIES_AT {
+                outcomes.extend(self.run_wave(std::mem::take(&mut wave))?);
+            }
+            wave.add(thread, self.with_park(thread, batch), self.helper.entries());
+        }
+        outcomes.extend(self.run_wave(wave)?);
+        Ok(outcomes)
+    }
+
+    fn too_large(&self, batch: &Batch) -> Error {
+        let (need, have) = (batch.encoded_len(), self.capacity());
+        let text = format!("a batch of {need} bytes exceeds the helper area of {have}");
+        Error::new(Kind::Internal, text).context(format!("pid {}", self.pid()))
+    }
+
+    /// Ends the batch with the thread's signal to itself.
+    fn with_park(&self, thread: usize, mut batch: Batch) -> Batch {
+        let tid = self.threads[thread].tid;
+        batch.call(libc::SYS_tgkill, args![self.pid(), tid, self.park]);
+        batch
+    }
+
+    fn run_wave(&mut self, wave: Wave) -> Result<Vec<Outcome>> {
+        let pid = self.pid();
+        let Wave { runs, mut image } = wave;
+        if runs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.helper.entries();
+        memory::write(pid, entries, &image)
+            .doing(|| format!("write a batch to pid {pid} at {entries:?}"))?;
+        for run in &runs {
+            let at = RemoteAddr(entries.0 + run.offset as u64);
+            self.start(&self.threads[run.thread], at)?;
+        }
+        for run in &runs {
+            self.wait_parked(&self.threads[run.thread])?;
+        }
+        memory::read(pid, entries, &mut image)
+            .doing(|| format!("read a batch back from pid {pid}"))?;
+        runs.into_iter()
+            .map(|run| {
+                let end = run.offset + run.batch.encoded_len();
+                run.batch.outcome(&image[run.offset..end])
+            })
+            .collect()
+    }
+
+    /// Lets a thread run the entries at `entries`.
+    fn start(&self, thread: &Thread, entries: RemoteAddr) -> Result<()> {
+        let mut regs = *self.registers;
+        regs.rip = self.helper.start.0;
+        regs.rbx = entries.0;
+        ptrace::setregs(thread.tid, &regs)
+            .and_then(|()| ptrace::cont(thread.tid, 0))
+            .map_err(|errno| lost(thread.tid, "start a batch", errno))
+    }
+
+    /// Writes a batch for the leader that does not end in a park.
+    pub(super) fn write_entries(&self, batch: &Batch) -> Result<()> {
+        let entries = self.helper.entries();
+        memory::write(self.pid(), entries, &batch.encode(entries))
+            .doing(|| format!("write a batch to pid {}", self.pid()))
+    }
+
+    /// Lets the leader run what [`write_entries`](Self::write_entries) wrote.
+    pub(super) fn start_leader(&self) -> Result<()> {
+        self.start(&self.threads[0], self.helper.entries())
+    }
+
+    /// Waits for the end of a batch.
+    fn wait_parked(&self, thread: &Thread) -> Result<()> {
+        loop {
+            match self.wait_stop(thread)? {
+                Stop::Signal(signal) if signal == self.park => return Ok(()),
+                stop => self.pass(thread, stop)?,
+            }
+            ptrace::cont(thread.tid, 0).map_err(|errno| lost(thread.tid, "continue", errno))?;
+        }
+    }
+
+    /// Waits until a thread stops for whatever reason.
+    pub(super) fn wait_stop(&self, thread: &Thread) -> Result<Stop> {
+        match ptrace::wait(thread.tid).map_err(|errno| lost(thread.tid, "wait", errno))? {
+            Status::Stopped(stop) => Ok(stop),
+            gone => Err(died(thread.tid, &format!("{gone:?}"))),
+        }
+    }
+
+    /// Judges a stop in the middle of something: harmless, to be remembered, or fatal.
+    pub(super) fn pass(&self, thread: &Thread, stop: Stop) -> Result<()> {
+        match stop {
+            // A SIGCONT makes one of these, even if it is blocked.
+            Stop::Event { event: libc::PTRACE_EVENT_STOP, .. } => Ok(()),
+            Stop::Signal(libc::SIGSTOP) => {
+                self.stopped_from_outside.set(true);
+                Ok(())
+            }
+            stop => Err(died(thread.tid, &format!("stopped unexpectedly: {stop:?}"))),
+        }
+    }
+}
+
+impl super::HelperArea {
+    fn entries(&self) -> RemoteAddr {
+        RemoteAddr(self.start.0 + ENTRIES_AT as u64)
+    }
+}
+
+impl Wave {
+    fn has(&self, thread: usize) -> bool {
+        self.runs.iter().any(|run| run.thread == thread)
+    }
+
+    /// Where the next batch would begin.
+    fn end(&self) -> usize {
+        self.image.len().next_multiple_of(ALIGN)
+    }
+
+    fn add(&mut self, thread: usize, batch: Batch, base: RemoteAddr) {
+        let offset = self.end();
+        self.image.resize(offset, 0);
+        self.image.extend(batch.encode(RemoteAddr(base.0 + offset as u64)));
+        self.runs.push(Run { thread, batch, offset });
+    }
+}
+
+/// A ptrace call failed: the thread is gone if the kernel says so.
+pub(super) fn lost(tid: i32, doing: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::ESRCH | Errno::ECHILD => died(tid, "it is gone"),
+        errno => Error::sys(format!("{doing} (thread {tid})"), errno),
+    }
+}
+
+pub(super) fn died(tid: i32, how: &str) -> Error {
+    Error::new(Kind::TaskDied, format!("thread {tid} died while it was being restored: {how}"))
+}

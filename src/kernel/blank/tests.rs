@@ -1,0 +1,450 @@
+//! Blanks on the real kernel: as root.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use super::*;
+use crate::args;
+use crate::kernel::ptrace::Status;
+use crate::kernel::remote::{Batch, RemoteFd};
+use crate::kernel::sys::{self, Kcmp};
+
+/// Blanks for tests, here and in other modules.
+pub(crate) mod support {
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    use super::*;
+
+    /// Where test blanks have their helper area.
+    pub const HELPER: u64 = 0x1000_0000;
+
+    /// A number that was free a moment ago, different in every call.
+    pub fn free_pid() -> i32 {
+        static NEXT: AtomicI32 = AtomicI32::new(0);
+        loop {
+            let own = std::process::id().cast_signed();
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            let pid = 10_000 + (own * 61 + step) % 20_000;
+            if holder_of(pid).is_none() {
+                return pid;
+            }
+        }
+    }
+
+    /// A blank with some free pid, a child of the test.
+    pub fn blank() -> Blank {
+        loop {
+            match Blank::spawn(&SpawnSpec::new(free_pid(), HELPER)) {
+                Err(error) if error.kind() == Kind::PidTaken => {}
+                made => return made.unwrap(),
+            }
+        }
+    }
+
+    /// Maps `code` at `addr` in a blank, readable, writable and executable.
+    pub fn map_code(blank: &mut Blank, addr: u64, code: &[u8]) {
+        let mut batch = Batch::new();
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        batch.must("mmap", libc::SYS_mmap, args![addr, 4096, 7, flags, -1, 0]);
+        blank.run(batch).unwrap();
+        crate::kernel::memory::write(blank.pid(), RemoteAddr(addr), code).unwrap();
+    }
+
+    /// Registers of a program that begins at `rip`.
+    pub fn entry(rip: u64) -> FinalState {
+        let mut regs = ptrace::zero_regs();
+        (regs.rip, regs.cs, regs.ss) = (rip, 0x33, 0x2b);
+        (regs.orig_rax, regs.eflags) = (u64::MAX, 0x202);
+        FinalState { regs, xstate: Vec::new(), sigmask: 0 }
+    }
+}
+
+use support::*;
+
+const CODE: u64 = 0x40_0000;
+
+/// `exit_group(42)`
+const EXIT_42: [u8; 12] = [0xb8, 231, 0, 0, 0, 0xbf, 42, 0, 0, 0, 0x0f, 0x05];
+/// `lock incq 0x400800; jmp .`-like counting loop.
+const COUNT: [u8; 12] = [0xf0, 0x48, 0xff, 0x04, 0x25, 0x00, 0x08, 0x40, 0x00, 0xeb, 0xf5, 0x90];
+
+fn status_field(pid: i32, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_start_matches(':').trim().to_owned()
+}
+
+/// The mappings, without the vsyscall page that everybody has.
+fn maps(pid: i32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    text.lines().filter(|line| !line.ends_with("[vsyscall]")).map(str::to_owned).collect()
+}
+
+fn state(pid: i32) -> char {
+    status_field(pid, "State").chars().next().unwrap()
+}
+
+#[test]
+fn a_blank_has_nothing() {
+    let blank = blank();
+    let pid = blank.pid();
+    let fds: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().collect();
+    assert_eq!(fds.len(), 1);
+    assert_eq!(fds[0].file_name(), "64");
+    let maps = maps(pid);
+    assert_eq!(maps.len(), 1, "{maps:?}");
+    assert!(maps[0].starts_with("10000000-10100000 rwxp"), "{maps:?}");
+    for set in ["SigIgn", "SigCgt", "SigPnd", "ShdPnd"] {
+        assert_eq!(status_field(pid, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+    drop(blank);
+    assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
+}
+
+#[test]
+fn batches_return_results_and_data() {
+    let mut blank = blank();
+    let mut batch = Batch::new();
+    let pid = batch.call(libc::SYS_getpid, args![]);
+    let place = batch.space(64);
+    let cwd = batch.must("getcwd", libc::SYS_getcwd, args![place, 64]);
+    let bad = batch.call(libc::SYS_close, args![9999]);
+    let outcome = blank.run(batch).unwrap();
+    assert_eq!(outcome.ret(pid), Ok(blank.pid().into()));
+    assert_eq!(outcome.ret(cwd), Ok(2));
+    assert_eq!(&outcome.bytes(place)[..2], b"/\0");
+    assert_eq!(outcome.ret(bad), Err(nix::errno::Errno::EBADF));
+}
+
+#[test]
+fn too_large_a_batch_is_an_error() {
+    let mut blank = blank();
+    let mut batch = Batch::new();
+    batch.space(blank.capacity() + 1);
+    assert!(blank.run(batch).unwrap_err().to_string().contains("exceeds the helper area"));
+    let mut batch = Batch::new();
+    batch.space(blank.capacity());
+    blank.run(batch).unwrap();
+}
+
+#[test]
+fn a_taken_pid_is_named_with_its_holder() {
+    let error = Blank::spawn(&SpawnSpec::new(1, HELPER)).unwrap_err();
+    assert_eq!(error.kind(), Kind::PidTaken);
+    assert!(error.to_string().contains("pid 1 is taken: process 1 ("), "{error}");
+}
+
+#[test]
+fn an_impossible_helper_area_is_reported_by_the_exec() {
+    // The kernel kills a process whose exec fails after the point of no return.
+    let error = Blank::spawn(&SpawnSpec::new(free_pid(), 0x123)).unwrap_err();
+    assert!(matches!(error.kind(), Kind::TaskDied | Kind::System | Kind::Internal), "{error}");
+}
+
+#[test]
+fn a_launched_program_runs_and_has_no_helper_area() {
+    let mut blank = blank();
+    let pid = blank.pid();
+    map_code(&mut blank, CODE, &EXIT_42);
+    blank.launch(&[entry(CODE)], None).unwrap();
+    assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+}
+
+#[test]
+fn a_stopped_process_executes_nothing() {
+    let mut blank = blank();
+    let pid = blank.pid();
+    map_code(&mut blank, CODE, &EXIT_42);
+    let armed = blank.arm(&[entry(CODE)], Some(libc::SIGTSTP)).unwrap();
+    let maps = maps(pid);
+    assert_eq!(maps.len(), 1, "{maps:?}");
+    assert!(maps[0].starts_with("00400000-00401000"), "{maps:?}");
+    assert_eq!(fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(), 0);
+    armed.launch().unwrap();
+    let stopped = waitpid_untraced(pid);
+    assert!(libc::WIFSTOPPED(stopped));
+    assert_eq!(libc::WSTOPSIG(stopped), libc::SIGSTOP);
+    assert_eq!(state(pid), 'T');
+    assert_eq!(status_field(pid, "TracerPid"), "0");
+    sys::kill(pid, libc::SIGCONT).unwrap();
+    assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+}
+
+fn waitpid_untraced(pid: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for one int.
+    let got = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
+    assert_eq!(got, pid);
+    status
+}
+
+#[test]
+fn threads_have_their_ids_and_run_batches_together() {
+    let mut blank = blank();
+    let pid = blank.pid();
+    let wanted: Vec<i32> = (0..100).map(|_| free_pid()).collect();
+    let specs: Vec<_> =
+        wanted.iter().map(|tid| ThreadSpec { tid: *tid, clear_tid_addr: 0 }).collect();
+    match blank.clone_threads(&specs) {
+        Err(error) if error.kind() == Kind::PidTaken => return, // by another test process
+        done => done.unwrap(),
+    }
+    assert_eq!(blank.thread_ids().skip(1).collect::<Vec<_>>(), wanted);
+    let mut calls = Vec::new();
+    let batches = (0..=100)
+        .map(|index| {
+            let mut batch = Batch::new();
+            calls.push(batch.call(libc::SYS_gettid, args![]));
+            (index, batch)
+        })
+        .collect();
+    let outcomes = blank.run_in_threads(batches).unwrap();
+    let tids: Vec<_> = outcomes.iter().zip(calls).map(|(o, id)| o.ret(id).unwrap()).collect();
+    assert_eq!(tids, blank.thread_ids().map(i64::from).collect::<Vec<_>>());
+    drop(blank);
+    assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
+}
+
+#[test]
+fn a_stopped_process_with_threads_counts_nothing_and_then_runs() {
+    let mut blank = blank();
+    let pid = blank.pid();
+    map_code(&mut blank, CODE, &COUNT);
+    let tid = free_pid();
+    let clear = CODE + 0x900;
+    blank.clone_threads(&[ThreadSpec { tid, clear_tid_addr: clear }]).unwrap();
+    let finals = [entry(CODE), entry(CODE)];
+    let counter = |pid| crate::kernel::memory::read_u64(pid, RemoteAddr(CODE + 0x800)).unwrap();
+    blank.launch(&finals, Some(libc::SIGSTOP)).unwrap();
+    waitpid_untraced(pid);
+    assert_eq!(counter(pid), 0);
+    sys::kill(pid, libc::SIGCONT).unwrap();
+    while counter(pid) < 1000 {
+        std::thread::yield_now();
+    }
+    sys::kill(pid, libc::SIGKILL).unwrap();
+    assert_eq!(ptrace::wait(pid), Ok(Status::Killed { signal: libc::SIGKILL, core: false }));
+}
+
+#[test]
+fn zombies_get_their_status() {
+    for status in [0, 3 << 8, 255 << 8, 0x8b, 0x0b, 15, 9, 5, 0x85, 0x86, 64] {
+        let mut parent = blank();
+        let child = parent.clone_process(&CloneSpec::new(None)).unwrap();
+        let pid = child.pid();
+        assert_eq!(child.into_zombie(status).unwrap(), status);
+        assert_eq!(state(pid), 'Z');
+        let mut batch = Batch::new();
+        let place = batch.space(4);
+        let wait = batch.call(libc::SYS_wait4, args![pid, place, libc::WNOHANG, 0]);
+        let outcome = parent.run(batch).unwrap();
+        assert_eq!(outcome.ret(wait), Ok(pid.into()));
+        assert_eq!(outcome.u32(place).cast_signed(), status);
+    }
+}
+
+#[test]
+fn a_signal_that_does_not_kill_is_refused() {
+    let mut parent = blank();
+    let child = parent.clone_process(&CloneSpec::new(None)).unwrap();
+    assert_eq!(child.into_zombie(libc::SIGCHLD).unwrap_err().kind(), Kind::BadImages);
+}
+
+#[test]
+fn many_descriptors_arrive_in_order() {
+    let mut blank = blank();
+    let files: Vec<fs::File> =
+        (0..20).map(|_| fs::File::open("/proc/self/status").unwrap()).collect();
+    let borrowed: Vec<_> = (0..3000).map(|index| files[index % 20].as_fd()).collect();
+    blank.move_service_fd(5000).unwrap();
+    let numbers = blank.send_fds(&borrowed).unwrap();
+    assert_eq!(numbers, (0..3000).map(RemoteFd).collect::<Vec<_>>());
+    let (own, pid) = (std::process::id().cast_signed(), blank.pid());
+    for index in [0usize, 19, 252, 253, 2999] {
+        use std::os::fd::AsRawFd;
+        let ours = borrowed[index].as_raw_fd() as u64;
+        assert_eq!(sys::kcmp(own, pid, Kcmp::File, ours, index as u64), Ok(0));
+    }
+    assert_eq!(blank.service_fd(), Some(RemoteFd(5000)));
+}
+
+#[test]
+fn descriptors_that_do_not_fit_are_an_error() {
+    let mut blank = blank();
+    let file = fs::File::open("/proc/self/status").unwrap();
+    let mut batch = Batch::new();
+    let limit = batch.bytes(&[10u64.to_le_bytes(), 100u64.to_le_bytes()].concat());
+    batch.must("prlimit", libc::SYS_prlimit64, args![0, libc::RLIMIT_NOFILE, limit, 0]);
+    blank.run(batch).unwrap();
+    let error = blank.send_fds(&[file.as_fd(); 20]).unwrap_err();
+    assert!(error.to_string().contains("20 descriptors do not fit"), "{error}");
+}
+
+#[test]
+fn clones_share_what_they_are_told_to() {
+    let mut parent = blank();
+    let flags = (libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_VM | libc::CLONE_SIGHAND) as u64;
+    let spec = CloneSpec { flags, ..CloneSpec::new(None) };
+    let mut child = parent.clone_process(&spec).unwrap();
+    for what in [Kcmp::Vm, Kcmp::Files, Kcmp::Fs, Kcmp::Sighand] {
+        assert_eq!(sys::kcmp(parent.pid(), child.pid(), what, 0, 0), Ok(0));
+    }
+    child.move_service_fd(100).unwrap();
+    assert_eq!(parent.service_fd(), Some(RemoteFd(100)));
+    map_code(&mut child, CODE, &COUNT);
+    let (first, second) = (parent.pid(), child.pid());
+    let armed = child.arm(&[entry(CODE)], None).unwrap();
+    assert_eq!(maps(second).len(), 2, "the helper area is still needed");
+    let parent = parent.arm(&[entry(CODE)], None).unwrap();
+    assert_eq!(maps(first).len(), 1);
+    armed.launch().unwrap();
+    parent.launch().unwrap();
+    for pid in [second, first] {
+        sys::kill(pid, libc::SIGKILL).unwrap();
+    }
+    ptrace::wait(first).unwrap();
+}
+
+#[test]
+fn the_vdso_goes_where_it_is_told() {
+    let mut blank = blank();
+    blank.map_vdso(RemoteAddr(0x7000_0000_0000)).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", blank.pid())).unwrap();
+    assert!(maps.contains("\n700000000000-"), "{maps}");
+    assert!(maps.contains("[vdso]"), "{maps}");
+    let error = blank.map_vdso(RemoteAddr(HELPER)).unwrap_err();
+    assert!(error.to_string().contains("where the helper area is"), "{error}");
+}
+
+#[test]
+fn a_taken_place_for_the_vdso_is_noticed() {
+    let mut blank = blank();
+    // Only the data page behind the first is taken, so that mincore alone would not tell.
+    map_code(&mut blank, 0x7000_0000_1000, &COUNT);
+    assert!(blank.map_vdso(RemoteAddr(0x7000_0000_0000)).is_err());
+}
+
+#[test]
+fn without_a_new_one_the_old_vdso_is_moved() {
+    let spec = SpawnSpec::new(free_pid(), HELPER);
+    let mut blank = Blank::spawn_keeping(&spec, true).unwrap();
+    let start = |blank: &Blank| {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", blank.pid())).unwrap();
+        let line = maps.lines().find(|line| line.ends_with("[vvar]")).unwrap();
+        u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap()
+    };
+    for wanted in [0x7000_0000_0000, 0x7000_0000_3000, 0x6fff_ffff_f000] {
+        blank.map_vdso(RemoteAddr(wanted)).unwrap();
+        assert_eq!(start(&blank), wanted);
+    }
+}
+
+#[test]
+fn reserved_signals_stay_pending() {
+    let mut blank = blank();
+    let pid = blank.pid();
+    blank.reserve_signals(bit(libc::SIGTRAP) | bit(libc::SIGURG)).unwrap();
+    let mut batch = Batch::new();
+    batch.must("no core file", libc::SYS_prctl, args![libc::PR_SET_DUMPABLE, 0]);
+    batch.must("tgkill", libc::SYS_tgkill, args![pid, pid, libc::SIGTRAP]);
+    batch.must("kill", libc::SYS_kill, args![pid, libc::SIGURG]);
+    blank.run(batch).unwrap();
+    for _ in 0..3 {
+        let mut batch = Batch::new();
+        batch.call(libc::SYS_getpid, args![]);
+        blank.run(batch).unwrap();
+    }
+    assert_eq!(status_field(pid, "SigPnd"), format!("{:016x}", bit(libc::SIGTRAP)));
+    assert_eq!(status_field(pid, "ShdPnd"), format!("{:016x}", bit(libc::SIGURG)));
+    map_code(&mut blank, CODE, &COUNT);
+    blank.launch(&[entry(CODE)], None).unwrap();
+    let Ok(Status::Killed { signal: libc::SIGTRAP, .. }) = ptrace::wait(pid) else { panic!() };
+}
+
+#[test]
+fn an_ignored_sigtrap_stays_ignored() {
+    let mut blank = blank();
+    let pid = blank.pid();
+    let mut batch = Batch::new();
+    let mut action = [0u8; 32];
+    action[0] = 1; // SIG_IGN
+    let action = batch.bytes(&action);
+    let args = args![libc::SIGTRAP, action, 0, 8];
+    batch.must("sigaction", libc::SYS_rt_sigaction, args);
+    blank.run(batch).unwrap();
+    map_code(&mut blank, CODE, &COUNT);
+    blank.launch(&[entry(CODE)], Some(libc::SIGSTOP)).unwrap();
+    waitpid_untraced(pid);
+    assert_eq!(status_field(pid, "SigIgn"), format!("{:016x}", bit(libc::SIGTRAP)));
+    sys::kill(pid, libc::SIGKILL).unwrap();
+    ptrace::wait(pid).unwrap();
+}
+
+#[test]
+fn namespaces_are_joined() {
+    let mut donor = blank();
+    let mut batch = Batch::new();
+    let flags = libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    batch.must("unshare", libc::SYS_unshare, args![flags]);
+    donor.run(batch).unwrap();
+    let link = |pid, name| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    let open = |name| fs::File::open(format!("/proc/{}/ns/{name}", donor.pid())).unwrap().into();
+    let spec = SpawnSpec {
+        namespaces: vec![open("uts"), open("ipc")],
+        ..SpawnSpec::new(free_pid(), HELPER)
+    };
+    let blank = Blank::spawn(&spec).unwrap();
+    for name in ["uts", "ipc"] {
+        assert_eq!(link(blank.pid(), name), link(donor.pid(), name));
+        assert_ne!(link(blank.pid(), name), link(std::process::id().cast_signed(), name));
+    }
+    assert_eq!(fs::read_dir(format!("/proc/{}/fd", blank.pid())).unwrap().count(), 1);
+}
+
+#[test]
+fn a_sibling_is_a_child_of_the_engines_parent() {
+    let pid = free_pid();
+    // SAFETY: the child only spawns and launches a blank, and leaves without running destructors.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            let spec = SpawnSpec { sibling: true, ..SpawnSpec::new(pid, HELPER) };
+            let done = Blank::spawn(&spec).and_then(|mut blank| {
+                map_code(&mut blank, CODE, &EXIT_42);
+                blank.launch(&[entry(CODE)], None)
+            });
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            assert_eq!(ptrace::wait(child.as_raw()), Ok(Status::Exited(0)));
+            assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+        }
+    }
+}
+
+/// Not a pass or fail matter on a shared machine: prints what a spawn and a batch cost.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_spawn_and_batch() {
+    let _pin = Pin::here().unwrap();
+    let mut spawns = Vec::new();
+    let mut batches = Vec::new();
+    for _ in 0..100 {
+        let spec = SpawnSpec::new(free_pid(), HELPER);
+        let start = std::time::Instant::now();
+        let mut blank = Blank::spawn(&spec).unwrap();
+        spawns.push(start.elapsed());
+        let start = std::time::Instant::now();
+        let mut batch = Batch::new();
+        for _ in 0..100 {
+            batch.call(libc::SYS_getpid, args![]);
+        }
+        blank.run(batch).unwrap();
+        batches.push(start.elapsed());
+    }
+    spawns.sort();
+    batches.sort();
+    println!("spawn {:?} {:?}", spawns[0], spawns[50]);
+    println!("batch {:?} {:?}", batches[0], batches[50]);
+}

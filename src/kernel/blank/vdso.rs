@@ -1,0 +1,161 @@
+//! The memory that an exec leaves behind, and placing the vdso.
+//!
+//! The vdso reaches its data pages relative to itself, so `[vvar]`, `[vvar_vclock]` and `[vdso]`
+//! move as one block, in whole mappings. `ARCH_MAP_VDSO_64` maps a new block where it is wanted,
+//! once the old one is gone; a kernel without it (no CONFIG_CHECKPOINT_RESTORE) can only move the
+//! one that the exec made.
+
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+
+use super::{Blank, HelperArea};
+use crate::args;
+use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::sys;
+
+const ARCH_MAP_VDSO_64: u64 = 0x2003;
+/// End of the addresses that the kernel hands out unasked.
+const TASK_END: u64 = 0x7fff_ffff_f000;
+const PAGE: u64 = 4096;
+/// What a batch that moves the block may take at the start of the helper area.
+const BATCH_SPACE: u64 = 16 * PAGE;
+/// Permissions of the helper area.
+const RWX: i32 = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+
+/// Whether the kernel can map a vdso anew: asked while this process has one, the answer is EEXIST.
+pub(super) fn can_be_mapped() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| sys::arch_prctl(ARCH_MAP_VDSO_64, 0) == Err(Errno::EEXIST))
+}
+
+/// A mapping of `/proc/PID/maps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    of_vdso: bool,
+}
+
+impl Blank {
+    /// What to unmap so that the helper area is all that is left (and the vdso, to be moved).
+    pub(super) fn foreign_memory(&self, keep_vdso: bool) -> Result<Vec<(u64, u64)>> {
+        let (start, end) = self.helper.range();
+        if !keep_vdso {
+            return Ok(vec![(0, start), (end, TASK_END)]);
+        }
+        // The vsyscall page lies beyond the end and is nobody's to unmap.
+        let outside = |map: &Mapping| map.end <= start || (map.start >= end && map.end <= TASK_END);
+        let foreign = |map: &Mapping| !map.of_vdso && outside(map);
+        Ok(self.mappings()?.iter().filter(|map| foreign(map)).map(|m| (m.start, m.end)).collect())
+    }
+
+    /// Puts the vdso with its data pages where `block`, the start of `[vvar]`, says.
+    pub fn map_vdso(&mut self, block: RemoteAddr) -> Result<()> {
+        let what = format!("map the vdso at {block:?}");
+        let mut batch = Batch::new();
+        let map = batch.call(libc::SYS_arch_prctl, args![ARCH_MAP_VDSO_64, block]);
+        let pages = batch.space(1);
+        let look = batch.call(libc::SYS_mincore, args![block, PAGE, pages]);
+        let outcome = self.run(batch)?;
+        match outcome.ret(map) {
+            Err(Errno::EEXIST | Errno::EINVAL) => return self.move_vdso(block),
+            result => result.doing(|| format!("pid {}: {what}", self.pid()))?,
+        };
+        // The address is a hint: elsewhere is where the kernel goes if it is taken.
+        outcome.ret(look).doing(|| format!("pid {}: {what}: the place is taken", self.pid()))?;
+        Ok(())
+    }
+
+    /// Moves the block that is there, by way of the helper area if the places overlap.
+    fn move_vdso(&mut self, block: RemoteAddr) -> Result<()> {
+        let maps = self.vdso_mappings()?;
+        let (from, end) = (maps[0].start, maps[maps.len() - 1].end);
+        let len = end - from;
+        if from == block.0 {
+            return Ok(());
+        }
+        let (helper, helper_end) = self.helper.range();
+        if block.0 < helper_end && helper < block.0 + len {
+            let text = format!("pid {}: the vdso belongs where the helper area is", self.pid());
+            return Err(Error::new(Kind::Internal, text));
+        }
+        let mut batch = Batch::new();
+        if block.0 < end && from < block.0 + len {
+            if (self.helper.len as u64) < BATCH_SPACE + len {
+                let text = "the helper area is too small to move the vdso through it";
+                return Err(Error::new(Kind::Internal, text));
+            }
+            let between = helper_end - len;
+            add_moves(&mut batch, &maps, from, between);
+            add_moves(&mut batch, &shifted(&maps, from, between), between, block.0);
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+            let args = args![between, len, RWX, flags, -1, 0];
+            batch.must("mend the helper area", libc::SYS_mmap, args);
+        } else {
+            add_moves(&mut batch, &maps, from, block.0);
+        }
+        self.run(batch).map(drop)
+    }
+
+    fn vdso_mappings(&self) -> Result<Vec<Mapping>> {
+        let maps: Vec<_> = self.mappings()?.into_iter().filter(|map| map.of_vdso).collect();
+        let contiguous = maps.windows(2).all(|pair| pair[0].end == pair[1].start);
+        if maps.is_empty() || !contiguous {
+            let text = format!("pid {}: no vdso in one block: {maps:x?}", self.pid());
+            return Err(Error::new(Kind::Internal, text));
+        }
+        Ok(maps)
+    }
+
+    fn mappings(&self) -> Result<Vec<Mapping>> {
+        let path = format!("/proc/{}/maps", self.pid());
+        let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+        Ok(text.lines().filter_map(parse).collect())
+    }
+}
+
+impl HelperArea {
+    fn range(&self) -> (u64, u64) {
+        (self.start.0, self.start.0 + self.len as u64)
+    }
+}
+
+fn shifted(maps: &[Mapping], from: u64, to: u64) -> Vec<Mapping> {
+    let shift = |at: u64| at - from + to;
+    maps.iter().map(|m| Mapping { start: shift(m.start), end: shift(m.end), ..*m }).collect()
+}
+
+fn add_moves(batch: &mut Batch, maps: &[Mapping], from: u64, to: u64) {
+    for map in maps {
+        let (len, target) = (map.end - map.start, map.start - from + to);
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let what = format!("move the vdso from {:x} to {target:x}", map.start);
+        batch.must(what, libc::SYS_mremap, args![map.start, len, len, flags, target]);
+    }
+}
+
+fn parse(line: &str) -> Option<Mapping> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let name = rest.split_whitespace().nth(4).unwrap_or_default();
+    Some(Mapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        of_vdso: name.starts_with("[vvar") || name == "[vdso]",
+    })
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn mappings_of_the_vdso_are_told_by_name() {
+        let line = "7fff1000-7fff5000 r--p 00000000 00:00 0   [vvar_vclock]";
+        let map = parse(line).unwrap();
+        assert_eq!(map, Mapping { start: 0x7fff_1000, end: 0x7fff_5000, of_vdso: true });
+        assert!(!parse("1000-2000 r--p 00000000 00:00 0 ").unwrap().of_vdso);
+    }
+}

@@ -1,0 +1,151 @@
+//! Ending a blank: zombies of the dumped tree, and helpers that are no longer needed.
+//!
+//! A process that dies traced is invisible to its parent until the tracer has waited for it; the
+//! parent sees it afterwards. The core flag of a death by signal exists only where the kernel
+//! really writes a core file, so one is written, into a directory that is then removed.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::Blank;
+use super::run::{died, lost};
+use crate::args;
+use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::remote::Batch;
+
+const CORE_FLAG: i32 = 0x80;
+const CORE_LIMIT: u64 = 4096;
+
+impl Blank {
+    /// Ends the process with this wait status: an exit code, or a signal and perhaps its core
+    /// flag. Returns the status that it got: the core flag is missing where the kernel would not
+    /// write a plain core file into the working directory.
+    ///
+    /// Its parent has to have SIGCHLD at default until then, or the zombie would vanish.
+    pub fn into_zombie(mut self, status: i32) -> Result<i32> {
+        let got = match status & 0x7f {
+            0 => self.exit(status >> 8 & 0xff)?,
+            signal => self.die(signal, status & CORE_FLAG != 0)?,
+        };
+        self.alive = false;
+        Ok(got)
+    }
+
+    fn exit(&mut self, code: i32) -> Result<i32> {
+        let mut batch = Batch::new();
+        batch.call(libc::SYS_exit_group, args![code]);
+        self.write_entries(&batch)?;
+        self.start_leader()?;
+        self.wait_death()
+    }
+
+    fn die(&mut self, signal: i32, core: bool) -> Result<i32> {
+        if !kills(signal) {
+            let text = format!("signal {signal} is not one that a process dies of");
+            return Err(Error::new(Kind::BadImages, text).context(format!("pid {}", self.pid())));
+        }
+        let directory = if core { CoreDirectory::make()? } else { None };
+        self.prepare_death(signal, directory.as_ref())?;
+        let pid = self.pid();
+        // The thread is stopped in front of its park signal: this one takes its place.
+        ptrace::set_sigmask(pid, 0)
+            .and_then(|()| ptrace::cont(pid, signal))
+            .map_err(|errno| lost(pid, "deliver a signal", errno))?;
+        self.wait_death()
+    }
+
+    fn prepare_death(&mut self, signal: i32, directory: Option<&CoreDirectory>) -> Result<()> {
+        let received = match directory {
+            Some(directory) => self.send_fds(&[directory.handle.as_fd()])?,
+            None => Vec::new(),
+        };
+        let mut batch = Batch::new();
+        let default = batch.space(32);
+        if signal != libc::SIGKILL {
+            let args = args![signal, default, 0, ptrace::SIGSET_SIZE];
+            batch.must("reset a signal action", libc::SYS_rt_sigaction, args);
+        }
+        let limit = if directory.is_some() { CORE_LIMIT } else { 0 };
+        let limits = batch.bytes(&[limit.to_le_bytes(), limit.to_le_bytes()].concat());
+        // The hard limit may be lower already: then there is no core file and no flag.
+        batch.call(libc::SYS_prlimit64, args![0, libc::RLIMIT_CORE, limits, 0]);
+        let dumpable = i32::from(directory.is_some());
+        let args = args![libc::PR_SET_DUMPABLE, dumpable];
+        batch.must("choose whether to write a core file", libc::SYS_prctl, args);
+        for fd in received {
+            batch.must("enter the directory for a core file", libc::SYS_fchdir, args![fd]);
+        }
+        self.run(batch).map(drop)
+    }
+
+    /// Waits for the death and returns its wait status.
+    fn wait_death(&mut self) -> Result<i32> {
+        let pid = self.pid();
+        loop {
+            match ptrace::wait(pid).map_err(|errno| lost(pid, "wait for its end", errno))? {
+                Status::Exited(code) => return Ok(code << 8),
+                Status::Killed { signal, core } => {
+                    return Ok(signal | if core { CORE_FLAG } else { 0 });
+                }
+                Status::Stopped(stop @ Stop::Event { .. }) => self.pass(&self.threads[0], stop)?,
+                Status::Stopped(stop) => return Err(died(pid, &format!("{stop:?}"))),
+            }
+            ptrace::cont(pid, 0).map_err(|errno| lost(pid, "continue", errno))?;
+        }
+    }
+}
+
+/// Whether the default action of a signal is death.
+fn kills(signal: i32) -> bool {
+    const HARMLESS: [i32; 8] = [
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGURG,
+        libc::SIGWINCH,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    (1..=64).contains(&signal) && !HARMLESS.contains(&signal)
+}
+
+/// A directory in which a core file appears and is removed with it.
+struct CoreDirectory {
+    path: PathBuf,
+    handle: fs::File,
+}
+
+impl CoreDirectory {
+    /// `None` where core files do not go to the working directory: a handler would be started, or
+    /// a file left in a place of the administrator's.
+    fn make() -> Result<Option<Self>> {
+        let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern")
+            .doing(|| "read kernel.core_pattern".to_owned())?;
+        if pattern.trim().is_empty() || pattern.starts_with(['|', '@', '/']) {
+            return Ok(None);
+        }
+        let path = nix::unistd::mkdtemp(&std::env::temp_dir().join("criu-core-XXXXXX"))
+            .doing(|| "create a directory for a core file".to_owned())?;
+        // The process may run under any user.
+        let opened = fs::set_permissions(&path, fs::Permissions::from_mode(0o733))
+            .and_then(|()| fs::File::open(&path));
+        match opened {
+            Ok(handle) => Ok(Some(Self { path, handle })),
+            Err(error) => {
+                let _ = fs::remove_dir(&path);
+                Err(Error::io("prepare a directory for a core file", &error))
+            }
+        }
+    }
+}
+
+impl Drop for CoreDirectory {
+    fn drop(&mut self) {
+        // Nothing depends on it any more; what is left is a file of a page.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
