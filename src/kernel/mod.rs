@@ -14,9 +14,12 @@ pub mod pagemap;
 pub mod proc;
 pub mod ptrace;
 pub mod remote;
+pub mod sched;
 pub mod sys;
+pub mod thread_area;
 pub mod tty;
 pub mod uffd;
+pub mod xsave;
 
 /// Bytes of a page; the only size x86-64 has for ordinary memory.
 pub const PAGE_SIZE: u64 = 4096;

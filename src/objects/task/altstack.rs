@@ -1,0 +1,70 @@
+//! A thread's alternate signal stack.
+
+use crate::args;
+use crate::images::proto::ThreadSasEntry;
+use crate::kernel::remote::{Batch, DataRef, Outcome};
+
+/// Bytes of `stack_t`: address, flags, padding, size.
+const SIZE: usize = 24;
+/// "The thread is on it just now" is told, and cannot be set.
+const SS_ONSTACK: u32 = 1;
+const SS_DISABLE: u32 = 2;
+
+/// The question to a thread: its alternate stack.
+pub struct Answer(DataRef);
+
+/// Asks for the alternate stack.
+pub fn ask(batch: &mut Batch) -> Answer {
+    let place = batch.space(SIZE);
+    batch.must("get the alternate signal stack", libc::SYS_sigaltstack, args![0, place]);
+    Answer(place)
+}
+
+impl Answer {
+    /// The stack as an image holds it.
+    pub fn to_image(&self, outcome: &Outcome) -> ThreadSasEntry {
+        ThreadSasEntry {
+            ss_sp: outcome.u64(self.0),
+            ss_flags: outcome.u32(self.0.skip(8)),
+            ss_size: outcome.u64(self.0.skip(16)),
+        }
+    }
+}
+
+/// Sets the alternate stack; the thread must not be running on it, which a new one never is.
+pub fn rebuild(batch: &mut Batch, stack: &ThreadSasEntry) {
+    let flags = stack.ss_flags & !SS_ONSTACK;
+    if flags & SS_DISABLE != 0 || stack.ss_size == 0 {
+        return;
+    }
+    let mut raw = Vec::with_capacity(SIZE);
+    raw.extend_from_slice(&stack.ss_sp.to_le_bytes());
+    raw.extend_from_slice(&u64::from(flags).to_le_bytes());
+    raw.extend_from_slice(&stack.ss_size.to_le_bytes());
+    let place = batch.bytes(&raw);
+    batch.must("set the alternate signal stack", libc::SYS_sigaltstack, args![place, 0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::remote::{ENTRY_SIZE, RemoteAddr};
+
+    #[test]
+    fn a_stack_in_use_is_set_without_the_mark_of_use() {
+        let mut batch = Batch::new();
+        let stack = ThreadSasEntry { ss_sp: 0x1000, ss_size: 0x2000, ss_flags: 1 };
+        rebuild(&mut batch, &stack);
+        let raw = batch.encode(RemoteAddr(0))[ENTRY_SIZE..].to_vec();
+        assert_eq!(raw[..8], 0x1000u64.to_le_bytes());
+        assert_eq!(raw[8..16], [0; 8]);
+        assert_eq!(raw[16..], 0x2000u64.to_le_bytes());
+    }
+
+    #[test]
+    fn no_stack_is_no_call() {
+        let mut batch = Batch::new();
+        rebuild(&mut batch, &ThreadSasEntry { ss_sp: 0, ss_size: 0, ss_flags: SS_DISABLE });
+        assert!(batch.is_empty());
+    }
+}

@@ -1,0 +1,53 @@
+//! The name of a thread.
+//!
+//! The kernel takes any bytes but NUL, the message only text: a name that is no UTF-8 is stored
+//! readably for others and exactly in the extras.
+
+use crate::args;
+use crate::kernel::remote::Batch;
+
+/// Bytes of a name with its end.
+const SIZE: usize = 16;
+
+/// The name for the message, and for the extras if the message cannot hold it.
+pub fn to_image(name: &[u8]) -> (String, Option<Vec<u8>>) {
+    match std::str::from_utf8(name) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(name).into_owned(), Some(name.to_vec())),
+    }
+}
+
+/// The name from `/proc/PID/comm` or `/proc/PID/task/TID/comm`.
+pub fn parse(file: &[u8]) -> &[u8] {
+    file.strip_suffix(b"\n").unwrap_or(file)
+}
+
+/// Names the thread that runs the batch.
+pub fn rebuild(batch: &mut Batch, comm: &str, exact: Option<&[u8]>) {
+    let mut name = [0u8; SIZE];
+    let bytes = exact.unwrap_or(comm.as_bytes());
+    let len = bytes.len().min(SIZE - 1);
+    name[..len].copy_from_slice(&bytes[..len]);
+    let place = batch.bytes(&name);
+    batch.must(format!("set the name {comm:?}"), libc::SYS_prctl, args![libc::PR_SET_NAME, place]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::remote::{ENTRY_SIZE, RemoteAddr};
+
+    #[test]
+    fn names_go_to_an_image_and_back() {
+        for name in [&b"odd (leader)"[..], b"", b"a\nb", b"\xff\xfe"] {
+            let file = [name, b"\n"].concat();
+            let (comm, exact) = to_image(parse(&file));
+            let mut batch = Batch::new();
+            rebuild(&mut batch, &comm, exact.as_deref());
+            let image = batch.encode(RemoteAddr(0));
+            let mut want = [0u8; SIZE];
+            want[..name.len()].copy_from_slice(name);
+            assert_eq!(image[ENTRY_SIZE..], want);
+        }
+    }
+}
