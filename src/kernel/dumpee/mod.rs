@@ -8,10 +8,18 @@
 //! * `seize` stops the threads, `thread` reads what they are, `release` below lets them go.
 //! * `cave` finds room for code without a byte of the program changing, `code` is what goes
 //!   there, `frame` the registers that a thread gets back.
-//! * `armed` has the states of a thread as types, `inject` the session built from them.
+//! * `armed` has the states of a thread as types, `site` chooses place and thread of a session,
+//!   `inject` is the session.
 
+mod armed;
 mod cave;
+mod code;
+mod frame;
+mod inject;
 mod seize;
+mod site;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::fs::File;
@@ -21,6 +29,7 @@ use nix::errno::Errno;
 use crate::error::{Context, Result};
 use crate::kernel::{memory, ptrace, sys};
 
+pub use inject::{Injection, SCRATCH};
 pub use thread::{FrozenThread, Restart};
 
 /// A process whose threads are all stopped by us. Dropped, it runs on.
@@ -33,6 +42,7 @@ pub struct FrozenTask {
     /// The stop signal if the process was stopped (state T) when we came.
     pub group_stop: Option<i32>,
     memory: File,
+    busy: inject::Busy,
 }
 
 impl FrozenTask {
@@ -45,7 +55,7 @@ impl FrozenTask {
         let threads = stopped.iter().map(|thread| FrozenThread::unread(thread.tid)).collect();
         // From here on a failure lets the threads go through Drop.
         let memory = File::open("/dev/null").doing(|| "open /dev/null")?;
-        let mut task = Self { pid, threads, group_stop, memory };
+        let mut task = Self { pid, threads, group_stop, memory, busy: inject::Busy::default() };
         task.memory = memory::open(pid).doing(|| format!("open /proc/{pid}/mem"))?;
         let vdso = thread::heal_code_range(pid)?;
         for thread in &mut task.threads {

@@ -1,0 +1,178 @@
+//! Choosing where the code of a session stands, and which thread runs it.
+//!
+//! The code takes a tail of an executable mapping (`cave`), followed by room for two blocks. A
+//! block that is still in use when a session begins belongs to an engine that was killed. It is
+//! left alone as long as something may still return into it: a signal handler that runs on top
+//! of the heal code.
+
+use std::fs::File;
+use std::ops::Range;
+
+use super::armed::Park;
+use super::code::{self, BLOCK_SIZE};
+use super::{FrozenTask, FrozenThread, Restart, cave, frame};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::memory;
+use crate::kernel::proc::{Mapping, Status};
+use crate::kernel::remote::RemoteAddr;
+
+const BLOCKS: usize = 2;
+
+/// Where code and block of a session stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    pub code: RemoteAddr,
+    pub block: RemoteAddr,
+    /// The code has still to be written.
+    pub is_new: bool,
+}
+
+/// Finds a site.
+pub(super) fn find(task: &FrozenTask, maps: &[Mapping]) -> Result<Site> {
+    let room = (code::code().len() + BLOCKS * BLOCK_SIZE) as u64;
+    for tail in cave::tails(task.memory(), maps, room) {
+        if let Some(site) = try_tail(task, maps, &tail)? {
+            return Ok(site);
+        }
+    }
+    let text = "there is no room for code behind any executable segment";
+    Err(Error::new(Kind::System, format!("pid {}: {text}", task.pid)))
+}
+
+fn try_tail(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> Result<Option<Site>> {
+    let code = RemoteAddr(tail.start);
+    let blocks = tail.start + code::code().len() as u64;
+    let bytes = cave::bytes(task.memory(), tail)?;
+    if !bytes.starts_with(code::code()) {
+        let site = Site { code, block: RemoteAddr(blocks), is_new: true };
+        return Ok((!is_referenced(task, maps, tail)).then_some(site));
+    }
+    let block_at = |index: usize| blocks + (index * BLOCK_SIZE) as u64;
+    let state = |index: usize| {
+        let at = (block_at(index) - tail.start) as usize;
+        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+    };
+    let free = (0..BLOCKS).find(|index| state(*index) == code::FREE);
+    let block = match free {
+        Some(index) => block_at(index),
+        // Every block was left by a killed engine: the first, if nothing returns into it.
+        None if !is_referenced(task, maps, tail) => block_at(0),
+        None => return Ok(None),
+    };
+    Ok(Some(Site { code, block: RemoteAddr(block), is_new: false }))
+}
+
+/// Whether a thread stands in `tail`, or has an address in it on the upper part of its stack.
+fn is_referenced(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> bool {
+    task.threads.iter().any(|thread| {
+        tail.contains(&thread.regs.rip)
+            || stack_words(task.memory(), maps, thread.regs.rsp).any(|word| tail.contains(&word))
+    })
+}
+
+/// The words from `rsp` on, as far as its mapping goes and not farther than handlers reach.
+fn stack_words(memory: &File, maps: &[Mapping], rsp: u64) -> impl Iterator<Item = u64> {
+    const FAR: u64 = 64 << 10;
+    let start = rsp & !7;
+    let end = maps.iter().find(|mapping| mapping.range.contains(&start));
+    let end = end.map_or(start, |mapping| mapping.range.end.min(start + FAR));
+    let mut bytes = vec![0u8; (end - start) as usize];
+    if memory::read_forced(memory, RemoteAddr(start), &mut bytes).is_err() {
+        bytes.clear();
+    }
+    (0..bytes.len() / 8)
+        .map(move |at| u64::from_le_bytes(bytes[at * 8..][..8].try_into().expect("8 bytes")))
+}
+
+/// The thread that disturbs least: process-wide calls can be made by any.
+pub(super) fn choose_thread(threads: &[FrozenThread]) -> usize {
+    let cost = |thread: &FrozenThread| {
+        let class = match thread.restart() {
+            _ if has_temporary_mask(thread) => 5,
+            Restart::None => 0,
+            Restart::Always => 1,
+            Restart::Block => 2,
+            Restart::NoHandler => 3,
+            Restart::Hidden => 4,
+        };
+        (frame::has_tiles(&thread.xstate), class)
+    };
+    (0..threads.len()).min_by_key(|index| cost(&threads[*index])).unwrap_or(0)
+}
+
+/// Inside a call that waits with another signal mask.
+fn has_temporary_mask(thread: &FrozenThread) -> bool {
+    const CALLS: [libc::c_long; 5] = [
+        libc::SYS_ppoll,
+        libc::SYS_pselect6,
+        libc::SYS_rt_sigsuspend,
+        libc::SYS_epoll_pwait,
+        libc::SYS_epoll_pwait2,
+    ];
+    CALLS.contains(&thread.regs.orig_rax.cast_signed())
+}
+
+/// A signal that neither the program nor the kernel does anything about, if there is one.
+pub(super) fn choose_park(status: &Status, thread: &FrozenThread) -> Park {
+    const IGNORED_BY_DEFAULT: [i32; 3] = [libc::SIGURG, libc::SIGWINCH, libc::SIGCHLD];
+    let taken = status.caught | thread.sigmask | status.pending | status.shared_pending;
+    let ignored =
+        (1..=64).filter(|signal| may_be_ignored(*signal) && status.ignored & bit(*signal) != 0);
+    let mut candidates = IGNORED_BY_DEFAULT.into_iter().chain(ignored);
+    candidates.find(|signal| taken & bit(*signal) == 0).map_or(Park::Calls, Park::Signal)
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Not those that stop or continue, that the kernel forces, or that the C library keeps.
+fn may_be_ignored(signal: i32) -> bool {
+    const LIBC: [i32; 3] = [32, 33, 34];
+    !LIBC.contains(&signal)
+        && !matches!(
+            signal,
+            libc::SIGKILL
+                | libc::SIGSTOP
+                | libc::SIGCONT
+                | libc::SIGTSTP
+                | libc::SIGTTIN
+                | libc::SIGTTOU
+                | libc::SIGTRAP
+                | libc::SIGSEGV
+                | libc::SIGBUS
+                | libc::SIGILL
+                | libc::SIGFPE
+                | libc::SIGSYS
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_park_signal_is_one_nobody_uses() {
+        let thread = FrozenThread::unread(1);
+        let mut status = Status::default();
+        assert_eq!(choose_park(&status, &thread), Park::Signal(libc::SIGURG));
+        status.caught = bit(libc::SIGURG) | bit(libc::SIGWINCH);
+        assert_eq!(choose_park(&status, &thread), Park::Signal(libc::SIGCHLD));
+        status.caught |= bit(libc::SIGCHLD);
+        assert_eq!(choose_park(&status, &thread), Park::Calls);
+        status.ignored = bit(libc::SIGPIPE) | bit(libc::SIGTSTP);
+        assert_eq!(choose_park(&status, &thread), Park::Signal(libc::SIGPIPE));
+    }
+
+    #[test]
+    fn a_thread_in_user_mode_is_preferred() {
+        let mut sleeper = FrozenThread::unread(1);
+        sleeper.regs.orig_rax = 35;
+        sleeper.regs.rax = (-516i64).cast_unsigned();
+        let mut runner = FrozenThread::unread(2);
+        runner.regs.orig_rax = u64::MAX;
+        assert_eq!(choose_thread(&[sleeper.clone(), runner.clone()]), 1);
+        runner.xstate = vec![0xff; 576];
+        assert_eq!(choose_thread(&[sleeper, runner]), 0);
+    }
+}
