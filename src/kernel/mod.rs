@@ -3,11 +3,13 @@
 //! `unsafe` lives here and in `capi`, nowhere else. Numbers that are valid in another process (its
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
+pub mod amx;
 pub mod blank;
 pub mod dumpee;
 pub mod fd;
 pub mod host;
 pub mod mapping;
+pub mod membarrier;
 pub mod memory;
 pub mod namespace;
 pub mod pagemap;
@@ -15,6 +17,7 @@ pub mod proc;
 pub mod ptrace;
 pub mod remote;
 pub mod sched;
+pub mod seccomp;
 pub mod sys;
 pub mod thread_area;
 pub mod tty;

@@ -1,0 +1,97 @@
+//! What can be read of a stopped process without its help.
+
+use std::fs;
+
+use super::status::Status;
+use super::{comm, credentials, posix_timers, rlimits};
+use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::proto::{PosixTimerEntry, TaskRlimitsEntry};
+use crate::kernel::dumpee::FrozenTask;
+
+/// Facts about a process and each of its threads.
+pub struct Outside {
+    /// Flags of the task, as CRIU stores them.
+    pub flags: u32,
+    /// The text of `/proc/PID/personality`.
+    pub personality: String,
+    pub limits: TaskRlimitsEntry,
+    /// Timers without their times.
+    pub timers: Vec<PosixTimerEntry>,
+    /// In the order of the frozen threads.
+    pub threads: Vec<Thread>,
+}
+
+/// Facts about one thread.
+pub struct Thread {
+    pub status: Status,
+    pub comm: Vec<u8>,
+}
+
+impl Outside {
+    /// Reads all of it.
+    pub fn read(task: &FrozenTask, refusals: &mut Refusals) -> Result<Self> {
+        let file = |name: &str| text(&format!("/proc/{}/{name}", task.pid));
+        let outside = Self {
+            flags: flags(&file("stat")?)?,
+            personality: file("personality")?,
+            limits: rlimits::parse(&file("limits")?)?,
+            timers: posix_timers::parse(&file("timers")?)?,
+            threads: task
+                .threads
+                .iter()
+                .map(|thread| Thread::read(task.pid, thread.tid, refusals))
+                .collect::<Result<_>>()?,
+        };
+        posix_timers::refuse(task.pid, &outside.timers, refusals);
+        Ok(outside)
+    }
+}
+
+impl Thread {
+    fn read(pid: i32, tid: i32, refusals: &mut Refusals) -> Result<Self> {
+        let place = format!("/proc/{pid}/task/{tid}");
+        let status = Status::parse(&text(&format!("{place}/status"))?)?;
+        if status.shadow_stack {
+            let reason = "it can only be rebuilt by code running in the process";
+            refusals.refuse(format!("thread {tid}"), "shadow stack", reason, "");
+        }
+        // Not there without a security module.
+        let label = fs::read_to_string(format!("{place}/attr/current")).unwrap_or_default();
+        credentials::refuse_label(tid, &label, refusals);
+        let name = bytes(&format!("{place}/comm"))?;
+        Ok(Self { status, comm: comm::parse(&name).to_vec() })
+    }
+}
+
+/// The ninth field of `/proc/PID/stat`; the second is the name in parentheses, which may hold
+/// anything.
+fn flags(stat: &str) -> Result<u32> {
+    const FLAGS: usize = 9;
+    const AFTER_NAME: usize = 3;
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = rest.split_whitespace().nth(FLAGS - AFTER_NAME);
+    field.and_then(|field| field.parse().ok()).ok_or_else(|| {
+        Error::new(Kind::System, format!("/proc/PID/stat is not understood: {stat:?}"))
+    })
+}
+
+/// Names in these files may be any bytes.
+fn text(path: &str) -> Result<String> {
+    bytes(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn bytes(path: &str) -> Result<Vec<u8>> {
+    fs::read(path).doing(|| format!("read {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_found_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 91 0 0";
+        assert_eq!(flags(stat).unwrap(), 4194304);
+        assert!(flags("7 (a) S 1").is_err());
+    }
+}

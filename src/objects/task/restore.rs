@@ -1,0 +1,348 @@
+//! From the cores of a process to a process.
+//!
+//! The engine calls the stages in this order, each when its turn has come for the whole tree. The
+//! place of an attribute follows from what it needs and what it hinders:
+//!
+//! 1. [`threads`](Rebuild::threads), when memory is there: what a thread registers points to it.
+//! 2. [`credentials`](Rebuild::credentials): all that needs privileges is done by then. Seccomp
+//!    and the login uid come just before, as they need them.
+//! 3. [`after_credentials`](Rebuild::after_credentials): what a change of credentials resets
+//!    (dumpable, parent death signal) or must not meet (no_new_privs).
+//! 4. [`signals`](Rebuild::signals), when all children are dead or stopped that are to be: their
+//!    SIGCHLDs are forgotten, then actions are set, timers started, signals queued.
+//! 5. [`limits`](Rebuild::limits): what hinders everything else.
+//! 6. [`final_states`](Rebuild::final_states), for the launch.
+
+use std::iter;
+
+use super::credentials::Reach;
+use super::validate::thread_extras;
+use super::{
+    altstack, capture, clear_tid, comm, credentials, dumpable, fpu, itimers, loginuid, mdwe,
+    membarrier, oom_score, pdeath_signal, pending, personality, posix_timers, registers, rlimits,
+    robust_list, rseq, scheduling, seccomp, sigaction, subreaper, syscall_restart,
+};
+use crate::args;
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::proto::{
+    CoreEntry, SeccompEntry, TaskCoreEntry, TaskExtrasEntry, TaskTimersEntry, ThreadCoreEntry,
+};
+use crate::images::snapshot::TaskImage;
+use crate::kernel::amx;
+use crate::kernel::blank::{Blank, FinalState, ThreadSpec};
+use crate::kernel::remote::{Batch, Outcome};
+use crate::kernel::xsave::Layout;
+
+/// The rebuilding of one process; [`validate`](super::validate::validate) has passed.
+pub struct Rebuild<'a> {
+    pid: i32,
+    image: &'a TaskImage,
+    extras: Option<&'a TaskExtrasEntry>,
+    filters: &'a SeccompEntry,
+    reach: Reach,
+}
+
+impl<'a> Rebuild<'a> {
+    /// `extras` are those of this process, `filters` those of the tree.
+    pub fn new(
+        pid: u32,
+        image: &'a TaskImage,
+        extras: Option<&'a TaskExtrasEntry>,
+        filters: &'a SeccompEntry,
+        reach: Reach,
+    ) -> Self {
+        Self { pid: pid.cast_signed(), image, extras, filters, reach }
+    }
+
+    /// The threads to be cloned, all but the leader.
+    pub fn thread_specs(&self) -> Vec<ThreadSpec> {
+        let spec = |(tid, core): &(u32, CoreEntry)| ThreadSpec {
+            tid: tid.cast_signed(),
+            clear_tid_addr: core.thread_info.as_ref().map_or(0, |info| info.clear_tid_addr),
+        };
+        self.image.threads.iter().map(spec).collect()
+    }
+
+    /// What each thread registers with the kernel, its name and its scheduling.
+    pub fn threads(&self, blank: &mut Blank) -> Result<()> {
+        self.allow_amx(blank)?;
+        self.run_in_all(blank, |thread, batch| thread.register(batch))?;
+        let mut process = Batch::new();
+        membarrier::rebuild(&mut process, self.process()?.membarrier_registration_mask());
+        blank.run(process)?;
+        for thread in self.all()? {
+            scheduling::rebuild(thread.tid, thread.entry)?;
+            registers::rebuild_tls(thread.tid, thread.tls())?;
+        }
+        Ok(())
+    }
+
+    /// Seccomp, login uid, and the credentials of every thread.
+    pub fn credentials(&self, blank: &mut Blank) -> Result<()> {
+        let entry = self.process()?;
+        self.seccomp(blank)?;
+        if let Some(uid) = entry.loginuid {
+            loginuid::rebuild(self.pid, uid, |batch| blank.run(batch))?;
+        }
+        if let Some(adjustment) = entry.oom_score_adj {
+            oom_score::rebuild(self.pid, adjustment)?;
+        }
+        let mut process = Batch::new();
+        dumpable::prepare(&mut process, self.dumpable());
+        blank.run(process)?;
+        self.run_in_all(blank, |thread, batch| {
+            if let Some(creds) = &thread.entry.creds {
+                credentials::rebuild(batch, creds, &self.reach);
+            }
+        })
+    }
+
+    /// no_new_privs, parent death signals, dumpable, transparent huge pages.
+    pub fn after_credentials(&self, blank: &mut Blank) -> Result<()> {
+        self.run_in_all(blank, |thread, batch| {
+            if let Some(creds) = &thread.entry.creds {
+                credentials::rebuild_no_new_privs(batch, creds);
+            }
+            pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
+        })?;
+        let mut process = Batch::new();
+        let dumpable = dumpable::rebuild(&mut process, self.dumpable());
+        if let Some(disabled) = self.image.mm.as_ref().and_then(|mm| mm.thp_disabled) {
+            let call = args![libc::PR_SET_THP_DISABLE, u32::from(disabled), 0, 0, 0];
+            process.must("set the huge page flag", libc::SYS_prctl, call);
+        }
+        let outcome = blank.run(process)?;
+        dumpable::check(self.dumpable(), outcome.ret(dumpable).doing(|| "ask for dumpable")?)
+    }
+
+    /// Actions, timers and pending signals.
+    pub fn signals(&self, blank: &mut Blank) -> Result<()> {
+        let entry = self.process()?;
+        blank.reserve_signals(self.used_signals()?)?;
+        let mut actions = Batch::new();
+        sigaction::flush_sigchld(&mut actions);
+        sigaction::rebuild(&mut actions, &entry.sigactions);
+        blank.run(actions)?;
+        let alarm = self.expiring_alarm(entry);
+        self.run_in_all(blank, |thread, batch| {
+            if let (0, Some(shared)) = (thread.index, &entry.signals_s) {
+                pending::rebuild_shared(batch, self.pid, shared, alarm);
+            }
+            if let Some(private) = &thread.entry.signals_p {
+                pending::rebuild_private(batch, self.pid, thread.tid, private);
+            }
+        })?;
+        match &entry.timers {
+            Some(timers) => self.timers(blank, timers, alarm),
+            None => Ok(()),
+        }
+    }
+
+    /// Personality, subreaper flag, memory-deny-write-execute, limits, real-time scheduling.
+    pub fn limits(&self, blank: &mut Blank) -> Result<()> {
+        let entry = self.process()?;
+        let exact = self.extras.and_then(|extras| extras.personality);
+        self.run_in_all(blank, |_, batch| {
+            personality::rebuild(batch, entry.personality, exact);
+        })?;
+        let mut process = Batch::new();
+        subreaper::rebuild(&mut process, entry.child_subreaper());
+        if let Some(extras) = self.extras {
+            mdwe::rebuild(&mut process, extras);
+        }
+        if let Some(limits) = &entry.rlimits {
+            rlimits::rebuild(&mut process, limits);
+        }
+        blank.run(process)?;
+        self.all()?
+            .into_iter()
+            .try_for_each(|thread| scheduling::rebuild_real_time(thread.tid, thread.entry))
+    }
+
+    /// Registers and masks of all threads, the leader first.
+    pub fn final_states(&self) -> Result<Vec<FinalState>> {
+        let handlers = capture::handlers(&self.image.core, &self.image.threads);
+        let states = self.all()?.into_iter().zip(handlers).map(|(thread, handler)| {
+            let info = thread.core.thread_info.as_ref().ok_or_else(|| self.torn())?;
+            let in_image = registers::from_image(&info.gpregs);
+            Ok(FinalState {
+                regs: syscall_restart::for_resume(&in_image, handler),
+                xstate: fpu::from_image(&info.fpregs, self.xstate(thread.tid), Layout::host()),
+                sigmask: capture::sigmask(thread.core),
+            })
+        });
+        states.collect()
+    }
+
+    fn xstate(&self, tid: i32) -> &'a [crate::images::proto::XstateComponentEntry] {
+        let extras = thread_extras(self.extras, tid.cast_unsigned());
+        extras.map_or(&[], |extras| &extras.xstate)
+    }
+
+    /// AMX state can only be set where it may be used and has been.
+    fn allow_amx(&self, blank: &mut Blank) -> Result<()> {
+        let users: Vec<i32> = self
+            .all()?
+            .iter()
+            .map(|thread| thread.tid)
+            .filter(|tid| fpu::needs_amx(self.xstate(*tid)))
+            .collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        amx::ask_permission(&mut batch);
+        blank.run(batch)?;
+        let (helper, len) = blank.helper();
+        for tid in users {
+            amx::use_once(tid, blank.memory()?, helper, len)?;
+        }
+        Ok(())
+    }
+
+    fn seccomp(&self, blank: &mut Blank) -> Result<()> {
+        let cores = iter::once(&self.image.core).chain(self.image.threads.iter().map(|t| &t.1));
+        if !seccomp::is_used(cores) {
+            return Ok(());
+        }
+        if !blank.seccomp_suspended() {
+            let cause = format!("pid {}: seccomp cannot be suspended while it is built", self.pid);
+            return Err(Error::new(Kind::Denied, cause)
+                .remedy("restore with CAP_SYS_ADMIN and without seccomp"));
+        }
+        let mut installed = Vec::new();
+        let mut batches = Vec::new();
+        for thread in self.all()? {
+            let mut batch = Batch::new();
+            installed.push(seccomp::rebuild(&mut batch, thread.entry, self.filters));
+            batches.push((thread.index, batch));
+        }
+        // One after the other: installing for all threads needs the others to stand still.
+        for ((index, batch), installed) in batches.into_iter().zip(installed) {
+            for outcome in blank.run_in_threads(vec![(index, batch)])? {
+                installed.check(&outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn timers(&self, blank: &mut Blank, timers: &TaskTimersEntry, alarm: bool) -> Result<()> {
+        let all = [&timers.real, &timers.virt, &timers.prof];
+        if !timers.posix.is_empty() {
+            make_timers(blank, timers)?;
+        }
+        let mut batch = Batch::new();
+        posix_timers::start(&mut batch, &timers.posix);
+        itimers::rebuild(&mut batch, &all, alarm);
+        blank.run(batch).map(drop)
+    }
+
+    /// Whether the real-time timer is to expire at once and queue its SIGALRM itself.
+    fn expiring_alarm(&self, entry: &TaskCoreEntry) -> bool {
+        let expired = entry.timers.as_ref().is_some_and(|all| itimers::has_expired(&all.real));
+        expired && entry.signals_s.as_ref().is_some_and(pending::holds_alarm)
+    }
+
+    /// Signals that may become pending while the process is still under construction.
+    fn used_signals(&self) -> Result<u64> {
+        const TIMERS: [i32; 3] = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
+        let entry = self.process()?;
+        let bit =
+            |signal: i32| 1u64.checked_shl(signal.cast_unsigned().wrapping_sub(1)).unwrap_or(0);
+        let posix = entry.timers.iter().flat_map(|timers| &timers.posix);
+        let timers = posix.map(|timer| timer.si_signo.cast_signed()).chain(TIMERS);
+        let queues = self.all()?.into_iter().filter_map(|thread| thread.entry.signals_p.as_ref());
+        let queues = queues.chain(&entry.signals_s).map(pending::signals);
+        Ok(timers.map(bit).chain(queues).fold(0, |set, more| set | more))
+    }
+
+    fn dumpable(&self) -> Option<i32> {
+        self.image.mm.as_ref().and_then(|mm| mm.dumpable)
+    }
+
+    fn process(&self) -> Result<&'a TaskCoreEntry> {
+        self.image.core.tc.as_ref().ok_or_else(|| self.torn())
+    }
+
+    /// All threads, the leader first.
+    fn all(&self) -> Result<Vec<Thread<'a>>> {
+        let leader = iter::once((self.pid.cast_unsigned(), &self.image.core));
+        let others = self.image.threads.iter().map(|(tid, core)| (*tid, core));
+        let threads = leader.chain(others).enumerate().map(|(index, (tid, core))| {
+            let entry = core.thread_core.as_ref().ok_or_else(|| self.torn())?;
+            Ok(Thread {
+                index,
+                tid: tid.cast_signed(),
+                core,
+                entry,
+                process: self.process()?,
+                exact_comm: thread_extras(self.extras, tid).and_then(|t| t.comm.as_deref()),
+            })
+        });
+        threads.collect()
+    }
+
+    fn torn(&self) -> Error {
+        Error::new(Kind::Internal, format!("pid {}: its cores were not validated", self.pid))
+    }
+
+    /// Runs a batch in every thread that has anything to do.
+    fn run_in_all(
+        &self,
+        blank: &mut Blank,
+        mut fill: impl FnMut(&Thread<'_>, &mut Batch),
+    ) -> Result<()> {
+        let mut batches = Vec::new();
+        for thread in self.all()? {
+            let mut batch = Batch::new();
+            fill(&thread, &mut batch);
+            if !batch.is_empty() {
+                batches.push((thread.index, batch));
+            }
+        }
+        blank.run_in_threads(batches).map(drop).doing(|| format!("pid {}", self.pid))
+    }
+}
+
+/// Makes the timers of `timer_create`, under their numbers.
+fn make_timers(blank: &mut Blank, timers: &TaskTimersEntry) -> Result<()> {
+    let mut wish = Batch::new();
+    let wished = posix_timers::wish_numbers(&mut wish);
+    if blank.run(wish)?.ret(wished).is_err() {
+        let run = |batch| -> Result<Outcome> { blank.run(batch) };
+        return posix_timers::rebuild_counting(&timers.posix, run);
+    }
+    let mut make = Batch::new();
+    posix_timers::rebuild_wished(&mut make, &timers.posix);
+    blank.run(make).map(drop)
+}
+
+struct Thread<'a> {
+    index: usize,
+    tid: i32,
+    core: &'a CoreEntry,
+    entry: &'a ThreadCoreEntry,
+    process: &'a TaskCoreEntry,
+    exact_comm: Option<&'a [u8]>,
+}
+
+impl Thread<'_> {
+    fn register(&self, batch: &mut Batch) {
+        if let (0, Some(info)) = (self.index, &self.core.thread_info) {
+            clear_tid::rebuild(batch, info.clear_tid_addr);
+        }
+        robust_list::rebuild(batch, self.entry.futex_rla, self.entry.futex_rla_len);
+        if let Some(registered) = &self.entry.rseq_entry {
+            rseq::rebuild(batch, registered);
+        }
+        if let Some(stack) = &self.entry.sas {
+            altstack::rebuild(batch, stack);
+        }
+        let name = self.entry.comm.as_deref().unwrap_or(&self.process.comm);
+        comm::rebuild(batch, name, self.exact_comm);
+    }
+
+    fn tls(&self) -> &[crate::images::proto::UserDescT] {
+        self.core.thread_info.as_ref().map_or(&[], |info| &info.tls)
+    }
+}
