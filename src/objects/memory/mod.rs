@@ -1,12 +1,104 @@
 //! Address spaces: their layout, the pages that hold something, and how both come back.
 //!
+//! Dump: [`capture`] describes a frozen process's layout, [`write_pages`] streams its pages into
+//! the image, [`SharedMemory`] those of memfds and shared anonymous memory.
+//! Restore: [`validate`]; then for each address space, while its process is still privileged,
+//! [`map()`] (the layout, empty), [`fill()`] (the pages), [`set_mm`]; and when all
+//! processes exist, [`finish()`] (advice, guards, locks).
+//!
 //! Labels given by `PR_SET_VMA_ANON_NAME` have no place in the image format; they are lost.
 
-pub mod bits;
-pub mod capture;
-pub mod classify;
-pub mod mm;
-pub mod pages;
-pub mod runs;
-pub mod smaps;
-pub mod vdso;
+mod bits;
+mod calls;
+mod capture;
+mod classify;
+mod fill;
+mod finish;
+mod hole;
+mod map;
+mod mm;
+mod pages;
+mod queue;
+mod runs;
+mod shared;
+mod smaps;
+mod validate;
+mod vdso;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::error::{Context, Refusals, Result};
+use crate::images::dir::Creation;
+use crate::images::proto::{MmEntry, VmaEntry};
+use crate::images::snapshot::Pagemap;
+use crate::kernel::blank::Blank;
+use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::remote::Batch;
+
+pub use self::capture::AddFile;
+pub use self::finish::finish;
+pub use self::hole::find as find_helper_hole;
+pub use self::map::{OpenFile, map};
+pub use self::mm::{Facts, Questions, ask};
+pub use self::shared::{SharedMemory, SharedObjects, fill_from as fill_shared};
+pub use self::validate::validate;
+
+/// What is known of an address space before the dumpee itself was asked.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    vmas: Vec<VmaEntry>,
+    exe_file_id: u32,
+}
+
+/// Describes the layout of a frozen process; `add_file` gives ids to the files it maps.
+pub fn capture(
+    task: &FrozenTask,
+    add_file: &mut AddFile<'_>,
+    refusals: &mut Refusals,
+) -> Result<Layout> {
+    let pid = task.pid;
+    let path = format!("/proc/{pid}/exe");
+    let exe = File::options().read(true).custom_flags(libc::O_PATH).open(&path);
+    let exe = exe.doing(|| format!("open {path}"))?;
+    let exe_file_id = add_file(exe.into(), 0, &format!("pid {pid} exe"), refusals)?;
+    let vmas = capture::vmas(pid, add_file, refusals)?;
+    Ok(Layout { vmas, exe_file_id })
+}
+
+impl Layout {
+    /// The message, once the dumpee's own answers are there too.
+    pub fn mm(&self, pid: i32, facts: Facts) -> Result<MmEntry> {
+        mm::capture(pid, facts, self.exe_file_id, self.vmas.clone())
+    }
+}
+
+/// Writes the private pages of a frozen process to `pages-{pages_id}.img`.
+pub fn write_pages(
+    task: &FrozenTask,
+    layout: &Layout,
+    creation: &Creation,
+    pages_id: u32,
+) -> Result<Pagemap> {
+    let stack_pointers: Vec<u64> = task.threads.iter().map(|thread| thread.regs.rsp).collect();
+    let source =
+        pages::Source { pid: task.pid, memory: task.memory(), stack_pointers: &stack_pointers };
+    pages::write(source, &layout.vmas, creation, pages_id)
+}
+
+/// Fills the mapped VMAs and gives them their final protection.
+pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) -> Result<()> {
+    fill::fill(blank, mm, pagemap, pages)?;
+    finish::protect(blank, mm, pagemap)
+}
+
+/// Gives the address space its recorded places, auxiliary vector and executable.
+///
+/// `exe` must be opened for reading, not by path only.
+pub fn set_mm(blank: &mut Blank, mm: &MmEntry, exe: &OwnedFd) -> Result<()> {
+    let numbers = blank.send_fds(&[exe.as_fd()])?;
+    let mut batch = Batch::new();
+    mm::set(&mut batch, mm, numbers[0]);
+    blank.run(batch).map(drop)
+}

@@ -7,8 +7,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 
-use parking_lot::Mutex;
-
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::dir::Creation;
 use crate::images::names;
@@ -20,6 +18,7 @@ use crate::kernel::pagemap::{self, Region, Scan, category, entry};
 use crate::kernel::remote::RemoteAddr;
 
 use super::bits::{page, status};
+use super::queue::{self, BOUNCE, Queue};
 use super::runs::{self, Builder, Run};
 use super::vdso::Vdso;
 
@@ -33,15 +32,10 @@ pub struct Source<'a> {
     pub stack_pointers: &'a [u64],
 }
 
-/// Bytes that pass through a thread's buffer at a time: they stay in its CPU's cache between the
-/// read and the write.
-const BOUNCE: usize = 256 << 10;
-/// The kernel takes no more stretches at a time.
-const MAX_STRETCHES: usize = 1024;
-/// A second thread pays from this many bytes on.
-const WORTH_A_THREAD: u64 = 4 << 20;
 /// Holes of up to this many pages are read along when looking at the pagemap.
 const WINDOW: u64 = 4096;
+
+type WriteAt<'a> = dyn Fn(&[u8], u64) -> Result<()> + Sync + 'a;
 
 /// Writes `pages-{pages_id}.img` and says what stands in it.
 pub fn write(
@@ -53,32 +47,16 @@ pub fn write(
     let pagemap = find(source, vmas)?.finish(pages_id);
     let name = names::pages(pages_id);
     let file = creation.create(&name)?;
-    let vdso = write_vdso(vmas, &pagemap, &|bytes, at| creation.write_at(&file, &name, bytes, at))?;
-    copy(source, &pagemap, vdso, &|bytes, at| creation.write_at(&file, &name, bytes, at))?;
-    Ok(pagemap)
-}
-
-type WriteAt<'a> = dyn Fn(&[u8], u64) -> Result<()> + Sync + 'a;
-
-fn copy(
-    source: Source<'_>,
-    pagemap: &Pagemap,
-    vdso: (u64, u64),
-    write_at: &WriteAt<'_>,
-) -> Result<()> {
-    let total: u64 = pagemap.entries.iter().map(runs::page_count).sum::<u64>() * PAGE_SIZE;
-    let work = Mutex::new(Work { runs: runs::of(pagemap), vdso, rest: None });
-    if total < WORTH_A_THREAD {
-        return copy_all(source, &work, write_at);
+    let write_at = |bytes: &[u8], at: u64| creation.write_at(&file, &name, bytes, at);
+    let is_vdso = |vma: &VmaEntry| vma.status & status::VDSO != 0;
+    for (index, run) in runs::by_vma(&pagemap, vmas).filter(|(index, _)| is_vdso(&vmas[*index])) {
+        write_vdso(&vmas[index], run, &write_at)?;
     }
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| copy_all(source, &work, write_at));
-        let here = copy_all(source, &work, write_at);
-        let there = other.join().unwrap_or_else(|_| {
-            Err(Error::new(Kind::Internal, "a thread that copied pages panicked"))
-        });
-        here.and(there)
-    })
+    let plain = runs::by_vma(&pagemap, vmas).filter(|(index, _)| !is_vdso(&vmas[*index]));
+    let queue = Queue::new(plain.map(|(_, run)| run));
+    queue::share(runs::total(&pagemap), || copy(source, &queue, &write_at))?;
+    drop(queue);
+    Ok(pagemap)
 }
 
 /// What is to be saved.
@@ -160,76 +138,29 @@ fn add_lazily(builder: &mut Builder, vma: &VmaEntry, start: u64, end: u64, hot: 
     }
 }
 
-/// Saves the vDSO from our own and tells where the dumpee's stands.
-///
-/// It is wanted whole by whoever restores, to compare or to build on.
-fn write_vdso(
-    vmas: &[VmaEntry],
-    pagemap: &Pagemap,
-    write_at: &dyn Fn(&[u8], u64) -> Result<()>,
-) -> Result<(u64, u64)> {
-    let Some(vma) = vmas.iter().find(|vma| vma.status & status::VDSO != 0) else {
-        return Ok((0, 0));
-    };
+/// Saves the vDSO from our own: it is wanted whole by whoever restores, to compare or build on.
+fn write_vdso(vma: &VmaEntry, run: Run, write_at: &WriteAt<'_>) -> Result<()> {
     let own = Vdso::own()?.filter(|own| own.block.code_len == vma.end - vma.start);
     let own = own.ok_or_else(|| {
         Error::new(Kind::Refused, "the vDSO of the process is not that of the running kernel")
     })?;
-    let runs = runs::of(pagemap).filter_map(|run| run.within(vma.start, vma.end));
-    for run in runs {
-        let from = usize::try_from(run.start - vma.start).expect("a few pages");
-        let len = usize::try_from(run.len).expect("a few pages");
-        write_at(&own.code[from..from + len], run.offset)?;
-    }
-    Ok((vma.start, vma.end))
+    let from = usize::try_from(run.start - vma.start).expect("a few pages");
+    let len = usize::try_from(run.len).expect("a few pages");
+    write_at(&own.code[from..from + len], run.offset)
 }
 
-/// Runs not yet copied; threads take from it what fits their buffer.
-struct Work<I> {
-    runs: I,
-    /// Saved already.
-    vdso: (u64, u64),
-    rest: Option<Run>,
-}
-
-impl<I: Iterator<Item = Run>> Work<I> {
-    /// Fills `batch` with runs that follow one another in the pages file.
-    fn take(&mut self, batch: &mut Vec<Run>) {
-        batch.clear();
-        let mut room = BOUNCE as u64;
-        while room > 0 && batch.len() < MAX_STRETCHES {
-            let Some(run) = self.rest.take().or_else(|| self.runs.next()) else { return };
-            let (start, end) = self.vdso;
-            if start <= run.start && run.start < end {
-                self.rest = run.within(end, u64::MAX);
-                if batch.is_empty() {
-                    continue;
-                }
-                return;
-            }
-            let stop = if run.start < start { run.end().min(start) } else { run.end() };
-            let stop = stop.min(run.start + room);
-            self.rest = run.within(stop, u64::MAX);
-            let taken = Run { len: stop - run.start, ..run };
-            room -= taken.len;
-            batch.push(taken);
-        }
-    }
-}
-
-fn copy_all<I: Iterator<Item = Run>>(
+fn copy<I: Iterator<Item = Run>>(
     source: Source<'_>,
-    work: &Mutex<Work<I>>,
+    queue: &Queue<I>,
     write_at: &WriteAt<'_>,
 ) -> Result<()> {
     let pagemap = pagemap::Pagemap::open(source.pid)?;
     let mut buffer = vec![0; BOUNCE];
     let mut batch = Vec::new();
     loop {
-        work.lock().take(&mut batch);
+        let len = queue.take(&mut batch, BOUNCE);
         let Some(first) = batch.first() else { return Ok(()) };
-        let len = batch.iter().map(|run| run.len).sum::<u64>();
-        let bytes = &mut buffer[..usize::try_from(len).expect("fits the buffer")];
+        let bytes = &mut buffer[..len];
         if !(exclusive(&pagemap, &batch)? && read_at_once(source.pid, &batch, bytes)) {
             read_each(source, &batch, bytes)?;
         }

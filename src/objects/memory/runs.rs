@@ -58,6 +58,11 @@ pub fn of(pagemap: &Pagemap) -> impl Iterator<Item = Run> {
     )
 }
 
+/// How many bytes they are together.
+pub fn total(pagemap: &Pagemap) -> u64 {
+    of(pagemap).map(|run| run.len).sum()
+}
+
 /// The runs cut at the borders of VMAs, each with the index of its VMA.
 ///
 /// Both sides are ascending; what lies outside of every VMA is left out.

@@ -1,0 +1,159 @@
+//! Rebuild of the pages: from the pages file into the mapped VMAs.
+//!
+//! Much anonymous memory is filled by `UFFDIO_COPY` straight from the mapped image, which saves
+//! the kernel zeroing each page first; the rest by `process_vm_writev`. Nothing may touch memory
+//! registered with the userfaultfd in any other way: the access would wait for us for ever.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+
+use crate::args;
+use crate::error::{Context, Result};
+use crate::images::names;
+use crate::images::proto::{MmEntry, VmaEntry};
+use crate::images::snapshot::Pagemap;
+use crate::kernel::blank::Blank;
+use crate::kernel::mapping::FileMapping;
+use crate::kernel::memory::{self, RemoteIovec};
+use crate::kernel::remote::{Batch, RemoteAddr, RemoteFd};
+use crate::kernel::sys;
+use crate::kernel::uffd::Uffd;
+
+use super::bits::{flags, status};
+use super::map::{Filling, fillings, huge_first};
+use super::queue::{self, BOUNCE, Queue};
+use super::runs::{self, Run};
+
+/// Anonymous bytes from which on a userfaultfd pays for its set-up.
+const WORTH_A_UFFD: u64 = 2 << 20;
+/// Bytes per `UFFDIO_COPY`: enough to hide its cost, few enough to share.
+const COPY: usize = 1 << 20;
+
+/// Fills the mapped VMAs of `mm` from `pages`, the file that the validated `pagemap` speaks of.
+pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) -> Result<()> {
+    let plan = Plan::new(mm, pagemap);
+    let uffd = if plan.copied >= WORTH_A_UFFD { uffd_of(blank)? } else { None };
+    if let Some(uffd) = &uffd {
+        copy(uffd, &plan, pages)?;
+    }
+    // Its end ends the registrations, before anything else touches that memory.
+    let copied = uffd.is_some();
+    drop(uffd);
+    write(blank, &plan, pages, copied)
+}
+
+struct Plan<'a> {
+    vmas: &'a [VmaEntry],
+    pagemap: &'a Pagemap,
+    fillings: Vec<Filling>,
+    /// Bytes that are better copied by userfaultfd.
+    copied: u64,
+}
+
+impl<'a> Plan<'a> {
+    fn new(mm: &'a MmEntry, pagemap: &'a Pagemap) -> Self {
+        let mut plan =
+            Self { vmas: &mm.vmas, pagemap, fillings: fillings(&mm.vmas, pagemap), copied: 0 };
+        let copied = (0..plan.vmas.len()).filter(|index| plan.by_copy(*index));
+        plan.copied = copied.map(|index| plan.fillings[index].bytes).sum();
+        plan
+    }
+
+    fn by_copy(&self, index: usize) -> bool {
+        let (vma, filling) = (&self.vmas[index], self.fillings[index]);
+        filling.bytes > 0
+            && vma.status & status::ANON_PRIVATE != 0
+            && vma.status & status::VDSO == 0
+            && vma.flags & flags::HUGETLB == 0
+            && !huge_first(vma, filling)
+    }
+
+    /// Runs of the VMAs that are filled one way or the other; the vDSO comes from the kernel.
+    fn runs(&self, wanted: impl Fn(usize) -> bool) -> impl Iterator<Item = Run> {
+        let filled = move |(index, _): &(usize, Run)| {
+            self.vmas[*index].status & status::VDSO == 0 && wanted(*index)
+        };
+        runs::by_vma(self.pagemap, self.vmas).filter(filled).map(|(_, run)| run)
+    }
+}
+
+/// A userfaultfd of the blank's, in our hands only; none if the kernel has none to give.
+fn uffd_of(blank: &mut Blank) -> Result<Option<Uffd>> {
+    let mut batch = Batch::new();
+    let made = batch.call(libc::SYS_userfaultfd, args![libc::O_CLOEXEC]);
+    let number = match blank.run(batch)?.ret(made) {
+        Err(Errno::ENOSYS | Errno::EPERM) => return Ok(None),
+        result => result.doing(|| "userfaultfd")?,
+    };
+    let number = RemoteFd(i32::try_from(number).expect("a descriptor"));
+    let pid = blank.pid();
+    let pidfd = sys::pidfd_open(pid).doing(|| format!("pidfd_open {pid}"))?;
+    let ours = sys::pidfd_getfd(&pidfd, number).doing(|| format!("pidfd_getfd from {pid}"))?;
+    let mut batch = Batch::new();
+    batch.must("close of the userfaultfd", libc::SYS_close, args![number]);
+    blank.run(batch)?;
+    Uffd::adopt(ours).map(Some)
+}
+
+fn copy(uffd: &Uffd, plan: &Plan<'_>, pages: &File) -> Result<()> {
+    for (index, vma) in plan.vmas.iter().enumerate() {
+        if plan.by_copy(index) {
+            uffd.register(vma.start, vma.end - vma.start)?;
+        }
+    }
+    let name = names::pages(plan.pagemap.pages_id);
+    let mapping = FileMapping::new(pages, runs::total(plan.pagemap)).doing(|| name)?;
+    let queue = Queue::new(plan.runs(|index| plan.by_copy(index)));
+    queue::share(plan.copied, || {
+        let mut batch = Vec::new();
+        while queue.take(&mut batch, COPY) > 0 {
+            for run in &batch {
+                uffd.copy(run.start, mapping.addr(run.offset, run.len)?, run.len)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Writes all but what was copied.
+fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<()> {
+    let wanted = |index: usize| !(copied && plan.by_copy(index));
+    let bytes = runs::total(plan.pagemap) - if copied { plan.copied } else { 0 };
+    let queue = Queue::new(plan.runs(wanted));
+    let (pid, memory) = (blank.pid(), blank.memory()?);
+    let name = names::pages(plan.pagemap.pages_id);
+    queue::share(bytes, || {
+        let mut buffer = vec![0; BOUNCE.min(usize::try_from(bytes).unwrap_or(BOUNCE))];
+        let mut batch = Vec::new();
+        loop {
+            let len = queue.take(&mut batch, BOUNCE);
+            let Some(first) = batch.first() else { return Ok(()) };
+            let bytes = &mut buffer[..len];
+            pages.read_exact_at(bytes, first.offset).doing(|| format!("read {name}"))?;
+            write_batch(pid, memory, &batch, bytes)?;
+        }
+    })
+}
+
+/// At once where the protection allows it, else run by run, past the protection.
+fn write_batch(pid: i32, mem: &File, batch: &[Run], bytes: &[u8]) -> Result<()> {
+    let stretches: Vec<RemoteIovec> =
+        batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), size(run))).collect();
+    if memory::writev(pid, bytes, &stretches) == Ok(bytes.len()) {
+        return Ok(());
+    }
+    let mut rest = bytes;
+    for run in batch {
+        let (here, after) = rest.split_at(size(run));
+        rest = after;
+        memory::write_forced(mem, RemoteAddr(run.start), here)
+            .doing(|| format!("write {:x}-{:x} of pid {pid}", run.start, run.end()))?;
+    }
+    Ok(())
+}
+
+fn size(run: &Run) -> usize {
+    usize::try_from(run.len).expect("fits the buffer")
+}

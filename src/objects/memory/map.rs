@@ -1,0 +1,191 @@
+//! Rebuild of the layout: every VMA is mapped at its place, empty.
+//!
+//! VMAs get their final protection at once, except that private ones with pages to fill are made
+//! writable first: so the kernel accounts for them as it did before the dump, when they were
+//! written to and then protected. Giving that to others would keep neighbours from merging as
+//! they were. Advice on huge pages comes before the pages, which it shapes; all other advice, locks
+//! and guards come after them ([`finish`](super::finish)).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::args;
+use crate::error::Result;
+use crate::images::proto::{MmEntry, VmaEntry};
+use crate::images::snapshot::Pagemap;
+use crate::kernel::blank::Blank;
+use crate::kernel::remote::{RemoteAddr, RemoteFd};
+
+use super::bits::{flags, status};
+use super::calls::Calls;
+use super::shared::SharedObjects;
+use super::{runs, vdso};
+
+/// Opens a file of the image for mapping: its id and `O_RDONLY`, `O_WRONLY` or `O_RDWR`.
+pub type OpenFile<'a> = dyn FnMut(u32, u32) -> Result<OwnedFd> + 'a;
+
+/// Files a blank holds at a time while it maps them.
+const FILES_AT_A_TIME: usize = 64;
+const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
+/// `MAP_LOCKED` would fill the memory with zero pages now; locks are put on later.
+const NOT_YET: u32 = flags::LOCKED | flags::LOCKED_ON_FAULT;
+
+/// What must be known of a VMA's pages before it is mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filling {
+    /// Bytes that will be filled in.
+    pub bytes: u64,
+}
+
+/// How much of each VMA will be filled.
+pub fn fillings(vmas: &[VmaEntry], pagemap: &Pagemap) -> Vec<Filling> {
+    let mut all = vec![Filling::default(); vmas.len()];
+    for (index, run) in runs::by_vma(pagemap, vmas) {
+        all[index].bytes += run.len;
+    }
+    all
+}
+
+/// Whether the VMA is mapped writable although it is not in the end.
+pub fn writable_first(vma: &VmaEntry, filling: Filling) -> bool {
+    runs::is_private(vma)
+        && vma.status & status::VDSO == 0
+        && filling.bytes > 0
+        && vma.prot & libc::PROT_WRITE.cast_unsigned() == 0
+}
+
+/// Whether the pages will be huge ones: worth it if most of them exist.
+pub fn huge_first(vma: &VmaEntry, filling: Filling) -> bool {
+    vma.madv.unwrap_or(0) & (1 << libc::MADV_HUGEPAGE) != 0
+        && filling.bytes > (vma.end - vma.start) / 2
+}
+
+/// Maps all VMAs of `mm`, and the vDSO.
+pub fn map(
+    blank: &mut Blank,
+    mm: &MmEntry,
+    pagemap: &Pagemap,
+    open: &mut OpenFile<'_>,
+    shared: &SharedObjects,
+) -> Result<()> {
+    if let Some(block) = vdso::block_of(&mm.vmas)? {
+        blank.map_vdso(RemoteAddr(block.start))?;
+    }
+    let fillings = fillings(&mm.vmas, pagemap);
+    let all = mm.vmas.iter().zip(fillings).filter(|(vma, _)| by_mmap(vma));
+    let (backed, plain): (Vec<Wanted>, Vec<Wanted>) =
+        all.partition(|(vma, _)| backing(vma).is_some());
+    let mut calls = Calls::new(blank);
+    for wanted in plain {
+        add(&mut calls, wanted, None)?;
+    }
+    calls.flush()?;
+    map_files(&mut calls, &backed, open, shared)
+}
+
+type Wanted<'a> = (&'a VmaEntry, Filling);
+
+/// Files go to the blank in groups, are mapped and closed again.
+fn map_files(
+    calls: &mut Calls<'_>,
+    wanted: &[Wanted<'_>],
+    open: &mut OpenFile<'_>,
+    shared: &SharedObjects,
+) -> Result<()> {
+    let mut rest = wanted;
+    while !rest.is_empty() {
+        let (group, files) = split_group(rest);
+        rest = &rest[group.len()..];
+        let opened: Vec<OwnedFd> = files
+            .iter()
+            .map(|file| match file {
+                Backing::File { id, access } => open(*id, *access),
+                Backing::Shared(shmid) => shared.open(*shmid),
+            })
+            .collect::<Result<_>>()?;
+        let borrowed: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
+        let numbers = calls.blank.send_fds(&borrowed)?;
+        for (vma, filling) in group {
+            let index = files.iter().position(|file| Some(*file) == backing(vma));
+            add(calls, (vma, *filling), index.map(|index| numbers[index]))?;
+        }
+        for number in numbers {
+            calls.must("close of a mapped file", libc::SYS_close, args![number])?;
+        }
+        calls.flush()?;
+    }
+    Ok(())
+}
+
+/// As many VMAs from the front as need no more files than a blank may hold, and these files.
+fn split_group<'w, 'v>(wanted: &'w [Wanted<'v>]) -> (&'w [Wanted<'v>], Vec<Backing>) {
+    let mut files = Vec::new();
+    for (count, (vma, _)) in wanted.iter().enumerate() {
+        let Some(file) = backing(vma).filter(|file| !files.contains(file)) else { continue };
+        if files.len() == FILES_AT_A_TIME {
+            return (&wanted[..count], files);
+        }
+        files.push(file);
+    }
+    (wanted, files)
+}
+
+/// Adds the calls for one VMA.
+fn add(calls: &mut Calls<'_>, (vma, filling): Wanted<'_>, fd: Option<RemoteFd>) -> Result<()> {
+    let (start, len) = (vma.start, vma.end - vma.start);
+    let write = if writable_first(vma, filling) { libc::PROT_WRITE } else { 0 };
+    let mut how = vma.flags & !NOT_YET | MAP_FIXED_NOREPLACE;
+    if fd.is_some() {
+        how &= !flags::ANONYMOUS;
+    }
+    calls.must(
+        format!("mmap {start:x}-{:x}", vma.end),
+        libc::SYS_mmap,
+        args![
+            start,
+            len,
+            vma.prot | write.cast_unsigned(),
+            how,
+            fd.unwrap_or(RemoteFd(-1)),
+            vma.pgoff
+        ],
+    )?;
+    let advice = vma.madv.unwrap_or(0);
+    let huge = if huge_first(vma, filling) { 1 << libc::MADV_HUGEPAGE } else { 0 };
+    for bit in [libc::MADV_HUGEPAGE, libc::MADV_NOHUGEPAGE] {
+        if advice & (huge | 1 << libc::MADV_NOHUGEPAGE) & (1 << bit) != 0 {
+            calls.must(
+                format!("madvise {start:x}-{:x} {bit}", vma.end),
+                libc::SYS_madvise,
+                args![start, len, bit],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's own mappings are not made by `mmap`, and guards are none.
+fn by_mmap(vma: &VmaEntry) -> bool {
+    vma.status & status::REGULAR != 0 && vma.status & (status::VDSO | status::VVAR) == 0
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backing {
+    File { id: u32, access: u32 },
+    Shared(u64),
+}
+
+fn backing(vma: &VmaEntry) -> Option<Backing> {
+    if vma.status & (status::FILE_PRIVATE | status::FILE_SHARED) != 0 {
+        let id = u32::try_from(vma.shmid).expect("validated: the id of a file");
+        return Some(Backing::File { id, access: access(vma) });
+    }
+    (vma.status & status::ANON_SHARED != 0).then_some(Backing::Shared(vma.shmid))
+}
+
+/// Old images do not say how the file was opened.
+fn access(vma: &VmaEntry) -> u32 {
+    let writes =
+        vma.status & status::FILE_SHARED != 0 && vma.prot & libc::PROT_WRITE.cast_unsigned() != 0;
+    let guess = if writes { libc::O_RDWR } else { libc::O_RDONLY };
+    vma.fdflags.unwrap_or(guess.cast_unsigned())
+}

@@ -1,0 +1,295 @@
+//! Judging images before anything is built: layouts that no process can have, pages that belong
+//! nowhere, files that are too short.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Kind, Refusals, Result};
+use crate::images::dir::ImageDir;
+use crate::images::names;
+use crate::images::proto::{MmEntry, PagemapEntry, VmaEntry};
+use crate::images::snapshot::{Pagemap, Snapshot};
+use crate::kernel::PAGE_SIZE;
+
+use super::bits::{flags, page, status};
+use super::capture::TASK_SIZE;
+use super::runs;
+use super::vdso::{self, Vdso};
+
+/// More than any kernel gives a process (`vm.max_map_count` is an int, 65530 unless raised).
+const MAX_VMAS: usize = 1 << 22;
+/// Words of the auxiliary vector that a kernel takes at most.
+const MAX_AUXV: usize = 64;
+const PROT: u32 = 7;
+
+/// Kinds of VMAs that other writers save and that are not restored here.
+const REFUSED: &[(u32, &str)] = &[
+    (status::SYSVIPC, "System V shared memory"),
+    (status::SOCKET, "memory mapped from a socket"),
+    (status::AIO_RING, "an asynchronous I/O ring"),
+    (status::SHADOW_STACK, "a shadow stack"),
+    (status::UPROBES, "memory of an active uprobe"),
+];
+const KNOWN_STATUS: u32 = status::REGULAR
+    | status::VSYSCALL
+    | status::VDSO
+    | status::HEAP
+    | status::CONTENTS
+    | status::VVAR
+    | status::MEMFD
+    // The stack, for information only.
+    | 1 << 1;
+
+/// Checks all that is restored by this family.
+pub fn validate(snapshot: &Snapshot, dir: &ImageDir) -> Result<()> {
+    let mut refusals = Refusals::default();
+    let mut sizes = Sizes { dir, known: HashMap::new() };
+    let own = Vdso::own()?;
+    for (pid, task) in &snapshot.tasks {
+        let Some(mm) = &task.mm else { continue };
+        let name = names::mm(*pid);
+        check_mm(&name, mm)?;
+        check_vmas(&name, mm, snapshot)?;
+        refuse(*pid, mm, &mut refusals);
+        if let Some(pagemap) = &task.pagemap {
+            let name = names::pagemap(*pid);
+            check_pagemap(&name, pagemap, &mut sizes)?;
+            check_covered(&name, pagemap, &mm.vmas)?;
+            check_vdso(&name, pagemap, mm, dir, own.as_ref())?;
+        }
+    }
+    for (shmid, pagemap) in &snapshot.shared_memory {
+        check_pagemap(&names::shared_pagemap(*shmid), pagemap, &mut sizes)?;
+    }
+    refusals.check()
+}
+
+fn check_mm(name: &str, mm: &MmEntry) -> Result<()> {
+    let bad = |cause: String| Err(Error::image(name, cause));
+    let words = mm.mm_saved_auxv.len();
+    if words > MAX_AUXV || !words.is_multiple_of(2) {
+        return bad(format!("an auxiliary vector of {words} words"));
+    }
+    if mm.vmas.len() > MAX_VMAS {
+        return bad(format!("{} VMAs", mm.vmas.len()));
+    }
+    if mm.mm_start_brk > mm.mm_brk || mm.mm_brk > TASK_SIZE {
+        return bad(format!("a heap from {:#x} to {:#x}", mm.mm_start_brk, mm.mm_brk));
+    }
+    let place = |text: &str| format!("{name}: {text}");
+    let ranges = [
+        (mm.mm_start_code, mm.mm_end_code, "code"),
+        (mm.mm_start_data, mm.mm_end_data, "data"),
+        (mm.mm_arg_start, mm.mm_arg_end, "arguments"),
+        (mm.mm_env_start, mm.mm_env_end, "environment"),
+    ];
+    for (start, end, what) in ranges {
+        if start > end || end > TASK_SIZE {
+            return Err(Error::image(place(what), format!("from {start:#x} to {end:#x}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_vmas(name: &str, mm: &MmEntry, snapshot: &Snapshot) -> Result<()> {
+    let mut last = 0;
+    let mut guards = false;
+    for vma in &mm.vmas {
+        let wrong = |cause: &str| {
+            Err(Error::image(name, format!("VMA {:x}-{:x} {cause}", vma.start, vma.end)))
+        };
+        if vma.start >= vma.end || (vma.start | vma.end) % PAGE_SIZE != 0 {
+            return wrong("is no range of pages");
+        }
+        if runs::is_guard(vma) {
+            guards = true;
+            if vma.end > TASK_SIZE {
+                return wrong("is a guard outside of the address space");
+            }
+            continue;
+        }
+        if guards {
+            return wrong("stands behind guards");
+        }
+        if vma.start < last {
+            return wrong("is not above the one before it");
+        }
+        last = vma.end;
+        if vma.status & status::VSYSCALL == 0 && vma.end > TASK_SIZE {
+            return wrong("reaches out of the address space");
+        }
+        check_kind(vma, snapshot).or_else(|cause| wrong(&cause))?;
+    }
+    Ok(())
+}
+
+fn check_kind(vma: &VmaEntry, snapshot: &Snapshot) -> std::result::Result<(), String> {
+    if REFUSED.iter().any(|(bit, _)| vma.status & bit != 0) {
+        return Ok(());
+    }
+    if vma.status & !KNOWN_STATUS != 0 || (vma.status & status::CONTENTS).count_ones() != 1 {
+        return Err(format!("has the impossible status {:#x}", vma.status));
+    }
+    let sharing = vma.flags & (flags::SHARED | flags::PRIVATE | flags::DROPPABLE);
+    let shared = vma.status & (status::FILE_SHARED | status::ANON_SHARED) != 0;
+    if vma.flags & !flags::KNOWN != 0
+        || sharing.count_ones() != 1
+        || shared != (sharing == flags::SHARED)
+        || vma.prot & !PROT != 0
+    {
+        return Err(format!("has impossible flags {:#x} or protection {:#x}", vma.flags, vma.prot));
+    }
+    if vma.pgoff % PAGE_SIZE != 0 || vma.pgoff.checked_add(vma.end - vma.start).is_none() {
+        return Err(format!("has the impossible offset {:#x}", vma.pgoff));
+    }
+    if vma.madv.is_some_and(|madv| madv & !known_advice() != 0) {
+        return Err(format!("has unknown advice {:#x}", vma.madv.unwrap_or(0)));
+    }
+    check_file(vma, snapshot)
+}
+
+fn known_advice() -> u64 {
+    let known = [
+        libc::MADV_RANDOM,
+        libc::MADV_SEQUENTIAL,
+        libc::MADV_DONTFORK,
+        libc::MADV_MERGEABLE,
+        libc::MADV_HUGEPAGE,
+        libc::MADV_NOHUGEPAGE,
+        libc::MADV_DONTDUMP,
+        libc::MADV_WIPEONFORK,
+    ];
+    known.iter().map(|advice| 1u64 << advice).sum()
+}
+
+fn check_file(vma: &VmaEntry, snapshot: &Snapshot) -> std::result::Result<(), String> {
+    if vma.status & (status::FILE_PRIVATE | status::FILE_SHARED) == 0 {
+        return Ok(());
+    }
+    let file = u32::try_from(vma.shmid).ok().and_then(|id| snapshot.files.get(&id));
+    let Some(file) = file else {
+        return Err(format!("maps file {}, which is not in the image", vma.shmid));
+    };
+    let memfd = vma.status & status::MEMFD != 0;
+    if memfd != file.memfd.is_some() || !memfd && file.reg.is_none() {
+        return Err(format!("maps file {}, which is of another kind", vma.shmid));
+    }
+    Ok(())
+}
+
+fn refuse(pid: u32, mm: &MmEntry, refusals: &mut Refusals) {
+    for vma in &mm.vmas {
+        let place = format!("pid {pid} at {:x}-{:x}", vma.start, vma.end);
+        for (_, what) in REFUSED.iter().filter(|(bit, _)| vma.status & bit != 0) {
+            refusals.refuse(&place, *what, "is not restored", "");
+        }
+        let huge_shared = vma.status & status::ANON_SHARED != 0 && vma.flags & flags::HUGETLB != 0;
+        if huge_shared {
+            refusals.refuse(&place, "shared huge pages", "are not restored", "");
+        }
+    }
+    if !mm.aios.is_empty() {
+        let object = format!("{} asynchronous I/O rings", mm.aios.len());
+        refusals.refuse(format!("pid {pid}"), object, "are not restored", "");
+    }
+}
+
+/// Sizes of pages files.
+struct Sizes<'a> {
+    dir: &'a ImageDir,
+    known: HashMap<u32, u64>,
+}
+
+impl Sizes<'_> {
+    fn of(&mut self, pages_id: u32) -> Result<u64> {
+        if let Some(size) = self.known.get(&pages_id) {
+            return Ok(*size);
+        }
+        let name = names::pages(pages_id);
+        let file = self.dir.open(&name)?;
+        let size =
+            file.metadata().map_err(|error| Error::io(format!("stat {name}"), &error))?.len();
+        self.known.insert(pages_id, size);
+        Ok(size)
+    }
+}
+
+fn check_pagemap(name: &str, pagemap: &Pagemap, sizes: &mut Sizes<'_>) -> Result<()> {
+    let mut last = 0;
+    let mut bytes: u64 = 0;
+    for entry in &pagemap.entries {
+        let wrong =
+            |cause: &str| Error::image(name, format!("the entry of {:x}: {cause}", entry.vaddr));
+        let end = end_of(entry).ok_or_else(|| wrong("is no range of pages"))?;
+        if entry.vaddr < last {
+            return Err(wrong("is not above the one before it"));
+        }
+        last = end;
+        let flags = runs::page_flags(entry);
+        if flags & page::PARENT != 0 {
+            return Err(wrong("its pages are in a parent checkpoint, which is not read")
+                .with_kind(Kind::Refused)
+                .remedy("make a whole dump"));
+        }
+        if flags & page::PRESENT != 0 {
+            bytes = bytes.saturating_add(end - entry.vaddr);
+        }
+    }
+    let have = sizes.of(pagemap.pages_id)?;
+    if bytes > have {
+        let pages = names::pages(pagemap.pages_id);
+        return Err(Error::image(pages, format!("has {have} bytes, {name} needs {bytes}")));
+    }
+    Ok(())
+}
+
+fn end_of(entry: &PagemapEntry) -> Option<u64> {
+    let len = runs::page_count(entry).checked_mul(PAGE_SIZE)?;
+    let end = entry.vaddr.checked_add(len)?;
+    (len > 0 && entry.vaddr % PAGE_SIZE == 0).then_some(end)
+}
+
+/// Every page has its place in private memory.
+fn check_covered(name: &str, pagemap: &Pagemap, vmas: &[VmaEntry]) -> Result<()> {
+    let mut placed = 0;
+    for (index, run) in runs::by_vma(pagemap, vmas) {
+        if !runs::is_private(&vmas[index]) {
+            let (start, end) = (run.start, run.end());
+            return Err(Error::image(name, format!("pages {start:x}-{end:x} are not private")));
+        }
+        placed += run.len;
+    }
+    if placed != runs::total(pagemap) {
+        return Err(Error::image(name, "has pages outside of every VMA"));
+    }
+    Ok(())
+}
+
+fn check_vdso(
+    name: &str,
+    pagemap: &Pagemap,
+    mm: &MmEntry,
+    dir: &ImageDir,
+    own: Option<&Vdso>,
+) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let Some(block) = vdso::block_of(&mm.vmas)? else { return Ok(()) };
+    let own = own.ok_or_else(|| {
+        Error::new(Kind::Refused, "the process has a vDSO, the running kernel has none")
+            .remedy("boot with vdso=1")
+    })?;
+    let start = block.start + block.data_len;
+    let len = block.code_len;
+    // Its size is compared before a byte is read, so that it is a few pages.
+    if len != own.block.code_len {
+        return vdso::check(block, &[], own);
+    }
+    let run = runs::of(pagemap).find_map(|run| run.within(start, start + len));
+    let run = run.filter(|run| run.len == len);
+    let run = run.ok_or_else(|| Error::image(name, "does not hold the vDSO whole"))?;
+    let pages = names::pages(pagemap.pages_id);
+    let mut code = vec![0; usize::try_from(len).expect("a few pages")];
+    dir.open(&pages)?
+        .read_exact_at(&mut code, run.offset)
+        .map_err(|error| Error::io(format!("read {pages}"), &error))?;
+    vdso::check(block, &code, own)
+}
