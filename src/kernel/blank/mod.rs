@@ -26,7 +26,7 @@ mod run;
 mod spawn;
 mod stub;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vdso;
 mod zombie;
 

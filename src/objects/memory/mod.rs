@@ -16,7 +16,7 @@ mod fill;
 mod finish;
 mod hole;
 mod map;
-mod mm;
+pub mod mm;
 mod pages;
 mod queue;
 mod runs;
