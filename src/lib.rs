@@ -23,4 +23,5 @@ pub mod kernel;
 pub mod log;
 pub mod objects;
 pub mod options;
+pub mod rpc;
 pub mod version;

@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::path::Path;
 use std::time::Instant;
@@ -88,6 +88,14 @@ impl Log {
             start: Instant::now(),
             output: Mutex::new(output),
             first_error: Mutex::new(None),
+        }
+    }
+
+    /// A copy of the descriptor that lines go to, for a program that takes over.
+    pub fn descriptor(&self) -> Option<OwnedFd> {
+        match &*self.output.lock() {
+            Output::File(file) => file.try_clone().ok().map(OwnedFd::from),
+            _ => None,
         }
     }
 

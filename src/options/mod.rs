@@ -81,8 +81,8 @@ pub struct Request {
     pub images: Option<OwnedFd>,
     /// Where log, pidfile and statistics go.
     pub work: Option<OwnedFd>,
-    /// Inode of the RPC socket of the caller: a dumpee that holds its other end is dumping itself,
-    /// and that end becomes the service socket of the image.
+    /// Inode of the engine's end of the RPC socket: a dumpee that holds the other end is dumping
+    /// itself, and that end becomes the service socket of the image.
     pub service_socket: Option<u64>,
 }
 

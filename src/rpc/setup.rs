@@ -1,0 +1,147 @@
+//! From an RPC message to a request: configuration, directories of the caller, log.
+
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::wire::Channel;
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::proto::CriuOpts;
+use crate::log::Log;
+use crate::options::getopt::Scan;
+use crate::options::{Options, Places, Request, Verb, config};
+
+const DEFAULT_LOG: &str = "criu.log";
+
+/// The options of a message before anything is opened, and where the log goes.
+#[derive(Debug)]
+pub struct Session {
+    verb: Verb,
+    options: Options,
+    places: Places,
+    /// A configuration file may name a log anywhere; a message only in the work directory.
+    log_file_is_configured: bool,
+}
+
+impl Session {
+    /// Reads the configuration files, the message, and the file that the message names, each over
+    /// the one before.
+    pub fn new(verb: Verb, message: &CriuOpts, channel: &Channel) -> Result<Self> {
+        let mut options = Options::default();
+        config::read_all(&Scan::default(), &mut options)?;
+        let configured = options.log_file.clone();
+        options.add_rpc(message)?;
+        options.restore_detached = Some(true);
+        if verb == Verb::Dump {
+            options.pid.get_or_insert(channel.peer_pid()?);
+        }
+        let log_file_is_configured = message.log_file.is_none() && configured.is_some();
+        let mut session =
+            Self { verb, options, places: Places::default(), log_file_is_configured };
+        if let Some(file) = &message.config_file {
+            session.override_by(file)?;
+        }
+        session.forbid_log_elsewhere()?;
+        session.forbid_questions_to_the_frozen(channel)?;
+        Ok(session)
+    }
+
+    /// The directories and the log of a file stand above those of the message, kind by kind.
+    fn override_by(&mut self, file: &str) -> Result<()> {
+        let images = (self.options.images_dir.take(), self.options.images_dir_fd.take());
+        let work = (self.options.work_dir.take(), self.options.work_dir_fd.take());
+        let log = self.options.log_file.take();
+        config::read_file(file, &mut self.options)?;
+        if self.options.images_dir.is_none() {
+            (self.options.images_dir, self.options.images_dir_fd) = images;
+        }
+        if self.options.work_dir.is_none() {
+            (self.options.work_dir, self.options.work_dir_fd) = work;
+        }
+        if self.options.log_file.is_some() {
+            self.log_file_is_configured = true;
+        } else {
+            self.options.log_file = log;
+        }
+        Ok(())
+    }
+
+    fn forbid_log_elsewhere(&self) -> Result<()> {
+        match &self.options.log_file {
+            Some(name) if name.contains('/') && !self.log_file_is_configured => {
+                let cause = format!("log_file {name}: a log file of a request is a plain name");
+                Err(Error::new(Kind::BadOptions, cause).remedy("give its directory as work_dir_fd"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A caller who dumps itself is stopped when it would have to answer.
+    fn forbid_questions_to_the_frozen(&self, channel: &Channel) -> Result<()> {
+        if self.verb == Verb::Dump
+            && self.options.notify_scripts()
+            && self.options.pid == Some(channel.peer_pid()?)
+        {
+            let cause = "notify_scripts: a process that dumps itself is stopped when it is asked";
+            return Err(Error::new(Kind::BadOptions, cause)
+                .remedy("dump it from another process, or leave the callback out"));
+        }
+        Ok(())
+    }
+
+    /// Opens directories and log, and goes to the work directory.
+    pub fn open(&mut self, channel: &Channel) -> Result<Log> {
+        if self.verb == Verb::Check && !self.wants_log_file() {
+            return Ok(Log::none());
+        }
+        let peer = channel.peer_pid()?;
+        let of_peer = |fd: i32| format!("/proc/{peer}/fd/{fd}");
+        let options = &self.options;
+        let images = options.images_dir_fd.map(of_peer).or_else(|| options.images_dir.clone());
+        let work = options.work_dir_fd.map(of_peer).or_else(|| options.work_dir.clone());
+        let Some(work) = work.or_else(|| images.clone()) else {
+            return Err(Error::new(Kind::BadOptions, "no image directory is given")
+                .remedy("pass images_dir_fd or images_dir"));
+        };
+        if self.verb != Verb::Check {
+            let images = images.ok_or_else(|| {
+                Error::new(Kind::BadOptions, "no image directory is given")
+                    .remedy("pass images_dir_fd or images_dir")
+            })?;
+            self.places.images = Some(open_directory("image directory", &images)?);
+            self.places.service_socket = Some(channel.inode()?);
+        }
+        let work = open_directory("work directory", &work)?;
+        nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
+        let log = self.open_log(&work);
+        self.places.work = Some(work);
+        log
+    }
+
+    /// A check logs only where a file is asked for.
+    fn wants_log_file(&self) -> bool {
+        self.options.log_file.is_some() && !self.options.log_to_stderr()
+    }
+
+    fn open_log(&self, work: &OwnedFd) -> Result<Log> {
+        use std::os::fd::AsFd;
+        let level = self.options.log_level();
+        match &self.options.log_file {
+            Some(name) => Log::create(work.as_fd(), name, level),
+            None if self.options.log_to_stderr() => Ok(Log::stderr(level)),
+            None => Log::create(work.as_fd(), DEFAULT_LOG, level),
+        }
+    }
+
+    /// The request, if the engine honours all of it.
+    pub fn into_request(self) -> Result<Request> {
+        Request::new(self.verb, self.options, self.places)
+    }
+}
+
+/// Opens a directory that a caller named.
+fn open_directory(what: &str, path: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).doing(|| format!("open {what} {path}"))
+}
