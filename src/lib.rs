@@ -16,6 +16,7 @@
 //!
 //! Imports run downwards only.
 
+pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod images;

@@ -99,6 +99,11 @@ impl Log {
         }
     }
 
+    /// Whether lines go to a file (or to standard output), and not to standard error.
+    pub fn is_file(&self) -> bool {
+        matches!(&*self.output.lock(), Output::File(_))
+    }
+
     /// The level up to which lines are written.
     pub fn level(&self) -> i32 {
         self.level

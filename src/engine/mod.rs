@@ -4,6 +4,10 @@ pub mod check;
 pub mod hooks;
 pub mod scripts;
 
+use crate::error::{Error, Kind, Result};
+use crate::log::Log;
+use crate::options::{Request, Verb};
+
 /// What a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -13,4 +17,17 @@ pub enum Outcome {
     Restored { pid: i32 },
     /// All that was asked about is there.
     Checked,
+}
+
+/// Carries a request out. `hooks` are asked at its stages; what it does is told to `log`, its
+/// failure to the caller.
+pub fn run(request: &Request, hooks: &mut dyn hooks::Hooks, log: &Log) -> Result<Outcome> {
+    let _ = hooks;
+    match request.verb {
+        Verb::Check => check::run(&request.options, log).map(|_| Outcome::Checked),
+        verb => {
+            let cause = format!("{} is not carried out by this version", verb.name());
+            Err(Error::new(Kind::Refused, cause))
+        }
+    }
 }

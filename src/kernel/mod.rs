@@ -13,6 +13,7 @@ pub mod membarrier;
 pub mod memory;
 pub mod namespace;
 pub mod pagemap;
+pub mod probe;
 pub mod proc;
 pub mod ptrace;
 pub mod remote;

@@ -61,14 +61,10 @@ impl Hooks for Notifier<'_> {
         self.scripts.notify(stage, pid)
     }
 
-    fn notify_with_fd(
-        &mut self,
-        stage: Stage,
-        pid: Option<i32>,
-        fd: BorrowedFd<'_>,
-    ) -> Result<()> {
+    fn notify_with_fd(&mut self, stage: Stage, pid: Option<i32>, fd: BorrowedFd<'_>) -> Result<()> {
         if self.asked {
-            self.ask(stage, pid, Some(fd)).doing(|| format!("ask the caller at {}", stage.name()))?;
+            self.ask(stage, pid, Some(fd))
+                .doing(|| format!("ask the caller at {}", stage.name()))?;
         }
         self.scripts.notify(stage, pid)
     }

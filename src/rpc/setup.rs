@@ -37,8 +37,7 @@ impl Session {
             options.pid.get_or_insert(channel.peer_pid()?);
         }
         let log_file_is_configured = message.log_file.is_none() && configured.is_some();
-        let mut session =
-            Self { verb, options, places: Places::default(), log_file_is_configured };
+        let mut session = Self { verb, options, places: Places::default(), log_file_is_configured };
         if let Some(file) = &message.config_file {
             session.override_by(file)?;
         }

@@ -169,10 +169,7 @@ fn restore(channel: &Channel, message: &CriuOpts) -> Result<i32> {
 }
 
 fn failed_restore(error: &Error) -> CriuResp {
-    CriuResp {
-        restore: Some(CriuRestoreResp { pid: -1 }),
-        ..failure(CriuReqType::Restore, error)
-    }
+    CriuResp { restore: Some(CriuRestoreResp { pid: -1 }), ..failure(CriuReqType::Restore, error) }
 }
 
 /// Returns only if there is no command, or it cannot be run.

@@ -1,7 +1,270 @@
-//! Probes of the kernel's features.
+//! Is everything there that a dump or restore takes? Each feature by a probe of its own.
+//!
+//! [`FEATURES`] names what the kernel may or may not have, as `criu check --feature` does, with
+//! what its lack costs. Probes ask and change nothing; each says why it fails.
 
-/// Whether the kernel has the feature `name`.
+mod kernel;
+mod network;
+mod tracing;
+
+use crate::error::{Error, Kind, Result};
+use crate::log::Log;
+use crate::options::Options;
+
+/// Who cannot do without a feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Every dump and restore.
+    Always,
+    /// Trees that use what it is about.
+    Some,
+    /// Nobody yet.
+    Experimental,
+}
+
+/// Something that the kernel may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Feature {
+    pub name: &'static str,
+    pub need: Need,
+    /// What does not work without it.
+    pub cost: &'static str,
+    probe: fn() -> Result<()>,
+}
+
+const fn always(name: &'static str, cost: &'static str, probe: fn() -> Result<()>) -> Feature {
+    Feature { name, need: Need::Always, cost, probe }
+}
+
+const fn some(name: &'static str, cost: &'static str, probe: fn() -> Result<()>) -> Feature {
+    Feature { name, need: Need::Some, cost, probe }
+}
+
+const fn later(name: &'static str, cost: &'static str, probe: fn() -> Result<()>) -> Feature {
+    Feature { name, need: Need::Experimental, cost, probe }
+}
+
+/// Every feature, what all need first.
+pub const FEATURES: &[Feature] = &[
+    always("map_files", "mapped files cannot be opened", kernel::map_files),
+    always("kcmp", "shared descriptors cannot be told from equal ones", kernel::kcmp),
+    always(
+        "set_mm_map",
+        "brk, arguments and auxiliary vector cannot be restored",
+        kernel::set_mm_map,
+    ),
+    always("peeksiginfo", "pending signals cannot be read", tracing::peeksiginfo),
+    always("pidfd_store", "descriptors cannot be taken over", kernel::pidfd_store),
+    always("clone3_set_tid", "processes cannot be given their pids", kernel::clone3_set_tid),
+    always("can_map_vdso", "the vDSO cannot be put where it was", kernel::can_map_vdso),
+    always("uffd", "memory cannot be filled", kernel::uffd),
+    always("pagemap_scan", "pages to dump cannot be found", kernel::pagemap_scan),
+    always("get_rseq_conf", "restartable sequences cannot be read", tracing::get_rseq_conf),
+    some("mnt_id", "the mount of an open file cannot be told", kernel::mnt_id),
+    some("mem_dirty_track", "pre-dumps cannot tell changed pages", kernel::mem_dirty_track),
+    some("aio_remap", "asynchronous I/O contexts cannot be restored", kernel::aio_remap),
+    some("timerfd", "timerfds cannot be dumped", kernel::timerfd),
+    some("tun", "tun and tap devices cannot be carried", network::tun),
+    some("tun_ns", "the network namespace of a tun device cannot be told", network::tun_ns),
+    some("userns", "user namespaces cannot be carried", kernel::userns),
+    some("fdinfo_lock", "file locks cannot be dumped", kernel::fdinfo_lock),
+    some("seccomp_suspend", "tasks under seccomp cannot be dumped", tracing::seccomp_suspend),
+    some("seccomp_filters", "seccomp filters cannot be dumped", tracing::seccomp_filters),
+    some("loginuid", "the login uid cannot be restored", kernel::loginuid),
+    some("cgroupns", "control group namespaces cannot be carried", kernel::cgroupns),
+    later("autofs", "automounts cannot be carried", kernel::autofs),
+    some(
+        "tcp_half_closed",
+        "half-closed TCP connections cannot be carried",
+        network::tcp_half_closed,
+    ),
+    later("compat_cr", "32-bit tasks cannot be carried", kernel::compat_cr),
+    some("uffd-noncoop", "pages cannot be restored on demand", kernel::uffd_noncoop),
+    some("sk_ns", "the network namespace of a socket cannot be told", network::sk_ns),
+    some("sk_unix_file", "the file of a unix socket cannot be opened", network::sk_unix_file),
+    some("net_diag_raw", "raw sockets cannot be found", network::net_diag_raw),
+    some("nsid", "network namespaces cannot be told by id", network::nsid),
+    some(
+        "link_nsid",
+        "devices of other network namespaces cannot be asked for",
+        network::link_nsid,
+    ),
+    some("kcmp_epoll", "epoll files cannot be dumped", kernel::kcmp_epoll),
+    some("timens", "time namespaces cannot be carried", kernel::timens),
+    some(
+        "external_net_ns",
+        "a network namespace cannot belong to the outside",
+        kernel::external_net_ns,
+    ),
+    some("newifindex", "devices cannot be moved with their index", network::newifindex),
+    some("nftables", "nftables rules cannot be carried", network::nftables),
+    some("has_ipt_legacy", "legacy iptables rules cannot be carried", network::ipt_legacy),
+    some("ns_pid", "pids of inner namespaces cannot be told", kernel::ns_pid),
+    some(
+        "apparmor_stacking",
+        "stacked AppArmor profiles cannot be carried",
+        kernel::apparmor_stacking,
+    ),
+    some("network_lock_nftables", "TCP cannot be silenced by nftables", network::nftables),
+    some(
+        "sockopt_buf_lock",
+        "locks of socket buffer sizes cannot be carried",
+        network::sockopt_buf_lock,
+    ),
+    some("memfd_hugetlb", "memfds of huge pages cannot be carried", kernel::memfd_hugetlb),
+    some(
+        "move_mount_set_group",
+        "propagation groups cannot be restored simply",
+        kernel::move_mount_set_group,
+    ),
+    some("openat2", "paths cannot be opened below a root safely", kernel::openat2),
+    some(
+        "ipv6_freebind",
+        "IPv6 sockets of absent addresses cannot be carried",
+        network::ipv6_freebind,
+    ),
+    some("timer_cr_ids", "POSIX timers get their ids by trying", kernel::timer_cr_ids),
+    some("overlayfs_maps", "files mapped from overlays cannot be told", kernel::overlayfs_maps),
+    some("breakpoints", "hardware breakpoints cannot be used", tracing::breakpoints),
+    some(
+        "pagemap_scan_guard_pages",
+        "guard pages cannot be found",
+        kernel::pagemap_scan_guard_pages,
+    ),
+];
+
+/// The names that `--feature` takes.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FEATURES.iter().map(|feature| feature.name)
+}
+
+/// Whether the kernel has the feature `name`; no for a name that is none.
 pub fn has(name: &str) -> bool {
-    let _ = name;
-    false
+    feature(name).is_ok_and(|feature| (feature.probe)().is_ok())
+}
+
+fn feature(name: &str) -> Result<&'static Feature> {
+    FEATURES.iter().find(|feature| feature.name == name).ok_or_else(|| {
+        Error::new(Kind::BadOptions, format!("Unknown feature {name}"))
+            .remedy("criu --help lists them")
+    })
+}
+
+/// What a check came to, where nothing that all need is missing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Good,
+    /// Features are missing that some trees need.
+    Limited,
+    /// The features asked for are there.
+    Supported(Vec<String>),
+}
+
+impl Verdict {
+    /// Whether nothing at all was missing.
+    pub fn is_good(&self) -> bool {
+        *self != Verdict::Limited
+    }
+
+    /// The answer for people and scripts.
+    pub fn text(&self) -> String {
+        match self {
+            Verdict::Good => "Looks good.".to_owned(),
+            Verdict::Limited => "Looks good but some kernel features are missing\n\
+                which, depending on your process tree, may cause\n\
+                dump or restore failure."
+                .to_owned(),
+            Verdict::Supported(names) => {
+                let lines: Vec<String> =
+                    names.iter().map(|name| format!("{name} is supported")).collect();
+                lines.join("\n")
+            }
+        }
+    }
+}
+
+/// Checks what `options` ask for. What is missing is an error if all need it, else a warning.
+pub fn run(options: &Options, log: &Log) -> Result<Verdict> {
+    if !options.features.is_empty() {
+        options.features.iter().try_for_each(|name| probe(feature(name)?))?;
+        return Ok(Verdict::Supported(options.features.clone()));
+    }
+    let of = |need: Need| FEATURES.iter().filter(move |feature| feature.need == need);
+    of(Need::Always).try_for_each(probe)?;
+    let extra = of(Need::Some).filter(|_| options.check_extra());
+    let experimental = of(Need::Experimental).filter(|_| options.check_experimental());
+    let mut verdict = Verdict::Good;
+    for missing in extra.chain(experimental).filter_map(|feature| probe(feature).err()) {
+        log.warn(missing);
+        verdict = Verdict::Limited;
+    }
+    Ok(verdict)
+}
+
+/// The probe's reason, with what it costs.
+fn probe(feature: &Feature) -> Result<()> {
+    (feature.probe)().map_err(|error| error.context(format!("{} ({})", feature.name, feature.cost)))
+}
+
+/// A feature is missing, and this is why.
+fn missing(why: impl Into<String>) -> Result<()> {
+    Err(Error::new(Kind::System, why))
+}
+
+/// Ok if `file` is there.
+fn exists(file: &str) -> Result<()> {
+    match std::fs::metadata(file) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::io(format!("stat {file}"), &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that CRIU 4.2 knows.
+    const KNOWN: &str = "mnt_id mem_dirty_track aio_remap timerfd tun tun_ns userns fdinfo_lock \
+        seccomp_suspend seccomp_filters loginuid cgroupns autofs tcp_half_closed compat_cr uffd \
+        uffd-noncoop can_map_vdso sk_ns sk_unix_file net_diag_raw nsid link_nsid kcmp_epoll timens \
+        external_net_ns clone3_set_tid newifindex nftables has_ipt_legacy pidfd_store ns_pid \
+        apparmor_stacking network_lock_nftables sockopt_buf_lock memfd_hugetlb \
+        move_mount_set_group openat2 get_rseq_conf ipv6_freebind pagemap_scan timer_cr_ids \
+        overlayfs_maps breakpoints pagemap_scan_guard_pages";
+
+    #[test]
+    fn every_known_name_is_a_feature_once() {
+        for name in KNOWN.split_whitespace() {
+            let count = FEATURES.iter().filter(|feature| feature.name == name).count();
+            assert_eq!(count, 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_all_need_is_here() {
+        assert_eq!(run(&Options::default(), &Log::none()).unwrap(), Verdict::Good);
+    }
+
+    #[test]
+    fn a_feature_asked_for_is_answered_and_an_unknown_one_refused() {
+        let ask = |name: &str| Options { features: vec![name.to_owned()], ..Options::default() };
+        let verdict = run(&ask("openat2"), &Log::none()).unwrap();
+        assert_eq!(verdict.text(), "openat2 is supported");
+        let error = run(&ask("zzz"), &Log::none()).unwrap_err();
+        assert!(error.to_string().starts_with("Unknown feature zzz"), "{error}");
+    }
+
+    #[test]
+    fn probes_leave_no_descriptor_and_say_why_they_fail() {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = open();
+        for feature in FEATURES {
+            if let Err(error) = probe(feature) {
+                let text = error.to_string();
+                assert!(text.starts_with(feature.name), "{text}");
+                assert!(text.len() > feature.name.len() + feature.cost.len() + 5, "{text}");
+            }
+        }
+        assert!(open() <= before + 2, "other tests may open a few, the probes nothing");
+    }
 }

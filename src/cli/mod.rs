@@ -1,0 +1,198 @@
+//! The command line: `criu dump`, `restore`, `check`, `swrk`.
+//!
+//! This is the one place that prints and that chooses an exit code.
+
+mod help;
+mod setup;
+
+use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::engine::scripts::Scripts;
+use crate::engine::{self, Outcome, check};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::{fd, host};
+use crate::log::Log;
+use crate::options::getopt::{self, Line, Own};
+use crate::options::{Options, Request, Verb, config};
+use crate::{rpc, version};
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+
+/// Runs the command line `arguments`, the program's name first. The result is the exit code.
+pub fn main(arguments: &[String]) -> i32 {
+    let program = arguments.first().map_or("criu", String::as_str);
+    let rest = arguments.get(1..).unwrap_or_default();
+    if rest.is_empty() {
+        return usage();
+    }
+    let scan = getopt::scan(rest);
+    if scan.help {
+        print!("{}", help::full());
+        return DONE;
+    }
+    let mut options = Options::default();
+    let configured = config::read_all(&scan, &mut options);
+    match configured.and_then(|()| getopt::read(rest, &mut options)) {
+        Ok(line) => command(options, &line),
+        Err(error) => {
+            eprintln!("{program}: {error}");
+            usage()
+        }
+    }
+}
+
+fn usage() -> i32 {
+    print!("{}", help::usage());
+    println!("\nTry -h|--help for more info");
+    FAILED
+}
+
+fn command(options: Options, line: &Line) -> i32 {
+    if line.own.contains(&Own::Version) {
+        println!("Version: {}\nlibcriu: {}", version::compatible(), version::OWN);
+        return DONE;
+    }
+    let Some(word) = line.words.first() else {
+        eprintln!("Error: a command is needed");
+        return usage();
+    };
+    if word == "swrk" {
+        return worker(line);
+    }
+    let Some((verb, words)) = verb(word, &line.words[1..]) else {
+        eprintln!("Error: unknown command: {}", line.words.join(" "));
+        return usage();
+    };
+    match complete(verb, options, line, words) {
+        Ok(options) => run(verb, options),
+        Err(error) => {
+            eprintln!("Error: {error}");
+            FAILED
+        }
+    }
+}
+
+/// The verb that `word` names, and the words after it.
+fn verb<'a>(word: &str, rest: &'a [String]) -> Option<(Verb, &'a [String])> {
+    if word == "cpuinfo" {
+        let (action, rest) = rest.split_first()?;
+        let name = format!("cpuinfo {action}");
+        return Verb::ALL.into_iter().find(|verb| verb.name() == name).map(|verb| (verb, rest));
+    }
+    let verb = Verb::ALL.into_iter().find(|verb| verb.name() == word)?;
+    Some((verb, rest))
+}
+
+/// `criu swrk FD`: the descriptor is one that this process was started with.
+fn worker(line: &Line) -> i32 {
+    match line.words.as_slice() {
+        [_, number] if number.parse::<i32>().is_ok() => {
+            rpc::serve_worker(number.parse().unwrap_or(-1))
+        }
+        _ => {
+            eprintln!("Usage: criu swrk <fd>");
+            FAILED
+        }
+    }
+}
+
+/// Adds what the line says beside its options.
+fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> Result<Options> {
+    let bad = |cause: String| Err(Error::new(Kind::BadOptions, cause));
+    if line.own.contains(&Own::ExecCmd) {
+        if words.is_empty() {
+            return bad("--exec-cmd requires a command".to_owned());
+        }
+        if verb != Verb::Restore {
+            return bad("--exec-cmd is available for the restore command only".to_owned());
+        }
+        if options.restore_detached() {
+            return bad("--restore-detached and --exec-cmd cannot be used together".to_owned());
+        }
+        options.exec_cmd = words.to_vec();
+    } else if !words.is_empty() {
+        return bad(format!(
+            "excessive parameter for command {}: {}",
+            verb.name(),
+            words.join(" ")
+        ));
+    }
+    if line.own.contains(&Own::All) {
+        options.check_extra = Some(true);
+        options.check_experimental = Some(true);
+    }
+    if options.rst_sibling() && !options.restore_detached() {
+        return bad("--restore-sibling only makes sense with --restore-detached".to_owned());
+    }
+    for number in &line.close {
+        // A descriptor that is not open needs no closing.
+        let _ = fd::close_number(*number);
+    }
+    Ok(options)
+}
+
+fn run(verb: Verb, options: Options) -> i32 {
+    let prepared = host::settle_signals().and_then(|()| setup::open(verb, &options));
+    let (places, log) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            return FAILED;
+        }
+    };
+    let result = Request::new(verb, options, places).and_then(|request| act(&request, &log));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error, &log);
+            FAILED
+        }
+    }
+}
+
+/// The log has every error; a person at a terminal is told where the log does not go there.
+fn report(error: &Error, log: &Log) {
+    log.error(error);
+    if log.is_file() && std::io::stderr().is_terminal() {
+        eprintln!("Error: {error}");
+    }
+}
+
+fn act(request: &Request, log: &Log) -> Result<i32> {
+    if request.verb == Verb::Check {
+        let verdict = check::run(&request.options, log)?;
+        println!("{}", verdict.text());
+        return Ok(if verdict.is_good() { DONE } else { FAILED });
+    }
+    setup::require_privileges(request.verb)?;
+    let mut hooks = Scripts::new(request);
+    match engine::run(request, &mut hooks, log)? {
+        Outcome::Restored { pid } => after_restore(request, pid),
+        Outcome::Dumped | Outcome::Checked => Ok(DONE),
+    }
+}
+
+/// Becomes the parent that was asked for, or waits for the tree, or leaves it.
+fn after_restore(request: &Request, pid: i32) -> Result<i32> {
+    let options = &request.options;
+    if let Some((program, arguments)) = options.exec_cmd.split_first() {
+        let error = Command::new(program).args(arguments).exec();
+        return Err(Error::io(format!("run {program}"), &error));
+    }
+    if !options.restore_detached() {
+        wait_for(pid);
+    }
+    Ok(DONE)
+}
+
+/// The end of the root task is the end of the restore, whatever its exit status: that is the
+/// caller's who restored it as a child, and this one did not.
+fn wait_for(pid: i32) {
+    while let Err(nix::errno::Errno::EINTR) = waitpid(Pid::from_raw(pid), None) {}
+}

@@ -1,0 +1,43 @@
+//! Opens what a command line names: directories and log.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::log::Log;
+use crate::options::{Options, Places, Verb};
+
+/// Directories and log of `verb`; the current directory becomes the work directory.
+pub fn open(verb: Verb, options: &Options) -> Result<(Places, Log)> {
+    let images_path = options.images_dir.as_deref().unwrap_or(".");
+    let work_path = options.work_dir.as_deref().unwrap_or(images_path);
+    let images = match verb {
+        Verb::Check | Verb::Service => None,
+        _ => Some(directory("image directory", images_path)?),
+    };
+    let work = directory("work directory", work_path)?;
+    nix::unistd::fchdir(&work).doing(|| format!("go to work directory {work_path}"))?;
+    let level = options.log_level();
+    let log = match options.log_file.as_deref() {
+        None => Log::stderr(level),
+        Some("-") => Log::stdout(level)?,
+        Some(name) => Log::create(work.as_fd(), name, level)?,
+    };
+    Ok((Places { images, work: Some(work), service_socket: None }, log))
+}
+
+fn directory(what: &str, path: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).doing(|| format!("open {what} {path}"))
+}
+
+/// Dump and restore are root's.
+pub fn require_privileges(verb: Verb) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let cause = format!("{}: this takes root's privileges", verb.name());
+    Err(Error::new(Kind::Denied, cause).remedy("run it as root"))
+}
