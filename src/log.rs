@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
-use std::path::Path;
 use std::time::Instant;
 
 use nix::fcntl::{OFlag, openat};
@@ -139,7 +138,8 @@ impl Log {
     }
 
     fn located(&self, level: Level, word: &str, text: &str, at: &Location<'_>) {
-        let file = Path::new(at.file()).file_name().unwrap_or_default().to_string_lossy();
+        let file = at.file();
+        let file = file.split_once("src/").map_or(file, |(_, inside)| inside);
         for line in text.lines() {
             self.write(level, &format_args!("{word} ({file}:{}): {line}", at.line()));
         }

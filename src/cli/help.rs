@@ -45,7 +45,7 @@ pub fn full() -> String {
          known, and refused by name, where this version does not honour them.\n",
     );
     for (title, rows) in table::SECTIONS {
-        let _ = writeln!(text, "\n{title} options:");
+        let _ = writeln!(text, "\n{title}:");
         rows.iter().filter(|row| !row.long.is_empty()).for_each(|row| describe_row(&mut text, row));
     }
     text.push_str("\nOther options:\n");
@@ -59,7 +59,9 @@ pub fn full() -> String {
 }
 
 fn describe_row(text: &mut String, row: &Row) {
-    let mark = if row.verbs.iter().all(|verb| row.honoured.contains(verb)) { "" } else { " *" };
+    let honoured = table::VERBS.iter().all(|verb| row.is_honoured_on(*verb))
+        && table::VERBS.iter().any(|verb| row.verbs.contains(verb));
+    let mark = if honoured { "" } else { " *" };
     let default = match row.default {
         "" | "no" => String::new(),
         default => format!(" (default: {default})"),

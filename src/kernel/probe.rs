@@ -15,7 +15,8 @@ const ARCH_MAP_VDSO_32: c_int = 0x2002;
 const ARCH_MAP_VDSO_64: c_int = 0x2003;
 const PR_TIMER_CREATE_RESTORE_IDS: c_int = 77;
 const PR_TIMER_CREATE_RESTORE_IDS_GET: c_ulong = 2;
-const MOVE_MOUNT_SET_GROUP: u32 = 0x100;
+/// With the flags that say that both paths are empty.
+const MOVE_MOUNT_SET_GROUP: u32 = 0x100 | 0x4 | 0x40;
 const MADV_GUARD_INSTALL: c_int = 102;
 /// One more than the deepest nesting of pid namespaces.
 const TOO_MANY_TIDS: u64 = 33;

@@ -87,6 +87,11 @@ impl Row {
         }
     }
 
+    /// Whether the engine does what the option says, or the option says nothing to the verb.
+    pub fn is_honoured_on(&self, verb: Verb) -> bool {
+        self.honoured.contains(&verb) || !self.verbs.contains(&verb)
+    }
+
     const fn rpc(self, rpc: &'static [u32]) -> Self {
         Self { rpc, ..self }
     }
@@ -139,20 +144,19 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 /// The verbs of the engine at this time.
-const VERBS: [Verb; 3] = [Verb::Dump, Verb::Restore, Verb::Check];
+pub const VERBS: [Verb; 3] = [Verb::Dump, Verb::Restore, Verb::Check];
 
 /// Refuses, by name and all together, what is asked for and not honoured.
 pub fn check(verb: Verb, options: &Options) -> Result<()> {
-    let mut refusals = Refusals::default();
     if !VERBS.contains(&verb) {
-        refusals.refuse(verb.name(), "the verb", "is not carried out by this version", "");
+        let cause = format!("{}: this verb is not carried out by this version", verb.name());
+        return Err(Error::new(Kind::Refused, cause));
     }
-    for row in rows().filter(|row| row.verbs.contains(&verb) && !row.honoured.contains(&verb)) {
-        if (row.asks)(options) {
-            let place = format!("option {}", row.spelled());
-            let reason = format!("is not honoured on {} by this version", verb.name());
-            refusals.refuse(place, row.help, reason, "leave it out");
-        }
+    let mut refusals = Refusals::default();
+    for row in rows().filter(|row| !row.is_honoured_on(verb) && (row.asks)(options)) {
+        let place = format!("option {}", row.spelled());
+        let reason = format!("is not honoured on {} by this version", verb.name());
+        refusals.refuse(place, row.help, reason, "leave it out");
     }
     refusals.check().map_err(|error| error.with_kind(Kind::BadOptions))?;
     contradictions(verb, options)

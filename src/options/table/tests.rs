@@ -108,7 +108,7 @@ fn all_that_is_refused_is_named_at_once() {
 #[test]
 fn a_verb_that_is_not_carried_out_is_refused() {
     let error = check(Verb::PreDump, &Options::default()).unwrap_err();
-    assert!(error.to_string().starts_with("pre-dump: the verb: is not carried out"), "{error}");
+    assert!(error.to_string().starts_with("pre-dump: this verb is not carried out"), "{error}");
 }
 
 #[test]
