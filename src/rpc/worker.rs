@@ -13,7 +13,7 @@ use crate::images::proto::{
     CriuVersion,
 };
 use crate::log::Log;
-use crate::options::{Request, Verb};
+use crate::options::{Options, Request, Verb, table};
 use crate::version;
 
 /// Exit status after a request that was carried out, and after one that failed.
@@ -67,13 +67,13 @@ fn answer(channel: &Channel, kind: CriuReqType, message: &CriuReq) -> Result<i32
         CriuReqType::FeatureCheck => plain(channel, &features_answer(message)),
         CriuReqType::WaitPid => plain(channel, &wait_answer(message.pid())),
         CriuReqType::PreDump | CriuReqType::SinglePreDump => {
-            not_carried_out(channel, kind, Verb::PreDump, &options)
+            not_carried_out(channel, kind, Verb::PreDump)
         }
         CriuReqType::PageServer | CriuReqType::PageServerChld => {
-            not_carried_out(channel, kind, Verb::PageServer, &options)
+            not_carried_out(channel, kind, Verb::PageServer)
         }
-        CriuReqType::CpuinfoDump => not_carried_out(channel, kind, Verb::CpuinfoDump, &options),
-        CriuReqType::CpuinfoCheck => not_carried_out(channel, kind, Verb::CpuinfoCheck, &options),
+        CriuReqType::CpuinfoDump => not_carried_out(channel, kind, Verb::CpuinfoDump),
+        CriuReqType::CpuinfoCheck => not_carried_out(channel, kind, Verb::CpuinfoCheck),
         CriuReqType::Empty | CriuReqType::Notify => {
             let error = Error::new(Kind::BadOptions, "this is no request");
             let answer = CriuResp { cr_errno: None, ..failure(CriuReqType::Empty, &error) };
@@ -192,16 +192,10 @@ fn check(channel: &Channel, message: Option<&CriuOpts>) -> Result<i32> {
     Ok(DONE)
 }
 
-/// A verb of a later version, refused by name with its options.
-fn not_carried_out(
-    channel: &Channel,
-    kind: CriuReqType,
-    verb: Verb,
-    message: &CriuOpts,
-) -> Result<i32> {
-    let (_log, result) = run(channel, verb, message);
-    let missing = || Error::new(Kind::Internal, format!("{} ended as nothing", verb.name()));
-    let error = result.err().unwrap_or_else(missing);
+/// A verb of a later version, refused by name.
+fn not_carried_out(channel: &Channel, kind: CriuReqType, verb: Verb) -> Result<i32> {
+    let cause = || Error::new(Kind::Refused, format!("{} is not carried out", verb.name()));
+    let error = table::check(verb, &Options::default()).err().unwrap_or_else(cause);
     channel.send(&failure(kind, &error))?;
     Ok(FAILED)
 }

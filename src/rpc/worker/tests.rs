@@ -80,13 +80,27 @@ fn a_closed_connection_ends_the_worker() {
 
 #[test]
 fn verbs_without_a_directory_are_bad_requests_and_say_what_is_missing() {
-    for kind in [CriuReqType::Dump, CriuReqType::Restore, CriuReqType::PreDump] {
+    for kind in [CriuReqType::Dump, CriuReqType::Restore] {
         let message = CriuReq { opts: Some(no_directory()), ..request(kind) };
         let (answers, status) = exchange(&[message]);
         assert_eq!(status, 1);
         assert_eq!(answers[0].r#type(), kind);
         assert_eq!(answers[0].cr_errno, Some(libc::EBADRQC));
         assert!(answers[0].cr_errmsg().contains("images_dir_fd"), "{}", answers[0].cr_errmsg());
+    }
+}
+
+#[test]
+fn verbs_of_later_versions_are_refused_by_name() {
+    for (kind, name) in [
+        (CriuReqType::PreDump, "pre-dump"),
+        (CriuReqType::SinglePreDump, "pre-dump"),
+        (CriuReqType::PageServer, "page-server"),
+        (CriuReqType::CpuinfoDump, "cpuinfo dump"),
+    ] {
+        let (answers, status) = exchange(&[request(kind)]);
+        assert_eq!((status, answers[0].r#type()), (1, kind));
+        assert!(answers[0].cr_errmsg().starts_with(name), "{}", answers[0].cr_errmsg());
     }
 }
 
