@@ -227,6 +227,11 @@ impl Victim {
         }
     }
 
+    /// The latest moment for a kill: some sessions take longer than others.
+    fn longest_us(&self) -> u64 {
+        if self.roles.contains('c') { 30_000 } else { 6000 }
+    }
+
     /// What it found wrong, or what it died of.
     fn fault(&mut self) -> Option<String> {
         let status = self.child.try_wait().unwrap()?;
@@ -309,7 +314,7 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
 /// Starts an engine, kills it at a random moment; returns how many sessions it had ended.
 fn kill_once(victim: &Victim, random: &mut Random, sabotage: Sabotage) -> usize {
     let engine = Engine::start(victim, sabotage);
-    std::thread::sleep(Duration::from_micros(random.below(6000)));
+    std::thread::sleep(Duration::from_micros(random.below(victim.longest_us())));
     engine.kill()
 }
 
