@@ -22,6 +22,8 @@ mod queue;
 mod runs;
 mod shared;
 mod smaps;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod vdso;
 

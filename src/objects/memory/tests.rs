@@ -1,0 +1,295 @@
+//! Address spaces there and back, on the real kernel: a blank plays the dumpee, another blank is
+//! made like it. As root.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use super::smaps::Mapping;
+use super::*;
+use crate::args;
+use crate::images::dir::ImageDir;
+use crate::images::proto::{FileEntry, MemfdFileEntry, RegFileEntry};
+use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::kernel::blank::tests::support::{HELPER, blank};
+use crate::kernel::remote::RemoteAddr;
+
+const BASE: u64 = 0x5000_0000_0000;
+const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+
+/// A blank with memory, and where its checkpoint goes.
+struct Scene {
+    blank: Blank,
+    path: PathBuf,
+    dir: ImageDir,
+    /// Files by id, as the engine would keep them.
+    files: BTreeMap<u32, OwnedFd>,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(format!("/dev/shm/criu-memory-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let dir = ImageDir::new(File::open(&path).unwrap().into());
+        Self { blank: blank(), path, dir, files: BTreeMap::new() }
+    }
+
+    fn map(&mut self, page: u64, pages: u64, prot: i32, flags: i32, file: Option<(&File, u64)>) {
+        let fd = match file {
+            Some((file, _)) => self.blank.send_fds(&[file.as_fd()]).unwrap()[0].0,
+            None => -1,
+        };
+        let mut batch = Batch::new();
+        let offset = file.map_or(0, |(_, offset)| offset);
+        let args = args![at(page), pages * 4096, prot, flags | libc::MAP_FIXED, fd, offset];
+        batch.must("mmap", libc::SYS_mmap, args);
+        batch.call(libc::SYS_close, args![fd]);
+        self.blank.run(batch).unwrap();
+    }
+
+    fn call(&mut self, nr: libc::c_long, page: u64, pages: u64, arg: i32) {
+        let mut batch = Batch::new();
+        batch.must(format!("call {nr} {arg}"), nr, args![at(page), pages * 4096, arg]);
+        self.blank.run(batch).unwrap();
+    }
+
+    fn put(&self, page: u64, bytes: &[u8]) {
+        self.blank.memory().unwrap().write_all_at(bytes, at(page)).unwrap();
+    }
+
+    /// Captures and writes all but the helper area.
+    fn dump(&mut self) -> (Snapshot, u32) {
+        let pid = self.blank.pid();
+        let mut refusals = Refusals::default();
+        let mut snapshot = Snapshot::default();
+        let files = &mut self.files;
+        let entries = &mut snapshot.files;
+        let mut add = |file: OwnedFd, _: u32, _: &str, _: &mut Refusals| {
+            let id = u32::try_from(files.len()).unwrap() + 1;
+            let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+            let name = std::fs::read_link(link).unwrap();
+            let mut entry = FileEntry { id, ..FileEntry::default() };
+            if name.to_string_lossy().contains("(deleted)") {
+                entry.memfd = Some(MemfdFileEntry::default());
+            } else {
+                entry.reg = Some(RegFileEntry::default());
+            }
+            entries.insert(id, entry);
+            files.insert(id, file);
+            Ok(id)
+        };
+        let mut vmas = capture::vmas(pid, &mut add, &mut refusals).unwrap();
+        refusals.check().unwrap();
+        vmas.retain(|vma| vma.start != HELPER);
+        let creation = self.dir.begin().unwrap();
+        let memory = self.blank.memory().unwrap();
+        let source = pages::Source { pid, memory, stack_pointers: &[] };
+        let pagemap = pages::write(source, &vmas, &creation, 1).unwrap();
+        creation.commit(b"").unwrap();
+        let task = TaskImage {
+            mm: Some(MmEntry { vmas, ..MmEntry::default() }),
+            pagemap: Some(pagemap),
+            ..TaskImage::default()
+        };
+        snapshot.tasks.insert(pid.cast_unsigned(), task);
+        (snapshot, pid.cast_unsigned())
+    }
+
+    /// Writes a fresh blank after the images.
+    fn restore(&self, snapshot: &Snapshot, pid: u32) -> Blank {
+        validate(snapshot, &self.dir).unwrap();
+        let task = &snapshot.tasks[&pid];
+        let (mm, pagemap) = (task.mm.as_ref().unwrap(), task.pagemap.as_ref().unwrap());
+        let mut made = blank();
+        let mut open = |id: u32, access: u32| {
+            let number = std::os::fd::AsRawFd::as_raw_fd(&self.files[&id]);
+            let flags = access.cast_signed();
+            let file = File::options()
+                .read(flags != libc::O_WRONLY)
+                .write(flags != libc::O_RDONLY)
+                .open(format!("/proc/self/fd/{number}"))
+                .unwrap();
+            Ok(file.into())
+        };
+        map(&mut made, mm, pagemap, &mut open, &SharedObjects::default()).unwrap();
+        let pages = self.dir.open("pages-1.img").unwrap();
+        fill(&mut made, mm, pagemap, &pages).unwrap();
+        finish(&mut made, mm, pagemap).unwrap();
+        made
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn at(page: u64) -> u64 {
+    BASE + page * 4096
+}
+
+fn layout(pid: i32) -> Vec<Mapping> {
+    let file = File::open(format!("/proc/{pid}/smaps")).unwrap();
+    smaps::parse(BufReader::new(file)).unwrap()
+}
+
+/// Both have the same VMAs with the same flags and the same pages.
+fn assert_equal(left: &Blank, right: &Blank) {
+    let (first, second) = (layout(left.pid()), layout(right.pid()));
+    for (one, other) in first.iter().zip(&second) {
+        assert_eq!(one, other);
+    }
+    assert_eq!(first.len(), second.len());
+    let (one, other) = (left.memory().unwrap(), right.memory().unwrap());
+    for mapping in
+        first.iter().filter(|mapping| mapping.start >= BASE && mapping.name != "[vsyscall]")
+    {
+        if classify::is_vvar(mapping) {
+            continue;
+        }
+        for page in (mapping.start..mapping.end).step_by(4096) {
+            let (mut a, mut b) = ([0; 4096], [0; 4096]);
+            let read =
+                (one.read_exact_at(&mut a, page).ok(), other.read_exact_at(&mut b, page).ok());
+            assert!(read.0 == read.1 && a == b, "page {page:x} of {mapping:?}: {read:?}");
+        }
+    }
+}
+
+fn pattern(pages: usize) -> Vec<u8> {
+    (0..pages * 4096).map(|index| ((index * 31) >> 8) as u8 | 1).collect()
+}
+
+#[test]
+fn every_kind_of_vma_comes_back_with_its_flags_and_pages() {
+    let mut scene = Scene::new("kinds");
+    let data = scene.path.join("data");
+    std::fs::write(&data, pattern(16)).unwrap();
+    let open = |write| File::options().read(true).write(write).open(&data).unwrap();
+    let (read_only, writable) = (open(false), open(true));
+    let zero = File::options().read(true).write(true).open("/dev/zero").unwrap();
+    let shared = crate::kernel::mapping::shared_anonymous(16 * 4096).unwrap();
+    scene.map(0, 16, RW, PRIVATE, None);
+    scene.put(3, &pattern(2));
+    scene.map(32, 16, libc::PROT_NONE, PRIVATE | libc::MAP_NORESERVE, None);
+    scene.map(64, 16, RW, libc::MAP_PRIVATE, Some((&read_only, 0)));
+    scene.put(65, &pattern(1));
+    scene.call(libc::SYS_mprotect, 64, 4, libc::PROT_READ);
+    scene.map(96, 4, RW, libc::MAP_SHARED, Some((&writable, 4096)));
+    scene.map(128, 8, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE, Some((&read_only, 0)));
+    scene.map(160, 16, RW, libc::MAP_SHARED, Some((&shared, 0)));
+    scene.put(163, &pattern(1));
+    scene.map(192, 16, RW, libc::MAP_PRIVATE, Some((&zero, 0)));
+    scene.put(193, &pattern(1));
+    scene.map(224, 16, RW, PRIVATE | libc::MAP_GROWSDOWN, None);
+    scene.put(239, &pattern(1));
+    scene.map(256, 16, RW, PRIVATE | libc::MAP_LOCKED, None);
+    scene.map(288, 16, RW, PRIVATE, None);
+    scene.put(289, &pattern(2));
+    scene.call(libc::SYS_madvise, 290, 4, 102);
+    scene.call(libc::SYS_madvise, 288, 16, libc::MADV_DONTDUMP);
+    scene.call(libc::SYS_madvise, 288, 16, libc::MADV_DONTFORK);
+    scene.map(320, 16, RW, libc::MAP_ANONYMOUS | 8, None);
+    scene.map(352, 16, RW, PRIVATE, None);
+    scene.put(352, &pattern(16));
+    scene.call(libc::SYS_mprotect, 352, 16, libc::PROT_NONE);
+    scene.map(384, 4, RW, PRIVATE, None);
+    scene.call(libc::SYS_madvise, 384, 4, libc::MADV_NOHUGEPAGE);
+    scene.put(384, &pattern(1));
+    scene.map(416, 4, RW, PRIVATE, None);
+    let mut batch = Batch::new();
+    batch.must("mlock2", libc::SYS_mlock2, args![at(416), 4 * 4096, 1]);
+    scene.blank.run(batch).unwrap();
+    scene.blank.map_vdso(RemoteAddr(at(1024))).unwrap();
+    let (snapshot, pid) = scene.dump();
+    let made = scene.restore(&snapshot, pid);
+    assert_equal(&scene.blank, &made);
+}
+
+#[test]
+fn much_memory_comes_back_by_userfaultfd() {
+    let mut scene = Scene::new("much");
+    let pages = 4096;
+    scene.map(0, pages, RW, PRIVATE, None);
+    for page in (0..pages).filter(|page| page % 7 != 0) {
+        scene.put(page, &[page.to_le_bytes().as_slice(), &pattern(1)[8..]].concat());
+    }
+    scene.call(libc::SYS_mprotect, 512, 512, libc::PROT_READ);
+    let (snapshot, pid) = scene.dump();
+    let made = scene.restore(&snapshot, pid);
+    assert_equal(&scene.blank, &made);
+}
+
+#[test]
+fn a_dump_does_not_touch_absent_pages() {
+    let mut scene = Scene::new("absent");
+    scene.map(0, 64, RW, PRIVATE, None);
+    scene.put(5, b"x");
+    let resident = |pid: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        text.split(' ').nth(1).unwrap().to_owned()
+    };
+    let before = resident(scene.blank.pid());
+    let (snapshot, pid) = scene.dump();
+    assert_eq!(resident(scene.blank.pid()), before);
+    let pagemap = snapshot.tasks[&pid].pagemap.as_ref().unwrap();
+    assert_eq!(runs::total(pagemap), 4096);
+}
+
+#[test]
+fn the_address_space_gets_its_places_and_executable() {
+    let mut made = blank();
+    let exe = File::open("/proc/self/exe").unwrap();
+    let mm = MmEntry {
+        mm_start_code: 0x10_0000,
+        mm_end_code: 0x10_1000,
+        mm_start_data: 0x10_2000,
+        mm_end_data: 0x10_3000,
+        mm_start_brk: 0x20_0000,
+        mm_brk: 0x20_0000,
+        mm_start_stack: 0x30_0000,
+        mm_arg_start: 0x30_0000,
+        mm_arg_end: 0x30_0010,
+        mm_env_start: 0x30_0010,
+        mm_env_end: 0x30_0020,
+        mm_saved_auxv: vec![6, 4096, 0, 0],
+        thp_disabled: Some(true),
+        ..MmEntry::default()
+    };
+    set_mm(&mut made, &mm, &exe.into()).unwrap();
+    let mut batch = Batch::new();
+    let questions = ask(&mut batch);
+    let outcome = made.run(batch).unwrap();
+    let facts = questions.answers(&outcome, made.pid(), &mut Refusals::default()).unwrap();
+    assert_eq!((facts.brk, facts.thp_disabled), (0x20_0000, true));
+    let back = mm::capture(made.pid(), facts, 0, Vec::new()).unwrap();
+    assert_eq!((back.mm_start_code, back.mm_env_end), (mm.mm_start_code, mm.mm_env_end));
+    assert_eq!(back.mm_saved_auxv[..2], mm.mm_saved_auxv[..2]);
+    let link = std::fs::read_link(format!("/proc/{}/exe", made.pid())).unwrap();
+    assert_eq!(link, std::fs::read_link("/proc/self/exe").unwrap());
+}
+
+/// Not a check but a measurement: `cargo test --release -- --ignored --nocapture rate_of`.
+#[test]
+#[ignore = "takes two GiB of memory and one of tmpfs"]
+fn rate_of_filling() {
+    let mut scene = Scene::new("rate");
+    let pages = 1 << 18;
+    scene.map(0, pages, RW, PRIVATE, None);
+    (0..1024).for_each(|mib| scene.put(mib * 256, &pattern(256)));
+    let begun = std::time::Instant::now();
+    let (snapshot, pid) = scene.dump();
+    let written = begun.elapsed();
+    let mut rates = Vec::new();
+    for _ in 0..4 {
+        let begun = std::time::Instant::now();
+        drop(scene.restore(&snapshot, pid));
+        rates.push(1.074 / begun.elapsed().as_secs_f64());
+    }
+    eprintln!("dump {:.2} GB/s, restore and kill GB/s: {rates:.2?}", 1.074 / written.as_secs_f64());
+}
