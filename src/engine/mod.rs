@@ -3,6 +3,7 @@
 pub mod check;
 pub mod hooks;
 pub mod scripts;
+pub mod tree;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::Log;

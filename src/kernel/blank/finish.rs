@@ -10,8 +10,9 @@ use libc::user_regs_struct;
 
 use super::run::lost;
 use super::stub::SYSCALL_AT;
-use super::{Blank, HelperArea, bit};
+use super::{Blank, HelperArea, bit, holder};
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::proc;
 use crate::kernel::ptrace::{self, Stop};
 use crate::kernel::sys;
 
@@ -148,33 +149,14 @@ fn set_final(tid: i32, state: &FinalState) -> Result<()> {
         .map_err(|errno| lost(tid, "set registers and mask", errno))
 }
 
-/// Whether `/proc/PID/status` shows neither a handler nor SIG_IGN for the signal.
+/// Whether there is neither a handler nor SIG_IGN for the signal.
 fn has_default_action(pid: i32, signal: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let set = |name: &str| {
-        let text = status.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(text.trim(), 16).ok()
-    };
-    match (set("SigIgn:"), set("SigCgt:")) {
-        (Some(ignored), Some(caught)) => (ignored | caught) & bit(signal) == 0,
-        _ => false,
-    }
+    proc::status(pid, pid).is_ok_and(|status| (status.ignored | status.caught) & bit(signal) == 0)
 }
 
 /// Whether the parent is in the same session and another group, so that the group is not orphaned.
 fn is_job(pid: i32) -> bool {
-    let group_session = |pid: i32| -> Option<(i32, i32, i32)> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let fields: Vec<i32> = text
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .skip(1)
-            .take(3)
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        Some((*fields.first()?, *fields.get(1)?, *fields.get(2)?))
-    };
-    let Some((parent, group, session)) = group_session(pid) else { return false };
-    matches!(group_session(parent), Some((_, g, s)) if g != group && s == session)
+    let Some(child) = holder::Stat::read(pid) else { return false };
+    holder::Stat::read(child.parent)
+        .is_some_and(|parent| parent.group != child.group && parent.session == child.session)
 }

@@ -26,16 +26,22 @@ fn membership(pid: i32, member: i32) -> Option<String> {
     Some(format!("{what} {pid} still has {}", stat.describe(member)))
 }
 
-struct Stat {
+/// What `/proc/PID/stat` says of the place in the tree.
+pub struct Stat {
     name: String,
-    state: char,
-    group: i32,
-    session: i32,
+    /// The letter of the state.
+    pub state: char,
+    /// The parent.
+    pub parent: i32,
+    /// The process group.
+    pub group: i32,
+    /// The session.
+    pub session: i32,
 }
 
 impl Stat {
     /// `/proc/N/stat` exists for threads, too, although the directory does not list them.
-    fn read(pid: i32) -> Option<Self> {
+    pub fn read(pid: i32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
@@ -45,10 +51,10 @@ impl Stat {
         let (_, name) = before.split_once('(')?;
         let mut fields = after.split_whitespace();
         let state = fields.next()?.chars().next()?;
-        let _parent = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
         let session = fields.next()?.parse().ok()?;
-        Some(Self { name: name.to_owned(), state, group, session })
+        Some(Self { name: name.to_owned(), state, parent, group, session })
     }
 
     fn describe(&self, pid: i32) -> String {

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use super::{Blank, HelperArea};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::proc;
 use crate::kernel::remote::{Batch, RemoteAddr};
 use crate::kernel::sys;
 
@@ -30,13 +31,8 @@ pub(super) fn can_be_mapped() -> bool {
     *ANSWER.get_or_init(|| sys::arch_prctl(ARCH_MAP_VDSO_64, 0) == Err(Errno::EEXIST))
 }
 
-/// A mapping of `/proc/PID/maps`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mapping {
-    start: u64,
-    end: u64,
-    of_vdso: bool,
-}
+/// A mapping: where it begins and ends.
+type Range = std::ops::Range<u64>;
 
 impl Blank {
     /// What to unmap so that the helper area is all that is left (and the vdso, to be moved).
@@ -46,9 +42,10 @@ impl Blank {
             return Ok(vec![(0, start), (end, TASK_END)]);
         }
         // The vsyscall page lies beyond the end and is nobody's to unmap.
-        let outside = |map: &Mapping| map.end <= start || (map.start >= end && map.end <= TASK_END);
-        let foreign = |map: &Mapping| !map.of_vdso && outside(map);
-        Ok(self.mappings()?.iter().filter(|map| foreign(map)).map(|m| (m.start, m.end)).collect())
+        let outside = |map: &Range| map.end <= start || (map.start >= end && map.end <= TASK_END);
+        let maps = proc::maps(self.pid())?;
+        let foreign = maps.iter().filter(|map| !is_vdso(map) && outside(&map.range));
+        Ok(foreign.map(|map| (map.range.start, map.range.end)).collect())
     }
 
     /// Puts the vdso with its data pages where `block`, the start of `[vvar]`, says.
@@ -99,20 +96,15 @@ impl Blank {
         self.run(batch).map(drop)
     }
 
-    fn vdso_mappings(&self) -> Result<Vec<Mapping>> {
-        let maps: Vec<_> = self.mappings()?.into_iter().filter(|map| map.of_vdso).collect();
+    fn vdso_mappings(&self) -> Result<Vec<Range>> {
+        let maps = proc::maps(self.pid())?;
+        let maps: Vec<Range> = maps.into_iter().filter(is_vdso).map(|map| map.range).collect();
         let contiguous = maps.windows(2).all(|pair| pair[0].end == pair[1].start);
         if maps.is_empty() || !contiguous {
             let text = format!("pid {}: no vdso in one block: {maps:x?}", self.pid());
             return Err(Error::new(Kind::Internal, text));
         }
         Ok(maps)
-    }
-
-    fn mappings(&self) -> Result<Vec<Mapping>> {
-        let path = format!("/proc/{}/maps", self.pid());
-        let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
-        Ok(text.lines().filter_map(parse).collect())
     }
 }
 
@@ -122,12 +114,12 @@ impl HelperArea {
     }
 }
 
-fn shifted(maps: &[Mapping], from: u64, to: u64) -> Vec<Mapping> {
+fn shifted(maps: &[Range], from: u64, to: u64) -> Vec<Range> {
     let shift = |at: u64| at - from + to;
-    maps.iter().map(|m| Mapping { start: shift(m.start), end: shift(m.end), ..*m }).collect()
+    maps.iter().map(|map| shift(map.start)..shift(map.end)).collect()
 }
 
-fn add_moves(batch: &mut Batch, maps: &[Mapping], from: u64, to: u64) {
+fn add_moves(batch: &mut Batch, maps: &[Range], from: u64, to: u64) {
     for map in maps {
         let (len, target) = (map.end - map.start, map.start - from + to);
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
@@ -136,26 +128,6 @@ fn add_moves(batch: &mut Batch, maps: &[Mapping], from: u64, to: u64) {
     }
 }
 
-fn parse(line: &str) -> Option<Mapping> {
-    let (range, rest) = line.split_once(' ')?;
-    let (start, end) = range.split_once('-')?;
-    let name = rest.split_whitespace().nth(4).unwrap_or_default();
-    Some(Mapping {
-        start: u64::from_str_radix(start, 16).ok()?,
-        end: u64::from_str_radix(end, 16).ok()?,
-        of_vdso: name.starts_with("[vvar") || name == "[vdso]",
-    })
-}
-
-#[cfg(test)]
-mod unit {
-    use super::*;
-
-    #[test]
-    fn mappings_of_the_vdso_are_told_by_name() {
-        let line = "7fff1000-7fff5000 r--p 00000000 00:00 0   [vvar_vclock]";
-        let map = parse(line).unwrap();
-        assert_eq!(map, Mapping { start: 0x7fff_1000, end: 0x7fff_5000, of_vdso: true });
-        assert!(!parse("1000-2000 r--p 00000000 00:00 0 ").unwrap().of_vdso);
-    }
+fn is_vdso(map: &proc::Mapping) -> bool {
+    map.name.starts_with("[vvar") || map.name == "[vdso]"
 }

@@ -1,0 +1,53 @@
+//! Process groups: founded first, then joined.
+//!
+//! A group exists while it has a member, also one that is not its founder. So a founder that has
+//! moved on leaves a helper behind, and for a dead founder a helper with its number stands in.
+
+use std::collections::BTreeSet;
+
+use super::plan::{Planner, Who};
+use crate::error::Result;
+
+/// Brings everybody into their final groups.
+pub(super) fn arrange(planner: &mut Planner<'_>) -> Result<()> {
+    let groups: BTreeSet<i32> = planner.table.nodes().map(|node| node.pgid).collect();
+    for group in groups {
+        if !exists(planner, group) {
+            found(planner, group);
+        }
+    }
+    for node in planner.table.nodes() {
+        let now = planner.task(node.pid).expect("everybody exists").pgid;
+        if now != node.pgid {
+            planner.set_group(Who::Task(node.pid), node.pgid);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the group is there and will stay: the engine's own, or one with its founder or the
+/// founder's stand-in in it. Other members could still move on.
+fn exists(planner: &Planner<'_>, group: i32) -> bool {
+    group == planner.table.outer.pgid
+        || planner.alive.values().any(|alive| alive.pid == Some(group) && alive.pgid == group)
+}
+
+fn found(planner: &mut Planner<'_>, group: i32) {
+    match planner.table.get(group) {
+        Some(founder) => {
+            let who = Who::Task(group);
+            planner.set_group(who, group);
+            if founder.pgid != group {
+                let holder = planner.new_helper();
+                planner.clone(who, holder, None, 0);
+            }
+        }
+        None => {
+            let member = planner.table.nodes().find(|node| node.pgid == group);
+            let member = Who::Task(member.expect("groups are those of members").pid);
+            let helper = planner.new_helper();
+            planner.clone(member, helper, Some(group), 0);
+            planner.set_group(helper, group);
+        }
+    }
+}
