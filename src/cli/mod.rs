@@ -31,6 +31,11 @@ pub fn main(arguments: &[String]) -> i32 {
     if rest.is_empty() {
         return usage();
     }
+    // A worker shares its caller's standard error and so prints nothing: what is wrong with a
+    // configuration file is the answer to the first request.
+    if rest[0] == "swrk" {
+        return worker(&rest[1..]);
+    }
     let scan = getopt::scan(rest);
     if scan.help {
         print!("{}", help::full());
@@ -63,7 +68,7 @@ fn command(options: Options, line: &Line) -> i32 {
         return usage();
     };
     if word == "swrk" {
-        return worker(line);
+        return worker(&line.words[1..]);
     }
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
         eprintln!("Error: unknown command: {}", line.words.join(" "));
@@ -90,9 +95,9 @@ fn verb<'a>(word: &str, rest: &'a [String]) -> Option<(Verb, &'a [String])> {
 }
 
 /// `criu swrk FD`: the descriptor is one that this process was started with.
-fn worker(line: &Line) -> i32 {
-    match line.words.as_slice() {
-        [_, number] if number.parse::<i32>().is_ok() => {
+fn worker(words: &[String]) -> i32 {
+    match words {
+        [number] if number.parse::<i32>().is_ok() => {
             rpc::serve_worker(number.parse().unwrap_or(-1))
         }
         _ => {
