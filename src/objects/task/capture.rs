@@ -23,6 +23,7 @@ use crate::objects::memory::mm;
 const CONTROL_GROUP_SET: u32 = 1;
 
 /// What was captured of a process.
+#[derive(Clone, Debug)]
 pub struct Captured {
     /// core-PID.img
     pub leader: CoreEntry,

@@ -35,6 +35,8 @@ pub mod state;
 pub mod status;
 pub mod subreaper;
 pub mod syscall_restart;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 
 pub use capture::{Captured, capture_process};

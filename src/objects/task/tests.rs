@@ -1,0 +1,303 @@
+//! A process with unusual settings of every kind, captured, rebuilt and captured again: as root.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::credentials::Reach;
+use super::*;
+use crate::args;
+use crate::error::Refusals;
+use crate::images::proto::{
+    CoreEntry, CredsEntry, MmEntry, PosixTimerEntry, RlimitEntry, SeccompEntry, SeccompMode,
+    TaskCoreEntry, ThreadCoreEntry,
+};
+use crate::images::snapshot::TaskImage;
+use crate::kernel::blank::{Blank, SpawnSpec};
+use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::remote::{Batch, RemoteAddr};
+
+/// `tests/programs/odd_task.c`, running; killed when dropped.
+struct Odd {
+    /// None once it has been reaped: its pid is not ours any more.
+    child: Option<Child>,
+    program: PathBuf,
+}
+
+impl Odd {
+    fn start(arguments: &[&str]) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/odd_task.c");
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("odd").replace("::", "-");
+        let program = std::env::temp_dir().join(format!("criu-{}-{name}", std::process::id()));
+        let compiled =
+            Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(&source).status();
+        assert!(compiled.expect("the tests need a C compiler called cc").success());
+        let mut child = Command::new(&program)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start the program");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), format!("ready {}", child.id()));
+        Self::wait_asleep(child.id());
+        Self { child: Some(child), program }
+    }
+
+    fn wait_asleep(pid: u32) {
+        let mut tries = 0;
+        let path = format!("/proc/{pid}/stat");
+        while !std::fs::read_to_string(&path).unwrap().contains(") S ") && tries < 500 {
+            std::thread::sleep(Duration::from_millis(2));
+            tries += 1;
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id().cast_signed()
+    }
+
+    /// The tracer has reaped it, who is its parent here.
+    fn is_reaped(&mut self) {
+        self.child = None;
+    }
+}
+
+impl Drop for Odd {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        // Another test may have removed it.
+        let _ = std::fs::remove_file(&self.program);
+    }
+}
+
+fn captured(task: &FrozenTask, filters: &mut SeccompEntry) -> Captured {
+    let mut refusals = Refusals::default();
+    let captured = capture_process(task, filters, &mut refusals).unwrap();
+    refusals.check().unwrap();
+    captured
+}
+
+fn process(captured: &Captured) -> &TaskCoreEntry {
+    captured.leader.tc.as_ref().unwrap()
+}
+
+fn thread(core: &CoreEntry) -> &ThreadCoreEntry {
+    core.thread_core.as_ref().unwrap()
+}
+
+fn set(signals: &[i32]) -> u64 {
+    signals.iter().fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// SIGRTMIN + 5 of glibc.
+const REAL_TIME: i32 = 39;
+
+#[test]
+fn an_odd_task_is_captured_and_runs_on() {
+    let odd = Odd::start(&[]);
+    let before = std::fs::read_to_string(format!("/proc/{}/limits", odd.pid())).unwrap();
+    let task = FrozenTask::seize(odd.pid()).unwrap();
+    let captured = captured(&task, &mut SeccompEntry::default());
+    task.release().unwrap();
+    check_process(&captured);
+    check_timers(&captured, odd.pid());
+    check_threads(&captured);
+    assert!(captured.extras.is_none());
+    let after = std::fs::read_to_string(format!("/proc/{}/limits", odd.pid())).unwrap();
+    assert_eq!(before, after);
+}
+
+fn check_process(captured: &Captured) {
+    let entry = process(captured);
+    assert_eq!((entry.task_state, entry.exit_code, entry.stop_signo), (state::ALIVE, 0, None));
+    assert_eq!((entry.comm.as_str(), entry.personality), ("odd (leader)", 40000));
+    assert_eq!(entry.blk_sigset, set(&[libc::SIGUSR1, libc::SIGTERM, REAL_TIME]));
+    assert_eq!(
+        (entry.child_subreaper, entry.membarrier_registration_mask),
+        (Some(true), Some(0x10))
+    );
+    let limits = &entry.rlimits.as_ref().unwrap().rlimits;
+    assert_eq!(limits[libc::RLIMIT_CORE as usize], RlimitEntry { cur: 0, max: 4096 });
+    assert_eq!(limits[libc::RLIMIT_NOFILE as usize], RlimitEntry { cur: 100, max: 200 });
+    assert_eq!(limits[libc::RLIMIT_STACK as usize], RlimitEntry { cur: 1 << 20, max: u64::MAX });
+    let handler = sigaction::of(&entry.sigactions, libc::SIGUSR1).unwrap();
+    assert_eq!(handler.flags, 0x1c00_0004);
+    assert_eq!(handler.mask, set(&[libc::SIGINT]));
+    assert_eq!(sigaction::of(&entry.sigactions, libc::SIGPIPE).unwrap().sigaction, 1);
+    let shared = entry.signals_s.as_ref().unwrap();
+    let values: Vec<(u8, u8)> =
+        shared.signals.iter().map(|info| (info.siginfo[0], info.siginfo[24])).collect();
+    assert_eq!(values, [(39, 42), (39, 43), (10, 0)]);
+}
+
+fn check_timers(captured: &Captured, pid: i32) {
+    let timers = process(captured).timers.as_ref().unwrap();
+    assert_eq!((timers.real.isec, timers.real.iusec), (7, 250));
+    assert!((2990..=3000).contains(&timers.real.vsec), "{timers:?}");
+    assert!((3990..=4000).contains(&timers.virt.vsec), "{timers:?}");
+    assert_eq!((timers.prof.vsec, timers.prof.vusec), (0, 0));
+    let ids: Vec<u32> = timers.posix.iter().map(|timer| timer.it_id).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    assert_eq!((timers.posix[0].isec, timers.posix[0].insec), (11, 3));
+    assert!((4990..=5000).contains(&timers.posix[0].vsec), "{timers:?}");
+    assert_eq!((timers.posix[0].clock_id, timers.posix[0].sival_ptr), (1, 0x1234));
+    assert_eq!(timers.posix[2].notify_thread_id, Some(pid));
+}
+
+fn check_threads(captured: &Captured) {
+    let leader = thread(&captured.leader);
+    assert_eq!((leader.blk_sigset, leader.pdeath_sig), (None, Some(libc::SIGUSR2 as u32)));
+    assert_eq!(
+        (leader.sched_nice, leader.sched_policy, leader.sched_prio),
+        (Some(3), Some(3), None)
+    );
+    assert_eq!(leader.sas.unwrap().ss_size, 65536);
+    assert_eq!(leader.signals_p.as_ref().unwrap().signals[0].siginfo[0], libc::SIGTERM as u8);
+    assert_eq!((leader.futex_rla_len, leader.rseq_entry.as_ref().unwrap().rseq_abi_size), (24, 32));
+    let regs = captured.leader.thread_info.as_ref().unwrap().gpregs;
+    // pause() is wound back to be called again.
+    assert_eq!((regs.ax, regs.orig_ax), (libc::SYS_pause as u64, libc::SYS_pause as u64));
+    let (_, second) = &captured.threads[0];
+    let regs = second.thread_info.as_ref().unwrap().gpregs;
+    assert_eq!(regs.ax.cast_signed(), -i64::from(libc::EINTR));
+    assert!([libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&(regs.orig_ax as i64)));
+    assert!(second.tc.is_none());
+    let second = thread(second);
+    assert_eq!(second.comm.as_deref(), Some("odd second"));
+    let blocked = set(&[libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP, REAL_TIME]);
+    assert_eq!((second.blk_sigset, second.sched_nice), (Some(blocked), Some(7)));
+    assert_eq!(second.pdeath_sig, Some(libc::SIGALRM as u32));
+    assert_ne!(second.sas.unwrap().ss_sp, leader.sas.unwrap().ss_sp);
+}
+
+fn check_odd_credentials(creds: &CredsEntry) {
+    assert_eq!((creds.uid, creds.euid, creds.suid, creds.fsuid), (2001, 2002, 2003, 2002));
+    assert_eq!((creds.gid, creds.egid, creds.sgid, creds.fsgid), (1001, 1002, 1003, 1002));
+    assert_eq!(creds.groups, [5, 1000, 70000]);
+    assert_eq!((creds.cap_inh[0], creds.cap_prm[0], creds.cap_eff[0]), (0x2000, 0x2020, 0x20));
+    assert_eq!((creds.cap_amb[0], creds.cap_bnd[0] & 1 << 22), (0x2000, 0));
+    assert_eq!((creds.secbits, creds.no_new_privs), (0x24, Some(1)));
+}
+
+const CODE: u64 = 0x40_0000;
+const STACK: u64 = 0x7ffd_0000_0000;
+const VDSO: u64 = 0x7ffe_0000_0000;
+const HELPER: u64 = 0x1000_0000;
+/// mov eax, SYS_pause; syscall; jmp to the beginning
+const WAIT: [u8; 9] = [0xb8, 0x22, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+
+/// Writes a process into a blank of the same pid, with a program that only waits.
+fn rebuild(pid: i32, image: &TaskImage, captured: &Captured, filters: &SeccompEntry) {
+    let reach = Reach::ours().unwrap();
+    let number = pid.cast_unsigned();
+    validate(number, image, captured.extras.as_ref(), filters).unwrap();
+    check_reach(number, image, &reach).unwrap();
+    let rebuild = Rebuild::new(number, image, captured.extras.as_ref(), filters, reach);
+    let mut blank = Blank::spawn(&SpawnSpec::new(pid, HELPER)).unwrap();
+    map_memory(&mut blank, image);
+    blank.clone_threads(&rebuild.thread_specs()).unwrap();
+    rebuild.threads(&mut blank).unwrap();
+    rebuild.credentials(&mut blank).unwrap();
+    rebuild.after_credentials(&mut blank).unwrap();
+    rebuild.signals(&mut blank).unwrap();
+    rebuild.limits(&mut blank).unwrap();
+    let mut finals = rebuild.final_states().unwrap();
+    for (index, state) in finals.iter_mut().enumerate() {
+        state.regs.rip = CODE;
+        state.regs.rsp = STACK + 0x8000 + index as u64 * 0x1000;
+    }
+    blank.launch(&finals, stop_signal(image)).unwrap();
+}
+
+fn map_memory(blank: &mut Blank, image: &TaskImage) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let cores = std::iter::once(&image.core).chain(image.threads.iter().map(|thread| &thread.1));
+    let rseqs =
+        cores.map(|core| thread(core).rseq_entry.as_ref().unwrap().rseq_abi_pointer & !0xfff);
+    let mut batch = Batch::new();
+    for (addr, len) in rseqs.map(|addr| (addr, 4096)).chain([(CODE, 4096), (STACK, 0x10000)]) {
+        batch.must("mmap", libc::SYS_mmap, args![addr, len, 7, flags, -1, 0]);
+    }
+    blank.run(batch).unwrap();
+    blank.map_vdso(RemoteAddr(VDSO)).unwrap();
+    crate::kernel::memory::write(blank.pid(), RemoteAddr(CODE), &WAIT).unwrap();
+}
+
+/// What must be the same before and after: all but the times left and the place in the program.
+fn comparable(captured: Captured) -> (CoreEntry, Vec<(u32, CoreEntry)>) {
+    let (mut leader, mut threads) = (captured.leader, captured.threads);
+    for core in std::iter::once(&mut leader).chain(threads.iter_mut().map(|(_, core)| core)) {
+        let regs = &mut core.thread_info.as_mut().unwrap().gpregs;
+        (regs.ip, regs.sp, regs.ax, regs.orig_ax, regs.cx, regs.r11) = (0, 0, 0, 0, 0, 0);
+        regs.flags = 0;
+        let pads = core.thread_info.as_mut().unwrap().fpregs.xsave.as_mut().unwrap();
+        pads.xstate_bv |= 3;
+    }
+    let entry = leader.tc.as_mut().unwrap();
+    // Flags of the kernel's own, such as "forked but not executed".
+    entry.flags = 0;
+    let timers = entry.timers.as_mut().unwrap();
+    for timer in [&mut timers.real, &mut timers.virt, &mut timers.prof] {
+        (timer.vsec, timer.vusec) = (timer.vsec.div_ceil(20), 0);
+    }
+    for PosixTimerEntry { vsec, vnsec, .. } in &mut timers.posix {
+        (*vsec, *vnsec) = (vsec.div_ceil(20), 0);
+    }
+    (leader, threads)
+}
+
+fn round_trip(mut odd: Odd) -> Captured {
+    let pid = odd.pid();
+    let task = FrozenTask::seize(pid).unwrap();
+    let mut filters = SeccompEntry::default();
+    let before = captured(&task, &mut filters);
+    task.kill().unwrap();
+    odd.is_reaped();
+    let mm = MmEntry { dumpable: Some(before.mm.dumpable), ..MmEntry::default() };
+    let image = TaskImage {
+        core: before.leader.clone(),
+        threads: before.threads.clone(),
+        mm: Some(mm),
+        ..TaskImage::default()
+    };
+    rebuild(pid, &image, &before, &filters);
+    let task = FrozenTask::seize(pid).unwrap();
+    let mut filters_after = SeccompEntry::default();
+    let after = captured(&task, &mut filters_after);
+    task.kill().unwrap();
+    assert_eq!(filters, filters_after);
+    assert_eq!(before.mm.dumpable, after.mm.dumpable);
+    assert_eq!(before.extras, after.extras);
+    assert_eq!(comparable(before.clone()), comparable(after));
+    before
+}
+
+#[test]
+fn an_odd_task_is_rebuilt_as_it_was() {
+    let odd = Odd::start(&[]);
+    round_trip(odd);
+}
+
+#[test]
+fn odd_credentials_are_rebuilt_as_they_were() {
+    let odd = Odd::start(&["credentials"]);
+    let captured = round_trip(odd);
+    check_odd_credentials(thread(&captured.leader).creds.as_ref().unwrap());
+    assert_eq!(thread(&captured.threads[0].1).creds.as_ref().unwrap().uid, 0);
+}
+
+#[test]
+fn filters_are_rebuilt_as_they_were() {
+    let odd = Odd::start(&["filters"]);
+    let captured = round_trip(odd);
+    let leader = thread(&captured.leader);
+    assert_eq!(leader.seccomp_mode(), SeccompMode::Filter);
+    // Of threads that share the filters only the leader has them.
+    assert_eq!(thread(&captured.threads[0].1).seccomp_mode, None);
+}
