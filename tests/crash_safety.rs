@@ -347,6 +347,10 @@ fn survive(kills: usize) {
         victim.assert_well();
         assert!(sessions > 0, "{what}: no session ever ended");
         println!("{what}: {count} kills, {sessions} sessions, {} leaks", victim.leaks());
+        // The next session removes what killed ones have left.
+        session(victim.pid(), Sabotage::None).unwrap();
+        assert_eq!(victim.leaks(), 0, "{what}");
+        victim.assert_well();
     }
 }
 

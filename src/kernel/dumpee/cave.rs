@@ -163,6 +163,11 @@ fn is_untouched(pagemap: &File, page: u64) -> bool {
         && u64::from_le_bytes(entry) & PRESENT_OR_SWAPPED == 0
 }
 
+/// Whether a page of the process has been touched: reading an untouched one would change that.
+pub(super) fn is_touched(pid: i32, page: u64) -> bool {
+    File::open(format!("/proc/{pid}/pagemap")).is_ok_and(|pagemap| !is_untouched(&pagemap, page))
+}
+
 /// The bytes of `place`.
 pub(super) fn bytes(memory: &File, place: &Range<u64>) -> Result<Vec<u8>> {
     let mut bytes = vec![0u8; (place.end - place.start) as usize];

@@ -304,6 +304,11 @@ pub(super) fn code() -> &'static [u8] {
     })
 }
 
+/// Where a block says what scratch and what page it has: offsets of address and length.
+pub(super) const SCRATCH_AT: (usize, usize) =
+    (offset_of!(Block, scratch), offset_of!(Block, scratch_len));
+pub(super) const PAGE_AT: (usize, usize) = (offset_of!(Block, page), offset_of!(Block, page_len));
+
 /// Bytes of a block.
 pub(super) const BLOCK_SIZE: usize = size_of::<Block>();
 

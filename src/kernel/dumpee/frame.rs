@@ -126,7 +126,8 @@ impl Moves {
 }
 
 const XSTATE_BV: usize = 512;
-const LEGACY_AND_HEADER: usize = 576;
+/// Bytes of the smallest vector state.
+pub(super) const LEGACY_AND_HEADER: usize = 576;
 const SW_RESERVED: usize = 464;
 const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
@@ -146,6 +147,11 @@ pub(super) fn fpstate(xstate: &[u8]) -> Option<Vec<u8>> {
     state[SW_RESERVED..SW_RESERVED + 48].copy_from_slice(&software);
     state.extend_from_slice(&MAGIC2.to_le_bytes());
     Some(state)
+}
+
+/// Whether these bytes begin a vector state made by [`fpstate`].
+pub(super) fn is_fpstate(bytes: &[u8]) -> bool {
+    bytes.get(SW_RESERVED..SW_RESERVED + 4) == Some(&MAGIC1.to_le_bytes()[..])
 }
 
 /// Whether tile registers are in use: 8 KiB of state.

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::armed::{Code, Heal, Healable, Park, Stub};
 use super::code::{self, Block};
 use super::frame::{self, Ucontext};
-use super::site::{self, Site};
+use super::site::{self, Leftover, Site};
 use super::{FrozenTask, FrozenThread, Restart, cave};
+use crate::args;
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::kernel::memory;
 use crate::kernel::proc::{self, Status};
@@ -17,7 +18,7 @@ use crate::kernel::remote::{Batch, Outcome, RemoteAddr};
 /// Bytes for entries and data if nobody asks for more.
 pub const SCRATCH: usize = 64 << 10;
 /// The first bytes of the scratch: pending signals, then what shows whose it is.
-pub(super) const SCRATCH_HEADER: u64 = 64;
+const SCRATCH_HEADER: u64 = 64;
 
 /// A dumpee with one thread ready to run batches.
 ///
@@ -85,8 +86,9 @@ impl<'a> Injection<'a> {
             page,
             armed: None,
         };
-        session.write_healing(site, state.as_deref().unwrap_or_default())?;
+        session.write_healing(&site, state.as_deref().unwrap_or_default())?;
         session.map_scratch()?;
+        session.remove_leftovers(&site.leftovers)?;
         Ok(session)
     }
 
@@ -110,7 +112,7 @@ impl<'a> Injection<'a> {
     }
 
     /// Everything that heals the thread is in place before a register of it changes.
-    fn write_healing(&mut self, site: Site, state: &[u8]) -> Result<()> {
+    fn write_healing(&mut self, site: &Site, state: &[u8]) -> Result<()> {
         if let Some(page) = &self.page {
             memory::write(self.task.pid, RemoteAddr(page.start), state)
                 .doing(|| format!("write vector state at {:#x}", page.start))?;
@@ -170,13 +172,34 @@ impl<'a> Injection<'a> {
         let got = armed.boot_result()?;
         if got == self.scratch.start {
             self.armed = Some(armed);
-            return Ok(());
+            let place = RemoteAddr(self.scratch.start + site::SIGNATURE_AT);
+            return self.write(place, &site::signature(self.block));
         }
         armed.disarm(Heal::Unmapped)?;
         self.end()?;
         let errno = nix::errno::Errno::from_raw(got.wrapping_neg().min(4095) as i32);
         Err(Error::sys(format_args!("map {len} bytes in pid {}", self.task.pid), errno)
             .remedy("its limits on memory or address space may leave no room"))
+    }
+
+    /// Removes what killed engines have left in this process.
+    fn remove_leftovers(&mut self, leftovers: &[Leftover]) -> Result<()> {
+        let mut batch = Batch::new();
+        for leftover in leftovers {
+            if let Some(range) = &leftover.scratch {
+                batch.call(libc::SYS_munmap, args![range.start, range.end - range.start]);
+            }
+            if let Some(range) = &leftover.page {
+                let len = range.end - range.start;
+                batch.call(libc::SYS_madvise, args![range.start, len, libc::MADV_DONTNEED]);
+            }
+        }
+        self.run(batch)?;
+        // Its own block is freed at the end.
+        for leftover in leftovers.iter().filter(|leftover| leftover.block != self.block) {
+            self.force(leftover.block, &code::FREE.to_le_bytes())?;
+        }
+        Ok(())
     }
 
     /// Runs a batch in the chosen thread.

@@ -19,12 +19,25 @@ use crate::kernel::remote::RemoteAddr;
 const BLOCKS: usize = 2;
 
 /// Where code and block of a session stand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Site {
     pub code: RemoteAddr,
     pub block: RemoteAddr,
     /// The code has still to be written.
     pub is_new: bool,
+    /// What engines that were killed have left, safe to remove.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// What a killed engine has left.
+#[derive(Clone, Debug)]
+pub(super) struct Leftover {
+    /// Its block, in use for ever.
+    pub block: RemoteAddr,
+    /// Its scratch, if that is still mapped.
+    pub scratch: Option<Range<u64>>,
+    /// The stack pages with its vector state, if they still hold it.
+    pub page: Option<Range<u64>>,
 }
 
 /// Finds a site.
@@ -43,23 +56,102 @@ fn try_tail(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> Result<Op
     let code = RemoteAddr(tail.start);
     let blocks = tail.start + code::code().len() as u64;
     let bytes = cave::bytes(task.memory(), tail)?;
+    let at = |index: usize| {
+        (code::code().len() + index * BLOCK_SIZE, RemoteAddr(blocks + (index * BLOCK_SIZE) as u64))
+    };
     if !bytes.starts_with(code::code()) {
-        let site = Site { code, block: RemoteAddr(blocks), is_new: true };
+        let site = Site { code, block: RemoteAddr(blocks), is_new: true, leftovers: Vec::new() };
         return Ok((!is_referenced(task, maps, tail)).then_some(site));
     }
-    let block_at = |index: usize| blocks + (index * BLOCK_SIZE) as u64;
-    let state = |index: usize| {
-        let at = (block_at(index) - tail.start) as usize;
-        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+    let (used, free): (Vec<usize>, Vec<usize>) =
+        (0..BLOCKS).partition(|index| word(&bytes, at(*index).0) != code::FREE);
+    if used.is_empty() {
+        return Ok(Some(Site { code, block: at(free[0]).1, is_new: false, leftovers: Vec::new() }));
+    }
+    if is_referenced(task, maps, tail) {
+        let site = |index: &usize| Site {
+            code,
+            block: at(*index).1,
+            is_new: false,
+            leftovers: Vec::new(),
+        };
+        return Ok(free.first().map(site));
+    }
+    let mut leftovers = Vec::new();
+    for index in used {
+        let (offset, block) = at(index);
+        leftovers.extend(leftover(task, maps, block, &bytes[offset..offset + BLOCK_SIZE]));
+    }
+    // With every block left by a killed engine, the first is used again.
+    let block = at(free.first().copied().unwrap_or(0)).1;
+    Ok(Some(Site { code, block, is_new: false, leftovers }))
+}
+
+/// What the session of the block with these `bytes` has left; None if something still uses it.
+fn leftover(
+    task: &FrozenTask,
+    maps: &[Mapping],
+    block: RemoteAddr,
+    bytes: &[u8],
+) -> Option<Leftover> {
+    let range = |place: (usize, usize)| {
+        let start = word(bytes, place.0);
+        start..start.saturating_add(word(bytes, place.1))
     };
-    let free = (0..BLOCKS).find(|index| state(*index) == code::FREE);
-    let block = match free {
-        Some(index) => block_at(index),
-        // Every block was left by a killed engine: the first, if nothing returns into it.
-        None if !is_referenced(task, maps, tail) => block_at(0),
-        None => return Ok(None),
+    let scratch =
+        Some(range(code::SCRATCH_AT)).filter(|range| is_our_scratch(task, maps, block, range));
+    if scratch.as_ref().is_some_and(|range| is_referenced(task, maps, range)) {
+        return None;
+    }
+    let page = Some(range(code::PAGE_AT)).filter(|range| is_our_page(task, maps, range));
+    Some(Leftover { block, scratch, page })
+}
+
+/// Mapped as it was, and signed.
+fn is_our_scratch(
+    task: &FrozenTask,
+    maps: &[Mapping],
+    block: RemoteAddr,
+    range: &Range<u64>,
+) -> bool {
+    let same = |mapping: &Mapping| {
+        mapping.range == *range && mapping.inode == 0 && mapping.perms == *b"rw-p"
     };
-    Ok(Some(Site { code, block: RemoteAddr(block), is_new: false }))
+    let mut found = [0u8; SIGNATURE_LEN];
+    maps.iter().any(same)
+        && cave::is_touched(task.pid, range.start)
+        && memory::read(task.pid, RemoteAddr(range.start + SIGNATURE_AT), &mut found).is_ok()
+        && found == signature(block)
+}
+
+/// Still in the stack, below every thread's, and with a vector state in it.
+fn is_our_page(task: &FrozenTask, maps: &[Mapping], range: &Range<u64>) -> bool {
+    let stack = maps.iter().find(|mapping| mapping.name == "[stack]");
+    let inside = |stack: &Mapping| {
+        stack.range.start <= range.start && range.start < range.end && range.end < stack.range.end
+    };
+    let mut state = vec![0u8; frame::LEGACY_AND_HEADER];
+    stack.is_some_and(inside)
+        && !task.threads.iter().any(|thread| range.contains(&thread.regs.rsp))
+        && cave::is_touched(task.pid, range.start)
+        && memory::read(task.pid, RemoteAddr(range.start), &mut state).is_ok()
+        && frame::is_fpstate(&state)
+}
+
+/// Where a scratch is signed.
+pub(super) const SIGNATURE_AT: u64 = 8;
+const SIGNATURE_LEN: usize = 16;
+
+/// What shows that a mapping is the scratch of the session with this block.
+pub(super) fn signature(block: RemoteAddr) -> [u8; SIGNATURE_LEN] {
+    let mut signature = [0; SIGNATURE_LEN];
+    signature[..8].copy_from_slice(&code::IN_USE.to_le_bytes());
+    signature[8..].copy_from_slice(&block.0.to_le_bytes());
+    signature
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
 
 /// Whether a thread stands in `tail`, or has an address in it on the upper part of its stack.
@@ -80,8 +172,7 @@ fn stack_words(memory: &File, maps: &[Mapping], rsp: u64) -> impl Iterator<Item 
     if memory::read_forced(memory, RemoteAddr(start), &mut bytes).is_err() {
         bytes.clear();
     }
-    (0..bytes.len() / 8)
-        .map(move |at| u64::from_le_bytes(bytes[at * 8..][..8].try_into().expect("8 bytes")))
+    (0..bytes.len() / 8).map(move |at| word(&bytes, at * 8))
 }
 
 /// The thread that disturbs least: process-wide calls can be made by any.
