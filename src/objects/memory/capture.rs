@@ -49,12 +49,15 @@ pub fn vmas(
     Ok(entries)
 }
 
+/// Device, inode and name of a mapped file.
+type Key = ((u32, u32), u64, String);
+
 struct Capture<'a, 'f> {
     pid: i32,
     add_file: &'a mut AddFile<'f>,
     refusals: &'a mut Refusals,
     /// Files seen so far; the name tells hard links apart.
-    ids: HashMap<((u32, u32), u64, String), (u32, bool)>,
+    ids: HashMap<Key, (u32, bool)>,
     entries: Vec<VmaEntry>,
     /// Device number of memfds and shared anonymous memory.
     mount: u64,
@@ -122,7 +125,8 @@ impl Capture<'_, '_> {
         let file = open(path, libc::O_PATH)?;
         let meta = file.metadata().doing(|| format!("stat {path}"))?;
         let kind = meta.file_type();
-        if !kind.is_file() && !(kind.is_char_device() && meta.rdev() == DEV_ZERO) {
+        let zero = kind.is_char_device() && meta.rdev() == DEV_ZERO;
+        if !(kind.is_file() || zero) {
             self.refuse(mapping, "is neither a regular file nor /dev/zero", "unmap it");
             return Ok(None);
         }

@@ -97,7 +97,7 @@ fn check_vmas(name: &str, mm: &MmEntry, snapshot: &Snapshot) -> Result<()> {
         let wrong = |cause: &str| {
             Err(Error::image(name, format!("VMA {:x}-{:x} {cause}", vma.start, vma.end)))
         };
-        if vma.start >= vma.end || (vma.start | vma.end) % PAGE_SIZE != 0 {
+        if vma.start >= vma.end || !(vma.start | vma.end).is_multiple_of(PAGE_SIZE) {
             return wrong("is no range of pages");
         }
         if runs::is_guard(vma) {
@@ -138,7 +138,8 @@ fn check_kind(vma: &VmaEntry, snapshot: &Snapshot) -> std::result::Result<(), St
     {
         return Err(format!("has impossible flags {:#x} or protection {:#x}", vma.flags, vma.prot));
     }
-    if vma.pgoff % PAGE_SIZE != 0 || vma.pgoff.checked_add(vma.end - vma.start).is_none() {
+    if !vma.pgoff.is_multiple_of(PAGE_SIZE) || vma.pgoff.checked_add(vma.end - vma.start).is_none()
+    {
         return Err(format!("has the impossible offset {:#x}", vma.pgoff));
     }
     if vma.madv.is_some_and(|madv| madv & !known_advice() != 0) {
@@ -245,7 +246,7 @@ fn check_pagemap(name: &str, pagemap: &Pagemap, sizes: &mut Sizes<'_>) -> Result
 fn end_of(entry: &PagemapEntry) -> Option<u64> {
     let len = runs::page_count(entry).checked_mul(PAGE_SIZE)?;
     let end = entry.vaddr.checked_add(len)?;
-    (len > 0 && entry.vaddr % PAGE_SIZE == 0).then_some(end)
+    (len > 0 && entry.vaddr.is_multiple_of(PAGE_SIZE)).then_some(end)
 }
 
 /// Every page has its place in private memory.
@@ -292,4 +293,132 @@ fn check_vdso(
         .read_exact_at(&mut code, run.offset)
         .map_err(|error| Error::io(format!("read {pages}"), &error))?;
     vdso::check(block, &code, own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::snapshot::TaskImage;
+
+    const PID: u32 = 7;
+
+    /// Two VMAs, pages in the first, a file of two pages.
+    fn good() -> Snapshot {
+        let vma = |start, end| VmaEntry {
+            start,
+            end,
+            prot: 3,
+            flags: flags::PRIVATE | flags::ANONYMOUS,
+            status: status::REGULAR | status::ANON_PRIVATE,
+            fd: -1,
+            ..VmaEntry::default()
+        };
+        let entry = |vaddr, pages| PagemapEntry {
+            vaddr,
+            nr_pages: Some(pages),
+            flags: Some(page::PRESENT),
+            ..PagemapEntry::default()
+        };
+        let vmas = vec![vma(0x10000, 0x20000), vma(0x20000, 0x30000)];
+        let mm = MmEntry { vmas, ..MmEntry::default() };
+        let pagemap = Pagemap { pages_id: 1, entries: vec![entry(0x1f000, 2)] };
+        let task = TaskImage { mm: Some(mm), pagemap: Some(pagemap), ..TaskImage::default() };
+        Snapshot { tasks: [(PID, task)].into(), ..Snapshot::default() }
+    }
+
+    fn judge(name: &str, change: impl FnOnce(&mut MmEntry, &mut Vec<PagemapEntry>)) -> Result<()> {
+        let path = format!("/dev/shm/criu-validate-{name}-{}", std::process::id());
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(format!("{path}/pages-1.img"), [0; 8192]).unwrap();
+        let dir = ImageDir::new(std::fs::File::open(&path).unwrap().into());
+        let mut snapshot = good();
+        let task = snapshot.tasks.get_mut(&PID).unwrap();
+        change(task.mm.as_mut().unwrap(), &mut task.pagemap.as_mut().unwrap().entries);
+        let result = validate(&snapshot, &dir);
+        std::fs::remove_dir_all(path).unwrap();
+        result
+    }
+
+    fn cause(name: &str, change: impl FnOnce(&mut MmEntry, &mut Vec<PagemapEntry>)) -> String {
+        judge(name, change).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn good_images_pass() {
+        judge("good", |_, _| {}).unwrap();
+    }
+
+    #[test]
+    fn impossible_layouts_are_named() {
+        for (change, expected) in [
+            ((|mm| mm.vmas[0].end = 0x10001) as fn(&mut MmEntry), "is no range of pages"),
+            (|mm| mm.vmas[0].end = 0x10000, "is no range of pages"),
+            (|mm| mm.vmas[0].end = 0x21000, "is not above the one before it"),
+            (|mm| mm.vmas.reverse(), "is not above the one before it"),
+            (|mm| mm.vmas[1].end = 1 << 60, "reaches out of the address space"),
+            (|mm| mm.vmas[1].status = status::REGULAR, "impossible status"),
+            (|mm| mm.vmas[1].status |= status::FILE_SHARED, "impossible status"),
+            (|mm| mm.vmas[1].flags = flags::SHARED, "impossible flags"),
+            (|mm| mm.vmas[1].flags |= 1 << 12, "impossible flags"),
+            (|mm| mm.vmas[1].prot = 9, "or protection 0x9"),
+            (|mm| mm.vmas[1].pgoff = 5, "impossible offset"),
+            (|mm| mm.vmas[1].pgoff = u64::MAX - 4095, "impossible offset"),
+            (|mm| mm.vmas[1].madv = Some(1 << 4), "unknown advice"),
+            (|mm| mm.vmas[0].status = status::GUARD, "stands behind guards"),
+            (|mm| mm.mm_saved_auxv = vec![0; 1000], "auxiliary vector of 1000 words"),
+            (|mm| mm.mm_start_brk = 1, "a heap from 0x1 to 0x0"),
+            (|mm| mm.mm_end_code = u64::MAX, "code"),
+        ] {
+            let text = cause("layout", |mm, _| change(mm));
+            assert!(text.contains(expected), "{text} instead of {expected}");
+            assert!(text.contains("mm-7.img"), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_must_be_in_the_image() {
+        let text = cause("file", |mm, _| {
+            mm.vmas[1].status = status::REGULAR | status::FILE_PRIVATE;
+            mm.vmas[1].shmid = 1 << 40;
+        });
+        assert!(text.contains("maps file 1099511627776, which is not in the image"), "{text}");
+    }
+
+    #[test]
+    fn kinds_that_are_not_restored_are_refused_together() {
+        let error = judge("refused", |mm, entries| {
+            entries.clear();
+            mm.vmas[0].status |= status::SYSVIPC;
+            mm.vmas[1].status |= status::AIO_RING;
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        assert_eq!(error.to_string().lines().count(), 2);
+    }
+
+    #[test]
+    fn impossible_pagemaps_are_named() {
+        type Change = fn(&mut Vec<PagemapEntry>);
+        for (change, expected) in [
+            ((|e| e[0].nr_pages = Some(3)) as Change, "pages-1.img: has 8192 bytes"),
+            (|e| e[0].nr_pages = Some(u64::MAX / 2), "is no range of pages"),
+            (|e| e[0].nr_pages = Some(0), "is no range of pages"),
+            (|e| e[0].vaddr = 0x10001, "is no range of pages"),
+            (|e| e[0].vaddr = 0x2f000, "has pages outside of every VMA"),
+            (|e| e.push(e[0]), "is not above the one before it"),
+            (|e| e[0].flags = Some(page::PARENT), "in a parent checkpoint"),
+        ] {
+            let text = cause("pagemap", |_, entries| change(entries));
+            assert!(text.contains(expected), "{text} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn pages_of_shared_memory_have_no_place_in_an_address_space() {
+        let text = cause("shared", |mm, _| {
+            mm.vmas[1].flags = flags::SHARED | flags::ANONYMOUS;
+            mm.vmas[1].status = status::REGULAR | status::ANON_SHARED;
+        });
+        assert!(text.contains("pages 20000-21000 are not private"), "{text}");
+    }
 }
