@@ -10,6 +10,8 @@ use std::ptr;
 use libc::{c_int, c_long, pid_t, user_regs_struct};
 use nix::errno::Errno;
 
+use super::remote::RemoteAddr;
+
 /// Result of one call: the error number alone, the caller knows what it was doing.
 pub type Sys<T> = std::result::Result<T, Errno>;
 
@@ -250,6 +252,15 @@ pub fn siginfo_code(info: &[u8; SIGINFO_SIZE]) -> i32 {
 /// The signal of a siginfo.
 pub fn siginfo_signal(info: &[u8; SIGINFO_SIZE]) -> i32 {
     i32::from_le_bytes(info[..4].try_into().expect("four bytes"))
+}
+
+/// Writes whole words (`bytes` is a multiple of 8) to a tracee's memory, whatever its protection.
+pub fn poke(tid: pid_t, addr: RemoteAddr, bytes: &[u8]) -> Sys<()> {
+    for (at, word) in (addr.0..).step_by(8).zip(bytes.chunks_exact(8)) {
+        let word = i64::from_le_bytes(word.try_into().expect("eight bytes"));
+        plain(libc::PTRACE_POKEDATA, tid, at.cast_signed(), word)?;
+    }
+    Ok(())
 }
 
 /// Which queue of pending signals.

@@ -10,11 +10,12 @@
 //! heal code, else a death of the engine in between would leave all signals blocked for ever.
 
 use libc::user_regs_struct;
+use nix::errno::Errno;
 
 use super::FrozenThread;
 use super::code;
 use super::seize::pause;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kernel::ptrace::{self, Status, Stop, Sys};
 use crate::kernel::remote::RemoteAddr;
 
@@ -125,13 +126,19 @@ impl Healable {
         let (tid, original, mask) = (thread.tid, thread.regs, thread.sigmask);
         let this = Self { tid, original, mask, code, block, park };
         this.hold(Heal::Unmapped)?;
-        ptrace::set_sigmask(tid, park.mask()).doing(|| this.doing())?;
+        ptrace::set_sigmask(tid, park.mask()).map_err(|errno| this.failed(errno))?;
         reached();
         Ok(this)
     }
 
     fn doing(&self) -> String {
         format!("make thread {} run system calls", self.tid)
+    }
+
+    /// ESRCH means that the thread is not stopped any more: only death does that to it.
+    fn failed(&self, errno: Errno) -> Error {
+        let error = Error::sys(self.doing(), errno);
+        if errno == Errno::ESRCH { error.with_kind(Kind::TaskDied) } else { error }
     }
 
     /// Makes `heal` what the thread would execute next.
@@ -148,7 +155,7 @@ impl Healable {
         // Else the kernel would restart a system call here, two bytes before `rip`.
         regs.orig_rax = u64::MAX;
         change(&mut regs);
-        ptrace::setregs(self.tid, &regs).doing(|| self.doing())
+        ptrace::setregs(self.tid, &regs).map_err(|errno| self.failed(errno))
     }
 
     /// Starts a stub that falls into `heal` if it is not stopped at its end.
@@ -170,14 +177,14 @@ impl Healable {
             Stub::Fin => self.set(self.code.at(places.fin), |regs| regs.r12 = heal)?,
         }
         reached();
-        self.park.resume(self.tid, 0).doing(|| self.doing())?;
+        self.park.resume(self.tid, 0).map_err(|errno| self.failed(errno))?;
         reached();
         Ok(Running(self))
     }
 
     /// The result that the boot stub left.
     pub fn boot_result(&self) -> Result<u64> {
-        Ok(ptrace::getregs(self.tid).doing(|| self.doing())?.r13)
+        Ok(ptrace::getregs(self.tid).map_err(|errno| self.failed(errno))?.r13)
     }
 
     /// Gives the thread its own mask and registers back.
@@ -186,9 +193,9 @@ impl Healable {
         if self.park == Park::Calls {
             self.leave_syscall_stop()?;
         }
-        ptrace::set_sigmask(self.tid, self.mask).doing(|| self.doing())?;
+        ptrace::set_sigmask(self.tid, self.mask).map_err(|errno| self.failed(errno))?;
         reached();
-        ptrace::setregs(self.tid, &self.original).doing(|| self.doing())?;
+        ptrace::setregs(self.tid, &self.original).map_err(|errno| self.failed(errno))?;
         reached();
         Ok(())
     }
@@ -196,10 +203,10 @@ impl Healable {
     /// From a stop at a system call's exit to the stop of an INTERRUPT: only on the way out of
     /// the latter does the kernel look whether an interrupted call has to be restarted.
     fn leave_syscall_stop(&self) -> Result<()> {
-        ptrace::interrupt(self.tid).doing(|| self.doing())?;
+        ptrace::interrupt(self.tid).map_err(|errno| self.failed(errno))?;
         loop {
-            ptrace::cont(self.tid, 0).doing(|| self.doing())?;
-            match wait_stop(self.tid).doing(|| self.doing())? {
+            ptrace::cont(self.tid, 0).map_err(|errno| self.failed(errno))?;
+            match wait_stop(self.tid).map_err(|errno| self.failed(errno))? {
                 Status::Stopped(stop) if stop.is_interrupt() => return Ok(()),
                 Status::Stopped(_) => {}
                 status => return Err(self.died(status)),
@@ -218,7 +225,7 @@ impl Running {
     pub fn park(self) -> Result<Healable> {
         let thread = self.0;
         loop {
-            let status = wait_stop(thread.tid).doing(|| thread.doing())?;
+            let status = wait_stop(thread.tid).map_err(|errno| thread.failed(errno))?;
             let signal = match status {
                 Status::Stopped(Stop::Signal(libc::SIGSTOP)) => libc::SIGSTOP,
                 Status::Stopped(stop) if stop.is_interrupt() => 0,
@@ -231,7 +238,7 @@ impl Running {
                 }
                 status => return Err(thread.died(status)),
             };
-            thread.park.resume(thread.tid, signal).doing(|| thread.doing())?;
+            thread.park.resume(thread.tid, signal).map_err(|errno| thread.failed(errno))?;
         }
     }
 }
@@ -248,7 +255,7 @@ impl Healable {
     /// entry to the last call is not the end, it still has to be made.
     fn is_parked(&self) -> Result<bool> {
         const AT_ENTRY: u64 = (-(libc::ENOSYS as i64)).cast_unsigned();
-        let regs = ptrace::getregs(self.tid).doing(|| self.doing())?;
+        let regs = ptrace::getregs(self.tid).map_err(|errno| self.failed(errno))?;
         Ok(regs.rip == self.code.at(code::places().parked) && regs.rax != AT_ENTRY)
     }
 }

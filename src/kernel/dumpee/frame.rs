@@ -149,6 +149,14 @@ pub(super) fn fpstate(xstate: &[u8]) -> Option<Vec<u8>> {
     Some(state)
 }
 
+/// How many bytes [`fpstate`] makes of it.
+pub(super) fn fpstate_len(xstate: &[u8]) -> usize {
+    const MAGIC2_LEN: usize = 4;
+    let used = xstate.get(XSTATE_BV..XSTATE_BV + 8);
+    let size = used.map(|bytes| used_size(u64::from_le_bytes(bytes.try_into().expect("8 bytes"))));
+    size.filter(|size| *size <= xstate.len()).map_or(0, |size| size + MAGIC2_LEN)
+}
+
 /// Whether these bytes begin a vector state made by [`fpstate`].
 pub(super) fn is_fpstate(bytes: &[u8]) -> bool {
     bytes.get(SW_RESERVED..SW_RESERVED + 4) == Some(&MAGIC1.to_le_bytes()[..])
@@ -208,6 +216,7 @@ mod tests {
         xstate[XSTATE_BV] = 3;
         let state = fpstate(&xstate).unwrap();
         assert_eq!(state.len(), LEGACY_AND_HEADER + 4);
+        assert_eq!(fpstate_len(&xstate), state.len());
         assert_eq!(state[SW_RESERVED..][..4], MAGIC1.to_le_bytes());
         assert_eq!(state[LEGACY_AND_HEADER..], MAGIC2.to_le_bytes());
         assert_eq!(fpstate(&xstate[..100]), None);

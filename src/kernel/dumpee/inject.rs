@@ -124,9 +124,11 @@ impl<'a> Injection<'a> {
         self.force(site.block, block.bytes())
     }
 
+    /// Writes where the program cannot. A kernel may forbid that to `/proc/PID/mem`, not to ptrace.
     fn force(&self, addr: RemoteAddr, bytes: &[u8]) -> Result<()> {
-        memory::write_forced(self.task.memory(), addr, bytes)
-            .doing(|| format!("write code at {addr:?}"))
+        memory::write_forced(self.task.memory(), addr, bytes).or_else(|_| {
+            ptrace::poke(self.frozen().tid, addr, bytes).doing(|| format!("write code at {addr:?}"))
+        })
     }
 
     fn chosen_block(&self) -> Block {
@@ -365,8 +367,7 @@ struct Job {
 impl Job {
     /// Where the entries stand, behind block and vector state.
     fn batch_at(&self, task: &FrozenTask) -> usize {
-        let state =
-            frame::fpstate(&task.threads[self.thread].xstate).map_or(0, |state| state.len());
+        let state = frame::fpstate_len(&task.threads[self.thread].xstate);
         (code::BLOCK_SIZE + state).next_multiple_of(64)
     }
 

@@ -5,6 +5,7 @@
 //! answered before anything else is done (with the signal, after asking for the stop again), and
 //! the threads already seized are looked at after each further one.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -30,6 +31,8 @@ struct Seizure {
     stopped: Vec<Stopped>,
     /// Seized and interrupted, not stopped yet.
     awaited: Vec<i32>,
+    /// All of these.
+    known: HashSet<i32>,
     deadline: Instant,
 }
 
@@ -37,7 +40,8 @@ struct Seizure {
 pub(super) fn all(pid: i32) -> Result<Vec<Stopped>> {
     refuse_early(pid)?;
     let deadline = Instant::now() + PATIENCE;
-    let mut seizure = Seizure { pid, stopped: Vec::new(), awaited: Vec::new(), deadline };
+    let (stopped, awaited, known) = (Vec::new(), Vec::new(), HashSet::new());
+    let mut seizure = Seizure { pid, stopped, awaited, known, deadline };
     while !seizure.pass()? {
         if Instant::now() > deadline {
             return Err(seizure.too_slow());
@@ -77,7 +81,7 @@ impl Seizure {
     fn pass(&mut self) -> Result<bool> {
         let mut fresh = false;
         for tid in proc::threads(self.pid)? {
-            if !self.knows(tid) && self.take(tid)? {
+            if !self.known.contains(&tid) && self.take(tid)? {
                 fresh = true;
                 self.sweep()?;
             }
@@ -87,16 +91,15 @@ impl Seizure {
         Ok(!fresh && proc::status(self.pid, self.pid)?.threads == self.stopped.len())
     }
 
-    fn knows(&self, tid: i32) -> bool {
-        self.awaited.contains(&tid) || self.stopped.iter().any(|thread| thread.tid == tid)
-    }
-
     /// Seizes one thread; false if it is gone or going.
     fn take(&mut self, tid: i32) -> Result<bool> {
         let seized =
             ptrace::seize(tid, ptrace::O_TRACESYSGOOD).and_then(|()| ptrace::interrupt(tid));
         match seized {
-            Ok(()) => self.awaited.push(tid),
+            Ok(()) => {
+                self.awaited.push(tid);
+                self.known.insert(tid);
+            }
             Err(Errno::ESRCH) => return Ok(false),
             Err(Errno::EPERM) if tid != self.pid && is_exiting(self.pid, tid) => return Ok(false),
             Err(errno) => return Err(self.denied(tid, errno)),
@@ -132,7 +135,10 @@ impl Seizure {
         for tid in std::mem::take(&mut self.awaited) {
             match look(tid).doing(|| format!("pid {}: stop thread {tid}", self.pid))? {
                 Seen::Waiting => waiting.push(tid),
-                Seen::Gone => {}
+                Seen::Gone if tid == self.pid => return Err(proc::gone(tid)),
+                Seen::Gone => {
+                    self.known.remove(&tid);
+                }
                 Seen::Stopped(stopped) => self.stopped.push(stopped),
             }
         }

@@ -1,13 +1,17 @@
-//! Sessions in live processes, and the death of the engine at each state change.
+//! Sessions in live processes, and the death of the engine at chosen moments.
 //!
 //! Random deaths, and a victim that checks every register, are in `tests/crash_safety.rs`.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 
 use super::*;
 use crate::args;
@@ -63,7 +67,7 @@ impl Cat {
     fn assert_stopped(&self) {
         let state = || proc::status(self.pid(), self.pid()).unwrap().state;
         let stopped = (0..1000).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
             state() == 'T'
         });
         assert!(stopped, "state {}", state());
@@ -102,38 +106,194 @@ fn a_session_leaves_no_trace() {
     }
 }
 
+/// Runs `body` in a process of its own.
+fn in_child(body: impl FnOnce() -> i32) -> Pid {
+    // SAFETY: the child touches nothing that another thread may have left half done: it makes
+    // system calls and allocates, and the allocator is safe to use after a fork.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let code = body();
+            // SAFETY: ends this process without running what belongs to its parent.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+/// An engine that dies after `life` state changes; true if it was through before.
+fn die_after(life: u32, session: impl FnOnce() -> Result<()>) -> bool {
+    let child = in_child(|| {
+        LIFE.set(life);
+        i32::from(session().is_err())
+    });
+    match waitpid(child, None).unwrap() {
+        WaitStatus::Exited(_, 0) => true,
+        WaitStatus::Signaled(..) => false,
+        status => panic!("death {life}: {status:?}"),
+    }
+}
+
 #[test]
 fn a_death_at_any_state_change_leaves_no_trace() {
     let mut cat = Cat::new();
     let before = cat.look();
     for life in 1.. {
-        // SAFETY: the child touches nothing that another thread may have left half done: it
-        // makes system calls and allocates, and the allocator is safe to use after a fork.
-        let child = match unsafe { fork() }.unwrap() {
-            ForkResult::Child => {
-                LIFE.set(life);
-                let code = i32::from(session(cat.pid()).is_err());
-                // SAFETY: ends this process without running what belongs to its parent.
-                unsafe { libc::_exit(code) }
-            }
-            ForkResult::Parent { child } => child,
-        };
-        let status = waitpid(child, None).unwrap();
+        let through = die_after(life, || session(cat.pid()));
         cat.echo();
-        let mut settled = false;
-        for _ in 0..100 {
-            settled = cat.look() == before;
-            if settled {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        let settled = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            cat.look() == before
+        });
         assert!(settled, "death {life}: {:?} instead of {before:?}", cat.look());
-        if status == WaitStatus::Exited(child, 0) {
+        if through {
             assert!(life > 10, "{life} state changes are too few");
             return;
         }
-        assert!(matches!(status, WaitStatus::Signaled(..)), "death {life}: {status:?}");
+    }
+}
+
+#[test]
+fn a_sleep_goes_on_to_the_millisecond_after_a_death() {
+    for life in [4, 6, 10] {
+        let start = Instant::now();
+        let mut sleep = Command::new("sleep").arg("0.6").spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let pid = sleep.id().cast_signed();
+        assert!(!die_after(life, || FrozenTask::seize(pid)?.inject()?.finish()));
+        assert!(sleep.wait().unwrap().success());
+        let took = start.elapsed();
+        assert!((600..850).contains(&took.as_millis()), "death {life}: {took:?}");
+    }
+}
+
+/// A process that sends back what it reads, `!` if the read is interrupted; `setup` comes first.
+struct Echo {
+    pid: Pid,
+    to: OwnedFd,
+    from: OwnedFd,
+}
+
+impl Echo {
+    fn new(setup: impl FnOnce()) -> Self {
+        let (input, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (from, output) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let pid = in_child(|| {
+            setup();
+            let mut byte = [b'0'];
+            loop {
+                let _ = write(&output, &byte);
+                byte = [b'!'];
+                let _ = read(&input, &mut byte);
+            }
+        });
+        let echo = Self { pid, to, from };
+        assert_eq!(echo.next(), b'0');
+        echo
+    }
+
+    fn next(&self) -> u8 {
+        let mut byte = [0];
+        read(&self.from, &mut byte).unwrap();
+        byte[0]
+    }
+
+    fn assert_well(&self) {
+        write(&self.to, b"y").unwrap();
+        assert_eq!(self.next(), b'y');
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = sys::kill(self.pid.as_raw(), libc::SIGKILL);
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+fn ask_and_let_go(echo: &Echo) {
+    let task = FrozenTask::seize(echo.pid.as_raw()).unwrap();
+    let mut injection = task.inject().unwrap();
+    let mut batch = Batch::new();
+    let id = batch.call(libc::SYS_getpid, args![]);
+    assert_eq!(injection.run(batch).unwrap().ret(id), Ok(echo.pid.as_raw().into()));
+    injection.finish().unwrap();
+    task.release().unwrap();
+    echo.assert_well();
+}
+
+#[test]
+fn strict_seccomp_does_not_hinder() {
+    // SAFETY: changes the calling process only, which is the one just made.
+    let echo = Echo::new(|| unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT);
+    });
+    ask_and_let_go(&echo);
+    // Frozen in a session it survives as well: healing takes a single call, which is allowed.
+    for _ in 0..10 {
+        let engine = in_child(|| {
+            let task = FrozenTask::seize(echo.pid.as_raw()).unwrap();
+            let _injection = task.inject().unwrap();
+            let _ = sys::kill(std::process::id().cast_signed(), libc::SIGKILL);
+            0
+        });
+        waitpid(engine, None).unwrap();
+        echo.assert_well();
+    }
+}
+
+#[test]
+fn another_user_that_is_not_dumpable_does_not_hinder() {
+    let echo = Echo::new(|| {
+        nix::unistd::setresuid(65534.into(), 65534.into(), 65534.into()).unwrap();
+        nix::sys::prctl::set_dumpable(false).unwrap();
+    });
+    ask_and_let_go(&echo);
+}
+
+#[test]
+fn without_a_vdso_another_tail_serves() {
+    let echo = Echo::new(|| {
+        let maps = proc::maps(std::process::id().cast_signed()).unwrap();
+        let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]").unwrap().range.clone();
+        let len = (vdso.end - vdso.start) as usize;
+        // SAFETY: nothing that this process does from here on uses the vdso.
+        unsafe { libc::munmap(vdso.start as *mut libc::c_void, len) };
+    });
+    ask_and_let_go(&echo);
+}
+
+/// What a signal does that comes while the engine has the process, which then dies.
+fn signal_and_die(flags: libc::c_int) -> Echo {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let echo = Echo::new(|| {
+        let action = SigAction::new(
+            SigHandler::Handler(nothing),
+            SaFlags::from_bits_truncate(flags),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler does nothing.
+        unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+    });
+    let engine = in_child(|| {
+        let task = FrozenTask::seize(echo.pid.as_raw()).unwrap();
+        let mut injection = task.inject().unwrap();
+        let interrupts = if flags & libc::SA_RESTART == 0 { 1 << (libc::SIGUSR1 - 1) } else { 0 };
+        injection.set_restart_mask(interrupts).unwrap();
+        sys::kill(echo.pid.as_raw(), libc::SIGUSR1).unwrap();
+        let _ = sys::kill(std::process::id().cast_signed(), libc::SIGKILL);
+        0
+    });
+    waitpid(engine, None).unwrap();
+    echo
+}
+
+#[test]
+fn a_signal_before_a_death_interrupts_what_it_should() {
+    for _ in 0..10 {
+        let echo = signal_and_die(0);
+        assert_eq!(echo.next(), b'!');
+        echo.assert_well();
+        signal_and_die(libc::SA_RESTART).assert_well();
     }
 }
 

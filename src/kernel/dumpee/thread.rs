@@ -115,7 +115,8 @@ impl FrozenThread {
         self.rseq = ptrace::rseq_configuration(tid).doing(doing)?;
         self.robust_list = sys::get_robust_list(tid).doing(doing)?;
         if let Some(rseq) = self.rseq {
-            self.abort_rseq(pid, rseq).doing(doing)?;
+            // What cannot be read is no section: the kernel would end the program over it.
+            let _ = self.abort_rseq(pid, rseq);
         }
         Ok(())
     }
