@@ -63,7 +63,7 @@ impl<'a> Rebuild<'a> {
         self.image.threads.iter().map(spec).collect()
     }
 
-    /// What each thread registers with the kernel, its name and its scheduling.
+    /// What each thread registers with the kernel, and its name.
     pub fn threads(&self, blank: &mut Blank) -> Result<()> {
         self.allow_amx(blank)?;
         self.run_in_all(blank, |thread, batch| thread.register(batch))?;
@@ -71,7 +71,6 @@ impl<'a> Rebuild<'a> {
         membarrier::rebuild(&mut process, self.process()?.membarrier_registration_mask());
         blank.run(process)?;
         for thread in self.all()? {
-            scheduling::rebuild(thread.tid, thread.entry)?;
             registers::rebuild_tls(thread.tid, thread.tls())?;
         }
         Ok(())
@@ -138,7 +137,7 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    /// Personality, subreaper flag, memory-deny-write-execute, limits, real-time scheduling.
+    /// Personality, subreaper flag, memory-deny-write-execute, limits, scheduling.
     pub fn limits(&self, blank: &mut Blank) -> Result<()> {
         let entry = self.process()?;
         let exact = self.extras.and_then(|extras| extras.personality);
@@ -154,9 +153,7 @@ impl<'a> Rebuild<'a> {
             rlimits::rebuild(&mut process, limits);
         }
         blank.run(process)?;
-        self.all()?
-            .into_iter()
-            .try_for_each(|thread| scheduling::rebuild_real_time(thread.tid, thread.entry))
+        self.all()?.into_iter().try_for_each(|thread| scheduling::rebuild(thread.tid, thread.entry))
     }
 
     /// Registers and masks of all threads, the leader first.

@@ -54,26 +54,13 @@ pub fn validate(file: &str, entry: &ThreadCoreEntry) -> Result<()> {
     Ok(())
 }
 
-/// Gives a thread its nice value and, if it is no real-time one, its policy.
+/// Gives a thread its nice value and policy. Late: the scheduler may prefer it to the engine from
+/// then on, or let it wait for everybody else.
 pub fn rebuild(tid: i32, entry: &ThreadCoreEntry) -> Result<()> {
     if let Some(nice) = entry.sched_nice {
         sched::set_nice(tid, nice).doing(|| format!("set nice {nice} of thread {tid}"))?;
     }
-    match entry.sched_policy {
-        Some(policy) if !is_real_time(policy) => set_policy(tid, policy, entry),
-        _ => Ok(()),
-    }
-}
-
-/// Gives a thread its real-time policy, if it has one. Late: it would be preferred to the engine.
-pub fn rebuild_real_time(tid: i32, entry: &ThreadCoreEntry) -> Result<()> {
-    match entry.sched_policy {
-        Some(policy) if is_real_time(policy) => set_policy(tid, policy, entry),
-        _ => Ok(()),
-    }
-}
-
-fn set_policy(tid: i32, number: u32, entry: &ThreadCoreEntry) -> Result<()> {
+    let Some(number) = entry.sched_policy else { return Ok(()) };
     let policy = Policy { number, priority: entry.sched_prio() };
     sched::set_policy(tid, policy).doing(|| format!("set policy {number} of thread {tid}"))
 }

@@ -10,13 +10,16 @@ use super::*;
 use crate::args;
 use crate::error::Refusals;
 use crate::images::proto::{
-    CoreEntry, CredsEntry, MmEntry, PosixTimerEntry, RlimitEntry, SeccompEntry, SeccompMode,
-    TaskCoreEntry, ThreadCoreEntry,
+    CoreEntry, CredsEntry, ItimerEntry, MmEntry, PosixTimerEntry, RlimitEntry, SeccompEntry,
+    SeccompMode, TaskCoreEntry, ThreadCoreEntry,
 };
 use crate::images::snapshot::TaskImage;
+use crate::kernel::blank::tests::support;
 use crate::kernel::blank::{Blank, SpawnSpec};
 use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::ptrace;
 use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::sys;
 
 /// `tests/programs/odd_task.c`, running; killed when dropped.
 struct Odd {
@@ -267,6 +270,9 @@ fn round_trip(mut odd: Odd) -> Captured {
         ..TaskImage::default()
     };
     rebuild(pid, &image, &before, &filters);
+    if stop_signal(&image).is_some() {
+        wait_stopped(pid);
+    }
     let task = FrozenTask::seize(pid).unwrap();
     let mut filters_after = SeccompEntry::default();
     let after = captured(&task, &mut filters_after);
@@ -282,6 +288,24 @@ fn round_trip(mut odd: Odd) -> Captured {
 fn an_odd_task_is_rebuilt_as_it_was() {
     let odd = Odd::start(&[]);
     round_trip(odd);
+}
+
+/// A process is stopped when its threads have noticed.
+fn wait_stopped(pid: i32) {
+    while !status_line(pid, "State:").starts_with('T') {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_stopped_task_is_rebuilt_stopped() {
+    let odd = Odd::start(&[]);
+    sys::kill(odd.pid(), libc::SIGSTOP).unwrap();
+    wait_stopped(odd.pid());
+    let captured = round_trip(odd);
+    let entry = process(&captured);
+    assert_eq!(entry.task_state, state::STOPPED);
+    assert_eq!(entry.stop_signo, Some(libc::SIGSTOP as u32));
 }
 
 #[test]
@@ -300,4 +324,58 @@ fn filters_are_rebuilt_as_they_were() {
     assert_eq!(leader.seccomp_mode(), SeccompMode::Filter);
     // Of threads that share the filters only the leader has them.
     assert_eq!(thread(&captured.threads[0].1).seccomp_mode, None);
+}
+
+fn status_line(pid: i32, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+}
+
+#[test]
+fn timers_get_their_numbers_by_counting() {
+    let mut blank = support::blank();
+    let timer = PosixTimerEntry { clock_id: 1, si_signo: 10, ..PosixTimerEntry::default() };
+    let timers = [3u32, 300].map(|it_id| PosixTimerEntry { it_id, vsec: 100, ..timer });
+    posix_timers::rebuild_counting(&timers, |batch| blank.run(batch)).unwrap();
+    let mut batch = Batch::new();
+    posix_timers::start(&mut batch, &timers);
+    blank.run(batch).unwrap();
+    let text = std::fs::read_to_string(format!("/proc/{}/timers", blank.pid())).unwrap();
+    let mut found: Vec<u32> =
+        posix_timers::parse(&text).unwrap().iter().map(|timer| timer.it_id).collect();
+    found.sort_unstable();
+    assert_eq!(found, [3, 300]);
+}
+
+#[test]
+fn an_expired_alarm_waits_again_and_its_timer_goes_on() {
+    let mut blank = support::blank();
+    blank.reserve_signals(set(&[libc::SIGALRM])).unwrap();
+    let expired = ItimerEntry { isec: 50, ..ItimerEntry::default() };
+    let off = ItimerEntry::default();
+    let mut batch = Batch::new();
+    itimers::rebuild(&mut batch, &[&expired, &off, &off], true);
+    blank.run(batch).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(status_line(blank.pid(), "ShdPnd:"), format!("{:016x}", set(&[libc::SIGALRM])));
+    let waiting = pending::capture(blank.pid(), ptrace::Queue::Shared).unwrap();
+    assert!(pending::holds_alarm(&waiting));
+    let mut batch = Batch::new();
+    let answer = itimers::ask(&mut batch);
+    let outcome = blank.run(batch).unwrap();
+    assert_eq!(answer.to_image(&outcome)[0], expired);
+}
+
+#[test]
+fn batches_run_under_strict_seccomp() {
+    let mut blank = support::blank();
+    assert!(blank.seccomp_suspended());
+    let strict = SeccompMode::Strict.into();
+    let core = ThreadCoreEntry { seccomp_mode: Some(strict), ..ThreadCoreEntry::default() };
+    let mut batch = Batch::new();
+    seccomp::rebuild(&mut batch, &core, &SeccompEntry::default());
+    let call = batch.call(libc::SYS_getpid, args![]);
+    let outcome = blank.run(batch).unwrap();
+    assert_eq!(outcome.ret(call), Ok(blank.pid().into()));
+    assert_eq!(status_line(blank.pid(), "Seccomp:"), "1");
 }
