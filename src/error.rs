@@ -193,6 +193,11 @@ impl Refusals {
         });
     }
 
+    /// Whether nothing was refused so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Ok if nothing was refused, else one error that lists everything.
     pub fn check(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(self.into_error()) }

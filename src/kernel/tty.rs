@@ -134,8 +134,11 @@ pub fn set_foreground(fd: impl AsFd, group: i32) -> Sys<()> {
     set(fd, libc::TIOCSPGRP, &group)
 }
 
-/// Bytes that can be read at once.
+/// Bytes that can be read at once: of a terminal, after what is on its way has arrived.
 pub fn readable(fd: impl AsFd) -> Sys<i32> {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: `poll` is one valid pollfd.
+    Errno::result(unsafe { libc::poll(&raw mut poll, 1, 0) })?;
     get(fd, libc::FIONREAD)
 }
 

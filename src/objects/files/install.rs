@@ -1,0 +1,220 @@
+//! Puts descriptors to their numbers in the restored processes.
+//!
+//! A process receives its descriptors in the order of their final numbers, on the lowest free
+//! numbers: the n-th never lands above its final number. Moved from the highest down, none is
+//! overwritten before it has moved itself.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::collect::FD_CLOEXEC;
+use super::epoll::{self, Watch};
+use super::{OpenFiles, locks, table_of};
+use crate::args;
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::proto::{FdinfoEntry, FsEntry};
+use crate::kernel::blank::Blank;
+use crate::kernel::remote::{Batch, RemoteFd};
+
+/// Calls per batch: what fits into any helper area.
+const PER_BATCH: usize = 200;
+
+impl OpenFiles<'_> {
+    /// Fills the empty table of a process.
+    ///
+    /// Once per table, for the first process of those that share it.
+    pub fn install_table(&self, blank: &mut Blank, table: &[FdinfoEntry]) -> Result<()> {
+        let pid = blank.pid();
+        let mut sorted: Vec<&FdinfoEntry> = table.iter().collect();
+        sorted.sort_unstable_by_key(|entry| entry.fd);
+        let late = self.late_watches(pid)?;
+        let numbers = sorted.iter().map(|entry| entry.fd.cast_signed());
+        let Some(highest) = numbers.chain(late.iter().map(|watch| watch.number)).max() else {
+            return Ok(());
+        };
+        raise_limit(blank)?;
+        blank.move_service_fd(highest + 1)?;
+        self.watch_late(blank, &late, highest + 1)?;
+        let files = sorted
+            .iter()
+            .map(|entry| self.fd(entry.id))
+            .collect::<Result<Vec<BorrowedFd<'_>>>>()?;
+        place(blank, &files, &sorted)
+    }
+
+    /// Puts a process into its root and working directory and sets its umask.
+    pub fn install_fs(&self, blank: &mut Blank, fs: &FsEntry) -> Result<()> {
+        let pid = blank.pid();
+        let directory =
+            |id| self.open_for_map(id, (libc::O_PATH | libc::O_DIRECTORY).cast_unsigned());
+        let cwd = directory(fs.cwd_id)?;
+        let mut sent = vec![cwd.as_fd()];
+        let root = if self.is_our_root(fs.root_id) { None } else { Some(directory(fs.root_id)?) };
+        sent.extend(root.as_ref().map(AsFd::as_fd));
+        let received = blank.send_fds(&sent)?;
+        let mut batch = Batch::new();
+        if root.is_some() {
+            let dot = batch.cstr(".");
+            batch.must(format!("pid {pid}: enter the root"), libc::SYS_fchdir, args![received[1]]);
+            batch.must(format!("pid {pid}: chroot"), libc::SYS_chroot, args![dot]);
+        }
+        batch.must(format!("pid {pid}: chdir"), libc::SYS_fchdir, args![received[0]]);
+        for number in received {
+            batch.must("close a directory", libc::SYS_close, args![number]);
+        }
+        if let Some(umask) = fs.umask {
+            batch.must(format!("pid {pid}: umask"), libc::SYS_umask, args![umask]);
+        }
+        blank.run(batch).map(drop)
+    }
+
+    fn is_our_root(&self, id: u32) -> bool {
+        let entry = self.snapshot.files.get(&id).and_then(|file| file.reg.as_ref());
+        entry.is_some_and(|reg| reg.name == "/")
+    }
+
+    /// Gives a process its POSIX locks, once its table is in place.
+    pub fn lock_process(&self, blank: &mut Blank) -> Result<()> {
+        let mut batch = Batch::new();
+        locks::process_locks(self.snapshot, blank.pid().cast_unsigned(), &mut batch);
+        if batch.is_empty() { Ok(()) } else { blank.run(batch).map(drop) }
+    }
+
+    /// Signalfds that `pid` has to add to epoll files: it is the first that has both.
+    fn late_watches(&self, pid: i32) -> Result<Vec<Watch>> {
+        let mut late = epoll::watches(self.snapshot)?;
+        late.retain(|watch| epoll::is_late(self.snapshot, watch));
+        let holder = |watch: &Watch| {
+            let mut tasks = self.snapshot.tree.iter();
+            tasks.find(|task| {
+                table_of(self.snapshot, task.pid)
+                    .is_some_and(|table| table.iter().any(|entry| entry.id == watch.epoll))
+            })
+        };
+        late.retain(|watch| holder(watch).is_some_and(|task| task.pid.cast_signed() == pid));
+        Ok(late)
+    }
+
+    /// Adds them while the table is still empty, so that any number can be used.
+    fn watch_late(&self, blank: &mut Blank, late: &[Watch], floor: i32) -> Result<()> {
+        for watch in late {
+            let pair = [self.fd(watch.epoll)?, self.fd(watch.target)?];
+            let received = blank.send_fds(&pair)?;
+            let mut batch = Batch::new();
+            let moved = [0, 1].map(|at| {
+                batch.must(
+                    "move it aside",
+                    libc::SYS_fcntl,
+                    args![received[at], libc::F_DUPFD, floor],
+                )
+            });
+            for number in received {
+                batch.must("close it", libc::SYS_close, args![number]);
+            }
+            let outcome = blank.run(batch)?;
+            let number = |at: usize| outcome.ret(moved[at]).doing(|| "move it aside");
+            let (epoll, target) = (number(0)?, number(1)?);
+            let mut batch = Batch::new();
+            let mut event = watch.events.to_le_bytes().to_vec();
+            event.extend(watch.data.to_le_bytes());
+            let event = batch.bytes(&event);
+            let what = format!("pid {}: watch descriptor {}", blank.pid(), watch.number);
+            batch.must("place it", libc::SYS_dup3, args![target, watch.number, libc::O_CLOEXEC]);
+            batch.must(
+                what,
+                libc::SYS_epoll_ctl,
+                args![epoll, libc::EPOLL_CTL_ADD, watch.number, event],
+            );
+            for number in [i64::from(watch.number), epoll, target] {
+                batch.must("close it", libc::SYS_close, args![number]);
+            }
+            blank.run(batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends open files, in the order of their final numbers, and moves them there.
+pub(super) fn place(
+    blank: &mut Blank,
+    files: &[BorrowedFd<'_>],
+    sorted: &[&FdinfoEntry],
+) -> Result<()> {
+    let received = blank.send_fds(files)?;
+    for batch in placement(blank.pid(), &received, sorted)? {
+        blank.run(batch)?;
+    }
+    Ok(())
+}
+
+/// A process under construction may use all numbers; its own limit comes last.
+fn raise_limit(blank: &mut Blank) -> Result<()> {
+    let (_, hard) =
+        getrlimit(Resource::RLIMIT_NOFILE).doing(|| "ask for the limit of descriptors")?;
+    let mut batch = Batch::new();
+    let limit = batch.bytes(&[hard.to_le_bytes(), hard.to_le_bytes()].concat());
+    let what = format!("pid {}: raise the limit of descriptors", blank.pid());
+    batch.must(what, libc::SYS_prlimit64, args![0, libc::RLIMIT_NOFILE, limit, 0]);
+    blank.run(batch).map(drop)
+}
+
+/// The calls that move received descriptors to their final numbers.
+fn placement(pid: i32, received: &[RemoteFd], sorted: &[&FdinfoEntry]) -> Result<Vec<Batch>> {
+    let mut batches = Vec::new();
+    let mut batch = Batch::new();
+    for (from, entry) in received.iter().zip(sorted).rev() {
+        let to = entry.fd.cast_signed();
+        if from.0 > to {
+            let cause = format!("pid {pid}: descriptor {to} was received as {}", from.0);
+            return Err(Error::new(Kind::Internal, cause));
+        }
+        let cloexec = entry.flags & FD_CLOEXEC != 0;
+        if from.0 == to {
+            let flags = if cloexec { libc::FD_CLOEXEC } else { 0 };
+            batch.must(
+                format!("flags of fd {to}"),
+                libc::SYS_fcntl,
+                args![*from, libc::F_SETFD, flags],
+            );
+        } else {
+            let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
+            batch.must(format!("place fd {to}"), libc::SYS_dup3, args![*from, to, flags]);
+            batch.must(format!("close fd {}", from.0), libc::SYS_close, args![*from]);
+        }
+        if batch.len() >= PER_BATCH {
+            batches.push(std::mem::take(&mut batch));
+        }
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fd: u32) -> FdinfoEntry {
+        FdinfoEntry { fd, ..Default::default() }
+    }
+
+    #[test]
+    fn a_table_that_was_not_empty_is_noticed() {
+        let (one, two) = (entry(0), entry(7));
+        let sorted = [&one, &two];
+        assert!(placement(1, &[RemoteFd(0), RemoteFd(1)], &sorted).is_ok());
+        assert!(placement(1, &[RemoteFd(1), RemoteFd(2)], &sorted).is_err());
+    }
+
+    #[test]
+    fn long_tables_are_cut_into_batches() {
+        let entries: Vec<FdinfoEntry> = (0..500).map(|fd| entry(fd + 10)).collect();
+        let sorted: Vec<&FdinfoEntry> = entries.iter().collect();
+        let received: Vec<RemoteFd> = (0..500).map(RemoteFd).collect();
+        let batches = placement(1, &received, &sorted).unwrap();
+        assert_eq!(batches.iter().map(Batch::len).sum::<usize>(), 1000);
+        assert!(batches.iter().all(|batch| batch.len() <= PER_BATCH + 1));
+    }
+}

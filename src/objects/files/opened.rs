@@ -1,0 +1,154 @@
+//! One open file as it is seen while it is captured.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::fstatfs;
+
+use super::fdinfo::Fdinfo;
+use crate::error::{Context, Error, Refusal, Result};
+use crate::images::proto::FownEntry;
+use crate::kernel::fd;
+use crate::kernel::remote::RemoteFd;
+use crate::kernel::sys;
+
+/// `f_type` of the file system of eventfds, epoll files and the like.
+pub(super) const ANON_INODE_FS: i64 = 0x0904_1934;
+/// `f_type` of the file system of anonymous pipes.
+pub(super) const PIPE_FS: i64 = 0x5049_5045;
+/// `f_type` of procfs.
+pub(super) const PROC_FS: i64 = 0x9fa0;
+/// `f_type` of the file system of pseudo terminals.
+pub(super) const DEVPTS_FS: i64 = 0x1cd1;
+
+/// Why a file was not captured.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Something went wrong.
+    Failed(Error),
+    /// It cannot be carried; the place is filled in by the collector.
+    Refused(Refusal),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What capturing one file gives.
+pub(super) type Captured<T> = std::result::Result<T, Stop>;
+
+/// An open file of a dumpee, with a copy of it in the engine.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// The first process it was found in, and its number there; 0 and -1 for a path.
+    pub pid: i32,
+    pub fd: i32,
+    /// For messages: `pid 12 fd 5`.
+    pub place: String,
+    pub file: OwnedFd,
+    pub stat: libc::stat,
+    pub fs_type: i64,
+    /// Where `/proc/PID/fd/N` points to.
+    pub link: PathBuf,
+    pub info: Fdinfo,
+    pub owner: FownEntry,
+}
+
+impl Opened {
+    /// Descriptor `fd` of the process behind `pidfd`.
+    pub fn of_task(pidfd: &OwnedFd, pid: i32, number: i32, info: Fdinfo) -> Result<Self> {
+        let place = format!("pid {pid} fd {number}");
+        let file =
+            sys::pidfd_getfd(pidfd, RemoteFd(number)).doing(|| format!("{place}: copy it"))?;
+        let mut opened = Self::complete(pid, number, place, file, info)?;
+        if opened.flags() & libc::O_PATH.cast_unsigned() == 0 {
+            opened.owner = owner_of(&opened.file).doing(|| opened.place.clone())?;
+        }
+        Ok(opened)
+    }
+
+    /// A file that is no descriptor of a task: its executable, a mapped file, its directory.
+    pub fn of_path(file: OwnedFd, flags: u32, place: &str) -> Result<Self> {
+        let info = Fdinfo { flags, ..Fdinfo::default() };
+        Self::complete(0, -1, place.to_string(), file, info)
+    }
+
+    fn complete(pid: i32, number: i32, place: String, file: OwnedFd, info: Fdinfo) -> Result<Self> {
+        let stat = fstat(&file).doing(|| format!("{place}: fstat"))?;
+        let fs_type = fstatfs(&file).doing(|| format!("{place}: fstatfs"))?.filesystem_type().0;
+        let own = fd::own_path(std::os::fd::AsFd::as_fd(&file));
+        let link = std::fs::read_link(&own).doing(|| format!("{place}: find its path"))?;
+        let owner = FownEntry::default();
+        Ok(Self { pid, fd: number, place, file, stat, fs_type, link, info, owner })
+    }
+
+    /// Status flags as they go into images: close-on-exec is the descriptor's.
+    pub fn flags(&self) -> u32 {
+        self.info.flags & !libc::O_CLOEXEC.cast_unsigned()
+    }
+
+    /// Whether its type is `kind`.
+    pub fn is(&self, kind: SFlag) -> bool {
+        SFlag::from_bits_truncate(self.stat.st_mode) & SFlag::S_IFMT == kind
+    }
+
+    /// Whether it is the anonymous file that the kernel calls `name`.
+    pub fn is_anonymous(&self, name: &str) -> bool {
+        let short = self.link.to_str().and_then(|link| link.strip_prefix("anon_inode:"));
+        self.fs_type == ANON_INODE_FS
+            && short.is_some_and(|short| short.trim_matches(['[', ']']) == name)
+    }
+
+    /// Whether data can be read from it.
+    pub fn is_readable(&self) -> bool {
+        self.flags() & libc::O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned()
+    }
+
+    /// What names it in messages.
+    pub fn object(&self) -> String {
+        self.link.display().to_string()
+    }
+
+    /// Its path, if it is text: the image format has no other names.
+    pub fn path(&self) -> Captured<&str> {
+        self.link.to_str().ok_or_else(|| {
+            self.refuse("its name is not UTF-8, which the image format cannot hold", "rename it")
+        })
+    }
+
+    /// The refusal to carry it.
+    pub fn refuse(&self, reason: impl Into<String>, remedy: impl Into<String>) -> Stop {
+        Stop::Refused(Refusal {
+            place: self.place.clone(),
+            object: self.object(),
+            reason: reason.into(),
+            remedy: remedy.into(),
+        })
+    }
+}
+
+/// `path` without the mark that the kernel appends to names that are gone.
+pub(super) fn without_deleted(path: &str) -> &str {
+    path.strip_suffix(" (deleted)").unwrap_or(path)
+}
+
+/// Who gets the file's signals. An owner that has died is nobody.
+fn owner_of(file: &OwnedFd) -> nix::Result<FownEntry> {
+    let mut entry =
+        FownEntry { signum: fd::owner_signal(file)?.cast_unsigned(), ..FownEntry::default() };
+    let owner = fd::owner(file)?;
+    if owner.pid != 0 {
+        (entry.uid, entry.euid) = fd::owner_uids(file)?;
+        entry.pid_type = owner.kind.cast_unsigned();
+        entry.pid = owner.pid.cast_unsigned();
+    }
+    Ok(entry)
+}
+
+/// Whether `path` exists for us.
+pub(super) fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}

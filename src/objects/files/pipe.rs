@@ -1,0 +1,305 @@
+//! Anonymous pipes: which descriptions are ends of one pipe, its capacity, what is in it.
+//!
+//! Contents are copied with tee(), which leaves the pipe as it is. tee() keeps the boundaries of
+//! packets (O_DIRECT), and so does every read of the copy: each read is stored as an entry of its
+//! own, so that a pipe in packet mode has one entry per packet and any other has one at most.
+//! CRIU does not carry packet mode, so that no other program expects otherwise.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::SFlag;
+use nix::unistd::pipe2;
+
+use super::opened::{Captured, Opened, PIPE_FS};
+use super::{Collector, Fate, OpenFiles, set_status_flags};
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::proto::{FdTypes, FileEntry, PipeDataEntry, PipeEntry};
+use crate::images::snapshot::Snapshot;
+use crate::kernel::{fd, tty};
+
+const O_DIRECT: u32 = libc::O_DIRECT.cast_unsigned();
+const O_LARGEFILE: u32 = 0o100_000;
+
+pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
+    file.is(SFlag::S_IFIFO) && file.fs_type == PIPE_FS
+}
+
+pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
+    let pipe_id = number(file);
+    let pipe = PipeEntry { id, pipe_id, flags: file.flags(), fown: file.owner };
+    if file.is_readable() && !has_contents(&collector.out.pipe_data, pipe_id) {
+        let data = contents(file)?;
+        collector.out.pipe_data.extend(data);
+    }
+    collector.put(FileEntry {
+        r#type: FdTypes::Pipe as i32,
+        id,
+        pipe: Some(pipe),
+        ..Default::default()
+    });
+    Ok(FdTypes::Pipe)
+}
+
+/// The image's number of a pipe.
+pub(super) fn number(file: &Opened) -> u32 {
+    file.stat.st_ino as u32
+}
+
+pub(super) fn has_contents(stored: &[(PipeDataEntry, Vec<u8>)], pipe_id: u32) -> bool {
+    stored.iter().any(|(entry, _)| entry.pipe_id == pipe_id)
+}
+
+/// Capacity and contents of the pipe behind a readable end: one entry per packet, at least one.
+pub(super) fn contents(file: &Opened) -> Captured<Vec<(PipeDataEntry, Vec<u8>)>> {
+    let what = || format!("{}: read what is in {}", file.place, file.object());
+    let size = fd::pipe_size(&file.file).doing(what)?;
+    let held = tty::readable(&file.file).doing(what)?;
+    let packets = if held == 0 { Vec::new() } else { copy(file, size)? };
+    let entry = |bytes: &Vec<u8>| PipeDataEntry {
+        pipe_id: number(file),
+        bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        size: Some(size.cast_unsigned()),
+    };
+    if packets.is_empty() {
+        return Ok(vec![(entry(&Vec::new()), Vec::new())]);
+    }
+    Ok(packets.into_iter().map(|packet| (entry(&packet), packet)).collect())
+}
+
+fn copy(file: &Opened, size: i32) -> Captured<Vec<Vec<u8>>> {
+    let what = || format!("{}: copy what is in {}", file.place, file.object());
+    let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).doing(what)?;
+    match fd::set_pipe_size(&into, size) {
+        Err(Errno::EPERM) => {
+            let reason = format!("it is a pipe with data and {size} bytes of capacity");
+            return Err(file.refuse(reason, "raise /proc/sys/fs/pipe-max-size"));
+        }
+        other => other.doing(what)?,
+    }
+    let mut left = fd::tee(&file.file, &into, size.cast_unsigned() as usize).doing(what)?;
+    let mut source = std::fs::File::from(out);
+    let mut packets = Vec::new();
+    while left > 0 {
+        let mut packet = vec![0u8; left];
+        let got = source.read(&mut packet).doing(what)?;
+        if got == 0 {
+            break;
+        }
+        packet.truncate(got);
+        packets.push(packet);
+        left -= got;
+    }
+    Ok(packets)
+}
+
+/// Notes pipes with an end outside the tree: the restored end stands alone unless the caller
+/// gives a descriptor for it.
+pub(super) fn resolve(collector: &mut Collector) {
+    let mut ends: HashMap<u32, u32> = HashMap::new();
+    for entry in collector.out.files.values() {
+        if let Some(pipe) = &entry.pipe {
+            *ends.entry(pipe.pipe_id).or_default() |= ends_of(pipe.flags);
+        }
+    }
+    let mut lone = Vec::new();
+    for known in collector.known() {
+        let Fate::Carried(id, FdTypes::Pipe) = known.fate else { continue };
+        let pipe = collector.out.files.get(&id).and_then(|entry| entry.pipe.as_ref());
+        let Some(pipe) = pipe else { continue };
+        if ends.remove(&pipe.pipe_id).is_some_and(|ends| ends != 3) {
+            lone.push((known.pid, known.fd, pipe.pipe_id));
+        }
+    }
+    for (pid, number, pipe_id) in lone {
+        collector.note(format!(
+            "pid {pid} fd {number}: pipe:[{pipe_id}] has its other end outside the tree: \
+             it is restored without, unless a descriptor is given for it (--inherit-fd)"
+        ));
+    }
+}
+
+/// 1: can be read; 2: can be written.
+fn ends_of(flags: u32) -> u32 {
+    match flags.cast_signed() & libc::O_ACCMODE {
+        libc::O_RDONLY => 1,
+        libc::O_WRONLY => 2,
+        _ => 3,
+    }
+}
+
+/// A pipe can hold no more than it was told to, and nothing that is not there.
+pub(super) fn validate(name: &str, stored: &[(PipeDataEntry, Vec<u8>)]) -> Result<()> {
+    for (entry, bytes) in stored {
+        if entry.bytes as usize != bytes.len() {
+            let cause = format!(
+                "pipe {} has {} bytes instead of {}",
+                entry.pipe_id,
+                bytes.len(),
+                entry.bytes
+            );
+            return Err(Error::image(name, cause));
+        }
+        if entry.size.is_some_and(|size| size > i32::MAX.cast_unsigned() || size < entry.bytes) {
+            let cause = format!("pipe {} holds more than its capacity", entry.pipe_id);
+            return Err(Error::image(name, cause));
+        }
+    }
+    Ok(())
+}
+
+/// The pipes that have been made, by their number in the image.
+pub(super) type Pipes = BTreeMap<u32, Ends>;
+
+/// Both ends of a new pipe; each serves once as the description it is.
+#[derive(Debug)]
+pub(super) struct Ends {
+    read: OwnedFd,
+    write: OwnedFd,
+    read_taken: bool,
+    write_taken: bool,
+}
+
+/// Makes the description of one end, and the pipe when its first end is asked for.
+pub(super) fn open(entry: &PipeEntry, files: &OpenFiles<'_>, pipes: &mut Pipes) -> Result<OwnedFd> {
+    let what = || format!("open pipe:[{}] again", entry.pipe_id);
+    let flags = entry.flags.cast_signed();
+    if let Some(inherited) = files.inherited(&format!("pipe:[{}]", entry.pipe_id))? {
+        return super::open_for(fd::own_path(inherited.as_fd()).as_ref(), flags).doing(what);
+    }
+    let ends = match pipes.entry(entry.pipe_id) {
+        std::collections::btree_map::Entry::Occupied(ends) => ends.into_mut(),
+        std::collections::btree_map::Entry::Vacant(place) => {
+            place.insert(make(entry.pipe_id, files.snapshot)?)
+        }
+    };
+    // What pipe() made has no O_LARGEFILE, what open() made has: that is how they are told apart.
+    let original = entry.flags & O_LARGEFILE == 0;
+    let (end, taken) = match flags & libc::O_ACCMODE {
+        libc::O_WRONLY => (&ends.write, &mut ends.write_taken),
+        _ => (&ends.read, &mut ends.read_taken),
+    };
+    let made = if original && ends_of(entry.flags) != 3 && !std::mem::replace(taken, true) {
+        end.try_clone().doing(what)?
+    } else {
+        super::open_for(fd::own_path(end.as_fd()).as_ref(), flags & !libc::O_DIRECT).doing(what)?
+    };
+    set_status_flags(&made, entry.flags).doing(what)?;
+    Ok(made)
+}
+
+fn make(pipe_id: u32, snapshot: &Snapshot) -> Result<Ends> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).doing(|| format!("make pipe:[{pipe_id}]"))?;
+    let packets = snapshot.files.values().filter_map(|file| file.pipe.as_ref()).any(|pipe| {
+        pipe.pipe_id == pipe_id && ends_of(pipe.flags) != 1 && pipe.flags & O_DIRECT != 0
+    });
+    fill(&write, pipe_id, &snapshot.pipe_data, packets)?;
+    Ok(Ends { read, write, read_taken: false, write_taken: false })
+}
+
+/// Gives a pipe its capacity, then its contents.
+pub(super) fn fill(
+    write: &OwnedFd,
+    pipe_id: u32,
+    stored: &[(PipeDataEntry, Vec<u8>)],
+    packets: bool,
+) -> Result<()> {
+    let what = || format!("refill pipe:[{pipe_id}]");
+    let mine: Vec<_> = stored.iter().filter(|(entry, _)| entry.pipe_id == pipe_id).collect();
+    if let Some(size) = mine.first().and_then(|(entry, _)| entry.size) {
+        set_size(write, size).map_err(|error| error.context(what()))?;
+    }
+    let before = fd::flags(write).doing(what)?;
+    let mode = if packets || mine.len() > 1 { libc::O_DIRECT } else { 0 };
+    fd::set_flags(write, before | libc::O_NONBLOCK | mode).doing(what)?;
+    for (_, bytes) in mine {
+        let done =
+            if bytes.is_empty() { 0 } else { nix::unistd::write(write, bytes).doing(what)? };
+        if done != bytes.len() {
+            let cause = format!("{}: it takes {done} of {} bytes", what(), bytes.len());
+            return Err(Error::new(Kind::BadImages, cause));
+        }
+    }
+    fd::set_flags(write, before).doing(what)
+}
+
+fn set_size(pipe: &OwnedFd, size: u32) -> Result<()> {
+    if fd::pipe_size(pipe) == Ok(size.cast_signed()) {
+        return Ok(());
+    }
+    match fd::set_pipe_size(pipe, size.cast_signed()) {
+        Err(Errno::EPERM) => Err(Error::sys(format!("set its capacity to {size}"), Errno::EPERM)
+            .remedy("raise /proc/sys/fs/pipe-max-size")),
+        other => other.doing(|| format!("set its capacity to {size}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    use std::os::fd::OwnedFd;
+
+    fn read(end: &OwnedFd) -> Vec<u8> {
+        let mut bytes = vec![0u8; 1 << 17];
+        let len = nix::unistd::read(end, &mut bytes).unwrap();
+        bytes.truncate(len);
+        bytes
+    }
+
+    #[test]
+    fn contents_size_and_identity_come_back() {
+        let (out, into) = pipe2(OFlag::O_NONBLOCK).unwrap();
+        fd::set_pipe_size(&into, 1 << 17).unwrap();
+        let data: Vec<u8> = (0..100_000u32).map(|number| number as u8).collect();
+        assert_eq!(nix::unistd::write(&into, &data).unwrap(), data.len());
+        let both =
+            super::super::open_for(fd::own_path(out.as_fd()).as_ref(), libc::O_RDWR).unwrap();
+        let copy_of_out = out.try_clone().unwrap();
+        let fds = vec![(4, out), (5, into), (6, both), (7, copy_of_out)];
+        let (snapshot, restored) = round_trip(fds);
+        assert_eq!(snapshot.pipe_data.len(), 1);
+        assert_eq!(entry_of(&snapshot, 4).id, entry_of(&snapshot, 7).id);
+        assert_ne!(entry_of(&snapshot, 4).id, entry_of(&snapshot, 6).id);
+        assert_eq!(link(&restored, 4), link(&restored, 6));
+        let out = copy_of(&restored, 4);
+        assert_eq!(fd::pipe_size(&out), Ok(1 << 17));
+        assert_eq!(fd::flags(&out).unwrap() & libc::O_NONBLOCK, libc::O_NONBLOCK);
+        assert_eq!(read(&out), data);
+        nix::unistd::write(copy_of(&restored, 5), b"more").unwrap();
+        assert_eq!(read(&copy_of(&restored, 7)), b"more");
+        let end = fd::flags(copy_of(&restored, 6)).unwrap() & libc::O_ACCMODE;
+        assert_eq!(end, libc::O_RDWR);
+    }
+
+    #[test]
+    fn packets_keep_their_boundaries() {
+        let (out, into) = pipe2(OFlag::O_DIRECT).unwrap();
+        for packet in [&b"one"[..], b"three", &[7; 904]] {
+            nix::unistd::write(&into, packet).unwrap();
+        }
+        let (_, restored) = round_trip(vec![(3, out), (4, into)]);
+        let out = copy_of(&restored, 3);
+        assert_eq!(read(&out), b"one");
+        assert_eq!(read(&out), b"three");
+        assert_eq!(read(&out), [7; 904]);
+        nix::unistd::write(copy_of(&restored, 4), b"a").unwrap();
+        nix::unistd::write(copy_of(&restored, 4), b"b").unwrap();
+        assert_eq!(read(&out), b"a", "the mode is kept");
+    }
+
+    #[test]
+    fn an_end_without_the_other_is_noted_and_comes_back() {
+        let (out, into) = pipe2(OFlag::empty()).unwrap();
+        let holder = hold(&[(1, &into)]);
+        let (snapshot, collected) = capture_all(&holder, lenient()).unwrap();
+        assert!(collected.notes[0].contains("has its other end outside the tree"));
+        drop((out, holder));
+        let restored = restore(&snapshot).unwrap();
+        assert!(fd::hung_up(copy_of(&restored, 1)).unwrap());
+    }
+}

@@ -1,0 +1,153 @@
+//! Round trips for the tests of the kinds: open files are given to a process, captured, made anew
+//! and given to another process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::install::place;
+use super::{Collected, Collector, CollectorOptions, OpenFiles, RestoreOptions, validate};
+use crate::error::{Refusals, Result};
+use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
+use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::kernel::blank::Blank;
+use crate::kernel::blank::tests::support::blank;
+use crate::kernel::remote::RemoteFd;
+use crate::kernel::sys;
+
+const FILES_ID: u32 = 1;
+
+/// Where a table starts that leaves room for the service socket.
+const FLOOR: i32 = 900;
+
+/// A process with these descriptors and no others.
+pub(super) fn hold(fds: &[(i32, &OwnedFd)]) -> Blank {
+    let mut holder = blank();
+    holder.move_service_fd(FLOOR).unwrap();
+    let mut sorted: Vec<_> = fds.to_vec();
+    sorted.sort_by_key(|(number, _)| *number);
+    let files: Vec<_> = sorted.iter().map(|(_, file)| file.as_fd()).collect();
+    let entries: Vec<_> = sorted
+        .iter()
+        .map(|(number, _)| FdinfoEntry { fd: number.cast_unsigned(), ..Default::default() })
+        .collect();
+    place(&mut holder, &files, &entries.iter().collect::<Vec<_>>()).unwrap();
+    holder
+}
+
+/// Options that let everything pass.
+pub(super) fn lenient() -> CollectorOptions {
+    CollectorOptions { file_locks: true, link_remap: true, ..Default::default() }
+}
+
+/// Captures a process; its service socket is no part of it.
+pub(super) fn capture_all(
+    holder: &Blank,
+    options: CollectorOptions,
+) -> Result<(Snapshot, Collected)> {
+    let pid = holder.pid();
+    let mut refusals = Refusals::default();
+    let mut collector = Collector::new(CollectorOptions { pids: [pid].into(), ..options })?;
+    collector.ignored = holder.service_fd().map(|fd| fd.0);
+    let table = collector.add_table_of(pid, &mut refusals)?;
+    let mut snapshot = Snapshot::default();
+    snapshot.tree.push(PstreeEntry { pid: pid.cast_unsigned(), ..Default::default() });
+    let ids = TaskKobjIdsEntry { files_id: FILES_ID, ..Default::default() };
+    let fs = collector.add_fs_of(pid, &mut refusals)?;
+    let task = TaskImage { ids: Some(ids), fs: Some(fs), ..Default::default() };
+    snapshot.tasks.insert(pid.cast_unsigned(), task);
+    snapshot.descriptor_tables.insert(FILES_ID, table);
+    let collected = collector.finish(&mut snapshot, &mut refusals)?;
+    refusals.check()?;
+    Ok((snapshot, collected))
+}
+
+/// The entry of a descriptor.
+pub(super) fn entry_of(snapshot: &Snapshot, number: u32) -> &FileEntry {
+    let table = &snapshot.descriptor_tables[&FILES_ID];
+    let id = table.iter().find(|entry| entry.fd == number).unwrap().id;
+    &snapshot.files[&id]
+}
+
+/// Makes the files of a snapshot anew, in a new process that takes the place of the old one.
+pub(super) fn restore(snapshot: &Snapshot) -> Result<Blank> {
+    let mut holder = blank();
+    let snapshot = with_pid(snapshot, holder.pid());
+    validate(&snapshot)?;
+    let files = OpenFiles::open_all(&snapshot, RestoreOptions::default())?;
+    files.watch()?;
+    files.install_table(&mut holder, &snapshot.descriptor_tables[&FILES_ID])?;
+    files.install_fs(&mut holder, snapshot.tasks.values().next().unwrap().fs.as_ref().unwrap())?;
+    files.restore_owners()?;
+    files.lock()?;
+    files.lock_process(&mut holder)?;
+    files.seal()?;
+    Ok(holder)
+}
+
+pub(super) fn with_pid(snapshot: &Snapshot, pid: i32) -> Snapshot {
+    let mut snapshot = snapshot.clone();
+    let new = pid.cast_unsigned();
+    let old = std::mem::replace(&mut snapshot.tree[0].pid, new);
+    let task = snapshot.tasks.remove(&old).unwrap();
+    snapshot.tasks.insert(new, task);
+    for lock in &mut snapshot.file_locks {
+        lock.pid = pid;
+    }
+    for file in snapshot.files.values_mut() {
+        if let Some(reg) = file.reg.as_mut().filter(|reg| reg.fown.pid == old) {
+            reg.fown.pid = new;
+        }
+    }
+    snapshot
+}
+
+/// What was captured, and a process with everything made anew.
+pub(super) fn round_trip(fds: Vec<(i32, OwnedFd)>) -> (Snapshot, Blank) {
+    let holder = hold(&fds.iter().map(|(number, file)| (*number, file)).collect::<Vec<_>>());
+    drop(fds);
+    let (snapshot, _) = capture_all(&holder, lenient()).unwrap();
+    drop(holder);
+    let restored = restore(&snapshot).unwrap();
+    (snapshot, restored)
+}
+
+/// A copy of a descriptor of a process.
+pub(super) fn copy_of(holder: &Blank, number: i32) -> OwnedFd {
+    let pidfd = sys::pidfd_open(holder.pid()).unwrap();
+    sys::pidfd_getfd(&pidfd, RemoteFd(number)).unwrap()
+}
+
+/// Where `/proc/PID/fd/N` leads.
+pub(super) fn link(holder: &Blank, number: i32) -> String {
+    let path = std::fs::read_link(format!("/proc/{}/fd/{number}", holder.pid())).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+/// An empty directory, removed when dropped.
+pub(super) struct Scratch(pub std::path::PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("criu-files-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Held while a test counts on numbers of pseudo terminals.
+pub(super) fn terminals() -> std::sync::MutexGuard<'static, ()> {
+    static TERMINALS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TERMINALS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

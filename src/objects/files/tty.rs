@@ -1,0 +1,396 @@
+//! Terminals: capture.
+//!
+//! A pseudo terminal has a number, one master and any number of slaves; each open side is a
+//! `tty_file_entry` that refers to its side's `tty_info_entry` (number * 2, plus one for the master)
+//! and to a path. `/dev/tty` is a side of its own: what it leads to is the session's business.
+//! Session and foreground group are read from the tasks' stat files: a slave tells them to its own
+//! session only.
+//!
+//! A slave without its master in the tree is a terminal from outside, as that of a shell: it is
+//! dumped if the request says so and replaced by the restorer's terminal. Rebuild:
+//! [`tty_open`](super::tty_open); unread data: [`tty_data`](super::tty_data).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::sys::stat::SFlag;
+
+use super::opened::{Captured, Opened};
+use super::{Collector, regular, tty_data};
+use crate::error::{Context, Error, Refusals, Result};
+use crate::images::proto::{
+    FdTypes, FileEntry, TermiosEntry, TtyFileEntry, TtyInfoEntry, TtyPtyEntry, TtyType,
+    WinsizeEntry,
+};
+use crate::images::snapshot::Snapshot;
+use crate::kernel::tty::{self, Termios, Winsize};
+
+const TTY_MAJOR: u32 = 4;
+const TTYAUX_MAJOR: u32 = 5;
+const PTY_MASTER_MAJORS: std::ops::Range<u32> = 128..136;
+const PTY_SLAVE_MAJORS: std::ops::Range<u32> = 136..144;
+const USB_SERIAL_MAJOR: u32 = 188;
+const SERIAL_MAJOR: u32 = 204;
+/// Numbers that stand for terminals which are no pseudo terminals.
+const CTTY_INDEX: u32 = 1006;
+const EXTERNAL_INDEX: u32 = 1012;
+/// `c_cc` of the image: this many words, the first of which hold the bytes.
+const CC_WORDS: usize = 19;
+
+/// Which side of which terminal a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Master,
+    Slave,
+    /// `/dev/tty`
+    Own,
+    Other,
+}
+
+/// Terminals met so far.
+#[derive(Debug, Default)]
+pub(super) struct Terminals {
+    sides: BTreeMap<u32, Met>,
+    external: u32,
+}
+
+/// A side that has been met: where, and a copy of its first description.
+#[derive(Debug)]
+struct Met {
+    place: String,
+    object: String,
+    file: OwnedFd,
+    pid: i32,
+}
+
+pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
+    let major = libc::major(file.stat.st_rdev);
+    let known = [TTY_MAJOR, TTYAUX_MAJOR, USB_SERIAL_MAJOR, SERIAL_MAJOR].contains(&major)
+        || PTY_MASTER_MAJORS.contains(&major)
+        || PTY_SLAVE_MAJORS.contains(&major);
+    file.is(SFlag::S_IFCHR) && known
+}
+
+fn side(file: &Opened) -> Side {
+    match (libc::major(file.stat.st_rdev), libc::minor(file.stat.st_rdev)) {
+        (TTYAUX_MAJOR, 2) => Side::Master,
+        (TTYAUX_MAJOR, 0) => Side::Own,
+        (major, _) if PTY_MASTER_MAJORS.contains(&major) => Side::Master,
+        (major, _) if PTY_SLAVE_MAJORS.contains(&major) => Side::Slave,
+        _ => Side::Other,
+    }
+}
+
+pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
+    let key = external_key(file.stat.st_rdev, file.stat.st_dev);
+    if collector.options.external.contains(&key) {
+        return capture_external(file, id, collector);
+    }
+    let what = || format!("{}: ask {}", file.place, file.object());
+    let (kind, info_id) = match side(file) {
+        Side::Master => (TtyType::Pty, (tty::pty_index(&file.file).doing(what)? << 1) + 1),
+        Side::Slave => (TtyType::Pty, slave_index(file.stat.st_rdev) << 1),
+        Side::Own => (TtyType::Ctty, CTTY_INDEX << 1),
+        Side::Other => {
+            let remedy = format!("bring it from outside at restore (--external {key})");
+            return Err(file.refuse("only pseudo terminals are carried", remedy));
+        }
+    };
+    let regf_id = collector.new_id();
+    let reg = regular::entry(file, regf_id, collector)?;
+    note_side(file, info_id, kind, collector)?;
+    collector.put(FileEntry {
+        r#type: FdTypes::Reg as i32,
+        id: regf_id,
+        reg: Some(reg),
+        ..Default::default()
+    });
+    put_file(file, id, info_id, Some(regf_id), collector);
+    Ok(FdTypes::Tty)
+}
+
+/// The key by which a terminal is brought from outside.
+pub(super) fn external_key(rdev: u64, dev: u64) -> String {
+    format!("tty[{rdev:x}:{dev:x}]")
+}
+
+fn capture_external(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
+    collector.ttys.external += 1;
+    let info_id = (EXTERNAL_INDEX + collector.ttys.external) << 1;
+    note_side(file, info_id, TtyType::ExtTty, collector)?;
+    put_file(file, id, info_id, None, collector);
+    Ok(FdTypes::Tty)
+}
+
+fn put_file(file: &Opened, id: u32, info_id: u32, regf_id: Option<u32>, collector: &mut Collector) {
+    let tty =
+        TtyFileEntry { id, tty_info_id: info_id, flags: file.flags(), fown: file.owner, regf_id };
+    collector.put(FileEntry {
+        r#type: FdTypes::Tty as i32,
+        id,
+        tty: Some(tty),
+        ..Default::default()
+    });
+}
+
+fn slave_index(rdev: u64) -> u32 {
+    (libc::major(rdev) - PTY_SLAVE_MAJORS.start) * 256 + libc::minor(rdev)
+}
+
+/// Writes the info of a side when it is met first.
+fn note_side(file: &Opened, id: u32, kind: TtyType, collector: &mut Collector) -> Result<()> {
+    if collector.ttys.sides.contains_key(&id) {
+        return Ok(());
+    }
+    let what = || format!("{}: read the state of {}", file.place, file.object());
+    let master = kind == TtyType::Pty && id % 2 == 1;
+    let mut info = TtyInfoEntry {
+        id,
+        r#type: kind as i32,
+        locked: master && tty::is_locked(&file.file).doing(what)?,
+        exclusive: tty::is_exclusive(&file.file).unwrap_or(false),
+        packet_mode: master && tty::is_packet_mode(&file.file).doing(what)?,
+        rdev: file.stat.st_rdev as u32,
+        dev: Some(file.stat.st_dev as u32),
+        uid: Some(file.stat.st_uid),
+        gid: Some(file.stat.st_gid),
+        pty: (kind == TtyType::Pty).then_some(TtyPtyEntry { index: id >> 1 }),
+        ..Default::default()
+    };
+    if master {
+        info.sid = tty::session(&file.file).unwrap_or(0).cast_unsigned();
+        info.pgrp = tty::foreground(&file.file).unwrap_or(0).cast_unsigned();
+    }
+    match tty::termios(&file.file) {
+        Ok(termios) => {
+            let locked = tty::locked_termios(&file.file).doing(what)?;
+            info.termios = Some(to_entry(&termios));
+            info.termios_locked = Some(to_entry(&locked));
+            info.winsize = Some(to_winsize(tty::winsize(&file.file).doing(what)?));
+        }
+        // A slave whose master is closed: it stays hung up, and has no settings.
+        Err(Errno::EIO) => {}
+        Err(errno) => return Err(Error::sys(what(), errno)),
+    }
+    collector.out.tty_info.push(info);
+    let copy = file.file.try_clone().doing(what)?;
+    let met = Met { place: file.place.clone(), object: file.object(), file: copy, pid: file.pid };
+    collector.ttys.sides.insert(id, met);
+    Ok(())
+}
+
+/// The kernel's settings as the image holds them: `c_cc` is bytes packed into words.
+pub(super) fn to_entry(termios: &Termios) -> TermiosEntry {
+    let mut bytes = [0u8; CC_WORDS.next_multiple_of(4)];
+    bytes[..CC_WORDS].copy_from_slice(&termios.cc);
+    let mut words = vec![0u32; CC_WORDS];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+    }
+    TermiosEntry {
+        c_iflag: termios.iflag,
+        c_oflag: termios.oflag,
+        c_cflag: termios.cflag,
+        c_lflag: termios.lflag,
+        c_line: termios.line.into(),
+        c_ispeed: 0,
+        c_ospeed: 0,
+        c_cc: words,
+    }
+}
+
+/// The reverse; whatever follows the bytes is not ours to read.
+pub(super) fn from_entry(entry: &TermiosEntry) -> Termios {
+    let mut cc = [0u8; CC_WORDS];
+    let bytes = entry.c_cc.iter().flat_map(|word| word.to_le_bytes());
+    for (place, byte) in cc.iter_mut().zip(bytes) {
+        *place = byte;
+    }
+    Termios {
+        iflag: entry.c_iflag,
+        oflag: entry.c_oflag,
+        cflag: entry.c_cflag,
+        lflag: entry.c_lflag,
+        line: entry.c_line as u8,
+        cc,
+    }
+}
+
+fn to_winsize(size: Winsize) -> WinsizeEntry {
+    WinsizeEntry {
+        ws_row: size.row.into(),
+        ws_col: size.col.into(),
+        ws_xpixel: size.xpixel.into(),
+        ws_ypixel: size.ypixel.into(),
+    }
+}
+
+/// What a task says about its terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub session: i32,
+    /// Device number of the terminal; 0 for none.
+    pub tty: u64,
+    pub foreground: i32,
+}
+
+/// Session, terminal and foreground group from the text of `/proc/PID/stat`.
+pub(super) fn seat(stat: &str) -> Option<Seat> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<i32>().ok();
+    let device = number(4)?.cast_unsigned();
+    let tty = match device {
+        0 => 0,
+        _ => libc::makedev((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00)),
+    };
+    Some(Seat { session: number(3)?, tty, foreground: number(5)? })
+}
+
+/// Fills in sessions and refuses terminals that cannot be had again.
+pub(super) fn resolve(collector: &mut Collector, refusals: &mut Refusals) -> Result<()> {
+    if collector.out.tty_info.is_empty() {
+        return Ok(());
+    }
+    let mut seats = BTreeMap::new();
+    for &pid in &collector.options.pids {
+        let path = format!("/proc/{pid}/stat");
+        let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+        seats.extend(seat(&text).map(|seat| (pid, seat)));
+    }
+    let sides: BTreeSet<u32> = collector.ttys.sides.keys().copied().collect();
+    let mut outside = BTreeSet::new();
+    for info in &mut collector.out.tty_info {
+        let met = &collector.ttys.sides[&info.id];
+        sit(info, met.pid, &seats);
+        let leader_in_tree = info.sid == 0 || seats.contains_key(&info.sid.cast_signed());
+        let lone_slave = info.r#type == TtyType::Pty as i32
+            && info.id % 2 == 0
+            && info.termios.is_some()
+            && !sides.contains(&(info.id + 1));
+        if lone_slave {
+            outside.insert(info.id);
+        }
+        let reason = match () {
+            () if info.r#type == TtyType::ExtTty as i32 => continue,
+            () if lone_slave && !collector.options.shell_job => {
+                "it is a terminal from outside the tree"
+            }
+            () if !leader_in_tree && !collector.options.shell_job => {
+                "its session's leader is outside the tree"
+            }
+            () if lone_slave && outside.len() > 1 => {
+                "only one terminal from outside can be replaced"
+            }
+            () => continue,
+        };
+        let remedy = if collector.options.shell_job {
+            "redirect it"
+        } else {
+            "let the restorer's terminal take its place (--shell-job)"
+        };
+        refusals.refuse(met.place.clone(), met.object.clone(), reason, remedy);
+    }
+    Ok(())
+}
+
+/// Whose controlling terminal a side is.
+fn sit(info: &mut TtyInfoEntry, holder: i32, seats: &BTreeMap<i32, Seat>) {
+    let rdev = u64::from(info.rdev);
+    let seat = if info.r#type == TtyType::Ctty as i32 {
+        seats.get(&holder)
+    } else if info.sid == 0 {
+        seats.values().find(|seat| seat.tty == rdev && rdev != 0)
+    } else {
+        None
+    };
+    if let Some(seat) = seat {
+        info.sid = seat.session.cast_unsigned();
+        info.pgrp = seat.foreground.max(0).cast_unsigned();
+    }
+}
+
+/// Takes unread data of terminals that have both sides in the tree, and puts it back at once.
+pub(super) fn capture_data(collector: &mut Collector) -> Result<()> {
+    let sides = std::mem::take(&mut collector.ttys.sides);
+    for info in &collector.out.tty_info {
+        let pair = info.r#type == TtyType::Pty as i32 && info.id % 2 == 0 && info.termios.is_some();
+        let (Some(slave), Some(master)) = (sides.get(&info.id), sides.get(&(info.id + 1))) else {
+            continue;
+        };
+        if !pair {
+            continue;
+        }
+        let data = tty_data::take(&master.file, &slave.file)
+            .map_err(|error| error.context(format!("{}: {}", slave.place, slave.object)))?;
+        collector.out.tty_data.extend(data.entries(info.id));
+    }
+    Ok(())
+}
+
+pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
+    let wrong = |cause: String| Err(Error::image("tty-info.img", cause));
+    let mut infos = BTreeMap::new();
+    for info in &snapshot.tty_info {
+        let kind = TtyType::try_from(info.r#type);
+        let has_number = info.pty.is_some();
+        if !matches!(kind, Ok(TtyType::Pty | TtyType::Ctty | TtyType::ExtTty)) {
+            return wrong(format!("terminal {}: only pseudo terminals are restored", info.id));
+        }
+        if has_number != (kind == Ok(TtyType::Pty)) {
+            return wrong(format!("terminal {} has no number, or one too many", info.id));
+        }
+        let parts = [info.termios.is_some(), info.termios_locked.is_some(), info.winsize.is_some()];
+        let master = info.id % 2 == 1;
+        if parts != [parts[0]; 3] || (master && !parts[0]) {
+            return wrong(format!("terminal {}: its settings are not whole", info.id));
+        }
+        infos.insert(info.id, info);
+    }
+    let mut masters = BTreeSet::new();
+    for tty in snapshot.files.values().filter_map(|file| file.tty.as_ref()) {
+        let Some(info) = infos.get(&tty.tty_info_id) else {
+            return wrong(format!(
+                "file {} is of terminal {}, which is not there",
+                tty.id, tty.tty_info_id
+            ));
+        };
+        let master = info.pty.is_some() && info.id % 2 == 1;
+        if master && !masters.insert(info.id) {
+            return wrong(format!("terminal {} has two masters", info.id));
+        }
+        let path =
+            tty.regf_id.and_then(|id| snapshot.files.get(&id)).and_then(|file| file.reg.as_ref());
+        if path.is_none() && info.r#type != TtyType::ExtTty as i32 {
+            return wrong(format!("file {} of a terminal has no path", tty.id));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_packed_as_others_pack_them() {
+        let mut termios =
+            Termios { iflag: 1280, oflag: 5, cflag: 191, lflag: 35387, ..Default::default() };
+        let cc = [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0];
+        termios.cc = cc;
+        let entry = to_entry(&termios);
+        assert_eq!(entry.c_cc[..5], [360_651_779, 65540, 1_708_817, 370_609_938, 0]);
+        assert_eq!(entry.c_cc.len(), 19);
+        assert_eq!(from_entry(&entry), termios);
+        let short = TermiosEntry { c_cc: vec![1], ..entry };
+        assert_eq!(from_entry(&short).cc[..2], [1, 0]);
+    }
+
+    #[test]
+    fn a_task_tells_its_terminal() {
+        let stat = "14591 (a) b) S 1 14591 14591 34816 14600 4194560 1 2";
+        let seat = seat(stat).unwrap();
+        assert_eq!(seat, Seat { session: 14591, tty: libc::makedev(136, 0), foreground: 14600 });
+        assert_eq!(super::seat("1 (a) S 0 1 1 0 -1 0").unwrap().tty, 0);
+    }
+}

@@ -1,0 +1,495 @@
+//! Terminals: rebuild.
+//!
+//! The kernel gives a new pseudo terminal the lowest free number: masters are opened until the
+//! wanted number comes, and the others closed again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::unistd::{Gid, Uid};
+
+use super::tty::{external_key, from_entry};
+use super::tty_data::{self, Unread};
+use super::{OpenFiles, open_for, set_status_flags, table_of};
+use crate::args;
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::proto::{
+    FdTypes, RegFileEntry, TtyFileEntry, TtyInfoEntry, TtyType, WinsizeEntry,
+};
+use crate::images::snapshot::Snapshot;
+use crate::kernel::blank::Blank;
+use crate::kernel::fd::{in_own_thread, own_path};
+use crate::kernel::remote::{Batch, RemoteFd};
+use crate::kernel::sys;
+use crate::kernel::tty::{self, Winsize};
+
+/// Masters that are opened at most to reach a number.
+const MOST_TRIES: usize = 4096;
+
+/// One pseudo terminal of the image.
+struct Pair<'s> {
+    index: u32,
+    master_info: Option<&'s TtyInfoEntry>,
+    slave_info: Option<&'s TtyInfoEntry>,
+    master: Option<&'s TtyFileEntry>,
+    slaves: Vec<&'s TtyFileEntry>,
+}
+
+/// Opens all terminals but `/dev/tty`; by file id.
+pub(super) fn open_all(files: &OpenFiles<'_>) -> Result<BTreeMap<u32, OwnedFd>> {
+    let mut opened = BTreeMap::new();
+    for pair in pairs(files.snapshot) {
+        let index = pair.index;
+        open_pair(&pair, files, &mut opened)
+            .map_err(|error| error.context(format!("pty {index}")))?;
+    }
+    for (info, tty) in sides(files.snapshot) {
+        if info.r#type == TtyType::ExtTty as i32 {
+            opened.insert(tty.id, open_external(info, files)?);
+        }
+    }
+    Ok(opened)
+}
+
+/// Every file that is a side of a terminal, with the side.
+fn sides(snapshot: &Snapshot) -> impl Iterator<Item = (&TtyInfoEntry, &TtyFileEntry)> {
+    let files = snapshot.files.values().filter_map(|file| file.tty.as_ref());
+    files.filter_map(|tty| {
+        let info = snapshot.tty_info.iter().find(|info| info.id == tty.tty_info_id)?;
+        Some((info, tty))
+    })
+}
+
+fn pairs(snapshot: &Snapshot) -> Vec<Pair<'_>> {
+    let infos = snapshot.tty_info.iter();
+    let numbers: BTreeSet<u32> = infos.filter_map(|info| info.pty.map(|pty| pty.index)).collect();
+    let info = |id: u32| snapshot.tty_info.iter().find(|info| info.id == id && info.pty.is_some());
+    let files =
+        |id: u32| sides(snapshot).filter(move |(info, _)| info.id == id).map(|(_, tty)| tty);
+    let pair = |index: u32| Pair {
+        index,
+        master_info: info(index * 2 + 1),
+        slave_info: info(index * 2),
+        master: files(index * 2 + 1).next(),
+        slaves: files(index * 2).collect(),
+    };
+    numbers.into_iter().map(pair).collect()
+}
+
+fn open_pair(
+    pair: &Pair<'_>,
+    files: &OpenFiles<'_>,
+    opened: &mut BTreeMap<u32, OwnedFd>,
+) -> Result<()> {
+    let hung_up = pair.slave_info.is_none_or(|info| info.termios.is_none());
+    if pair.master.is_none() && !hung_up {
+        return open_from_outside(pair, files, opened);
+    }
+    let path = pair.master.map(|master| path_of(files, master)).transpose()?;
+    let path = path.map_or("/dev/ptmx", |reg| reg.name.as_str());
+    let flags = pair.master.map_or(libc::O_RDWR, |master| master.flags.cast_signed());
+    let master = open_master(Path::new(path), pair.index, flags)?;
+    tty::set_locked(&master, false).doing(|| "unlock it")?;
+    let mut slaves = Vec::new();
+    for file in &pair.slaves {
+        let slave = open_slave(files, file, &master, pair.index)?;
+        set_status_flags(&slave, file.flags).doing(|| "set the flags of a slave")?;
+        slaves.push((file.id, slave));
+    }
+    let spare = match slaves.first() {
+        Some((_, slave)) => slave.try_clone().doing(|| "copy the descriptor of a slave")?,
+        None => tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).doing(|| "open a slave")?,
+    };
+    settle(pair, files.snapshot, &master, &spare)?;
+    opened.extend(slaves);
+    if let (Some(file), Some(info)) = (pair.master, pair.master_info) {
+        tty::set_packet_mode(&master, info.packet_mode).doing(|| "set packet mode")?;
+        tty::set_locked(&master, info.locked).doing(|| "lock it")?;
+        set_status_flags(&master, file.flags).doing(|| "set the flags of a master")?;
+        opened.insert(file.id, master);
+    }
+    Ok(())
+}
+
+/// Unread data first, then settings (the data passes with processing off), then what keeps others
+/// away.
+fn settle(pair: &Pair<'_>, snapshot: &Snapshot, master: &OwnedFd, slave: &OwnedFd) -> Result<()> {
+    let data = |id: u32| {
+        let entry = snapshot.tty_data.iter().find(|data| data.tty_id == id);
+        entry.map(|entry| entry.data.clone()).unwrap_or_default()
+    };
+    if let Some(info) = pair.slave_info.or(pair.master_info) {
+        apply_settings(slave, info, true)?;
+    }
+    if let (Some(info), Some(uid), Some(gid)) =
+        (pair.slave_info, pair.slave_info.and_then(|i| i.uid), pair.slave_info.and_then(|i| i.gid))
+    {
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        nix::unistd::fchown(slave, owner.0, owner.1).doing(|| format!("give it to {}", info.id))?;
+    }
+    let line = data(pair.index * 2);
+    let lines = line.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    tty_data::restore(master, slave, &Unread { master: data(pair.index * 2 + 1), slave: lines })?;
+    if pair.slave_info.or(pair.master_info).is_some_and(|info| info.exclusive) {
+        tty::set_exclusive(slave).doing(|| "close it to others")?;
+    }
+    Ok(())
+}
+
+fn apply_settings(side: &OwnedFd, info: &TtyInfoEntry, with_size: bool) -> Result<()> {
+    if let Some(locked) = &info.termios_locked {
+        let bits = from_entry(locked);
+        // The control characters of this field are noise in images of other writers.
+        let bits = tty::Termios { cc: [0; 19], ..bits };
+        if bits != tty::Termios::default() {
+            tty::lock_termios(side, &bits).doing(|| "lock its settings")?;
+        }
+    }
+    if let Some(termios) = &info.termios {
+        tty::set_termios(side, &from_entry(termios)).doing(|| "set its settings")?;
+    }
+    if let (Some(size), true) = (&info.winsize, with_size) {
+        tty::set_winsize(side, &winsize(size)).doing(|| "set its window size")?;
+    }
+    Ok(())
+}
+
+fn winsize(entry: &WinsizeEntry) -> Winsize {
+    Winsize {
+        row: entry.ws_row as u16,
+        col: entry.ws_col as u16,
+        xpixel: entry.ws_xpixel as u16,
+        ypixel: entry.ws_ypixel as u16,
+    }
+}
+
+fn open_master(path: &Path, index: u32, flags: i32) -> Result<OwnedFd> {
+    let mut others = Vec::new();
+    for _ in 0..MOST_TRIES {
+        let master = open_for(path, flags)?;
+        let number =
+            tty::pty_index(&master).doing(|| format!("{}: ask its number", path.display()))?;
+        if number == index {
+            return Ok(master);
+        }
+        if number > index {
+            break;
+        }
+        others.push(master);
+    }
+    Err(Error::new(Kind::System, format!("number {index} is in use by another program"))
+        .remedy("end that program, or restore with a /dev/pts of its own"))
+}
+
+/// A slave by its path, or by its master where the path leads elsewhere.
+fn open_slave(
+    files: &OpenFiles<'_>,
+    file: &TtyFileEntry,
+    master: &OwnedFd,
+    index: u32,
+) -> Result<OwnedFd> {
+    let reg = path_of(files, file)?;
+    let path = Path::new(&reg.name);
+    let flags = file.flags.cast_signed();
+    let expected = libc::makedev(136 + index / 256, index % 256);
+    let leads = nix::sys::stat::stat(path).is_ok_and(|stat| stat.st_rdev == expected);
+    let slave = if leads {
+        open_for(path, flags)?
+    } else {
+        tty::open_slave(master, flags | libc::O_NOCTTY | libc::O_CLOEXEC)
+            .doing(|| format!("open {}", reg.name))?
+    };
+    if let Some(mode) = reg.mode {
+        let mode = nix::sys::stat::Mode::from_bits_truncate(mode);
+        nix::sys::stat::fchmod(&slave, mode).doing(|| format!("set the mode of {}", reg.name))?;
+    }
+    Ok(slave)
+}
+
+fn path_of<'s>(files: &OpenFiles<'s>, file: &TtyFileEntry) -> Result<&'s RegFileEntry> {
+    let id = file.regf_id.unwrap_or(file.id);
+    let entry = files.snapshot.files.get(&id).and_then(|entry| entry.reg.as_ref());
+    entry.ok_or_else(|| Error::image("files.img", format!("terminal {} has no path", file.id)))
+}
+
+/// The terminal that was outside is the restorer's now; its window keeps its size.
+fn open_from_outside(
+    pair: &Pair<'_>,
+    files: &OpenFiles<'_>,
+    opened: &mut BTreeMap<u32, OwnedFd>,
+) -> Result<()> {
+    let Some(terminal) = &files.options.terminal else {
+        return Err(Error::new(Kind::BadOptions, "the terminal was outside of the tree")
+            .remedy("restore from a terminal, which then takes its place (--shell-job)"));
+    };
+    for file in &pair.slaves {
+        let own = open_for(own_path(terminal.as_fd()).as_ref(), file.flags.cast_signed())?;
+        opened.insert(file.id, own);
+    }
+    if let Some(info) = pair.slave_info {
+        // A background restorer may not set it, but must not be stopped by trying.
+        let set = in_own_thread(|| {
+            apply_settings(terminal, info, false).map_err(|_| nix::errno::Errno::EIO)
+        });
+        set.doing(|| "set up the terminal that takes its place")?;
+    }
+    Ok(())
+}
+
+fn open_external(info: &TtyInfoEntry, files: &OpenFiles<'_>) -> Result<OwnedFd> {
+    let key = external_key(info.rdev.into(), info.dev.unwrap_or(0).into());
+    let Some(terminal) = files.inherited(&key)? else {
+        let cause = format!("the terminal {key} was left to be brought from outside");
+        return Err(
+            Error::new(Kind::BadOptions, cause).remedy("give a descriptor for it (--inherit-fd)")
+        );
+    };
+    apply_settings(&terminal, info, true).map_err(|error| error.context(key))?;
+    Ok(terminal)
+}
+
+impl OpenFiles<'_> {
+    /// Gives sessions their controlling terminals and foreground groups, then opens `/dev/tty` for
+    /// those that have it open.
+    pub fn attach_terminals(&mut self, blanks: &mut BTreeMap<i32, Blank>) -> Result<()> {
+        let mut done = BTreeSet::new();
+        for info in &self.snapshot.tty_info {
+            let sid = info.sid.cast_signed();
+            if info.pty.is_none() || sid == 0 || !done.insert(sid) {
+                continue;
+            }
+            match blanks.get_mut(&sid) {
+                Some(leader) => self.attach(leader, info)?,
+                None => self.bring_to_foreground()?,
+            }
+        }
+        self.open_own_terminals(blanks)
+    }
+
+    fn attach(&self, leader: &mut Blank, info: &TtyInfoEntry) -> Result<()> {
+        let index = info.id >> 1;
+        let what = format!("pid {}: take pty {index} as controlling terminal", leader.pid());
+        let Some(slave) = self.slave_of(index).doing(|| what.clone())? else { return Ok(()) };
+        let sent = leader.send_fds(&[slave.as_fd()])?;
+        let number = sent[0];
+        let group = info.pgrp.cast_signed();
+        let alive = self.snapshot.tree.iter().any(|task| task.pgid.cast_signed() == group);
+        let mut batch = Batch::new();
+        batch.must(what, libc::SYS_ioctl, args![number, libc::TIOCSCTTY, 1]);
+        if alive {
+            let place = batch.bytes(&group.to_le_bytes());
+            let what = format!("pid {}: make {group} the foreground group", leader.pid());
+            batch.must(what, libc::SYS_ioctl, args![number, libc::TIOCSPGRP, place]);
+        }
+        batch.must("close the terminal", libc::SYS_close, args![number]);
+        leader.run(batch).map(drop)
+    }
+
+    /// A slave of a terminal: one of the image, or a new one for a moment.
+    fn slave_of(&self, index: u32) -> nix::Result<Option<OwnedFd>> {
+        let copy = |id: u32| {
+            let side = sides(self.snapshot).find(|(info, _)| info.id == id && info.pty.is_some());
+            side.and_then(|(_, tty)| self.fds.get(&tty.id))
+        };
+        if let Some(slave) = copy(index * 2) {
+            return Ok(slave.try_clone().ok());
+        }
+        let Some(master) = copy(index * 2 + 1) else { return Ok(None) };
+        let locked = tty::is_locked(master)?;
+        tty::set_locked(master, false)?;
+        let slave = tty::open_slave(master, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)?;
+        tty::set_locked(master, locked)?;
+        Ok(Some(slave))
+    }
+
+    /// A job of the restorer's shell: keys pressed are for the restored tasks now.
+    fn bring_to_foreground(&self) -> Result<()> {
+        let Some(terminal) = &self.options.terminal else { return Ok(()) };
+        let root = self.snapshot.root();
+        let group = if root.pgid == root.pid {
+            root.pgid.cast_signed()
+        } else {
+            nix::unistd::getpgrp().as_raw()
+        };
+        in_own_thread(|| tty::set_foreground(terminal, group))
+            .doing(|| format!("make {group} the foreground group of the terminal"))
+    }
+
+    fn open_own_terminals(&mut self, blanks: &mut BTreeMap<i32, Blank>) -> Result<()> {
+        let entries = self.snapshot.files.values();
+        let own: Vec<_> = entries.filter(|entry| self.is_own_terminal(entry)).collect();
+        for entry in own {
+            let Some(file) = entry.tty.as_ref().filter(|_| entry.r#type == FdTypes::Tty as i32)
+            else {
+                continue;
+            };
+            let holds = |task: &&crate::images::proto::PstreeEntry| {
+                table_of(self.snapshot, task.pid)
+                    .is_some_and(|table| table.iter().any(|fd| fd.id == file.id))
+            };
+            let holder = self.snapshot.tree.iter().find(holds);
+            let Some(blank) = holder.and_then(|task| blanks.get_mut(&task.pid.cast_signed()))
+            else {
+                continue;
+            };
+            let path = path_of(self, file)?;
+            let terminal = open_own(blank, &path.name, file.flags)?;
+            self.fds.insert(file.id, terminal);
+        }
+        Ok(())
+    }
+}
+
+fn open_own(blank: &mut Blank, path: &str, flags: u32) -> Result<OwnedFd> {
+    let pid = blank.pid();
+    let mut batch = Batch::new();
+    let name = batch.cstr(path);
+    let opened = batch.must(
+        format!("pid {pid}: open {path}"),
+        libc::SYS_openat,
+        args![libc::AT_FDCWD, name, flags],
+    );
+    let outcome = blank.run(batch)?;
+    let number = RemoteFd(outcome.ret(opened).doing(|| "open")? as i32);
+    let pidfd = sys::pidfd_open(pid).doing(|| format!("pid {pid}: pidfd_open"))?;
+    let copy = sys::pidfd_getfd(&pidfd, number).doing(|| format!("pid {pid}: copy {path}"))?;
+    let mut batch = Batch::new();
+    batch.must(format!("close {path}"), libc::SYS_close, args![number]);
+    blank.run(batch)?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::fd::AsFd;
+
+    use super::super::testing::*;
+    use super::super::{CollectorOptions, RestoreOptions, validate};
+    use super::*;
+
+    fn pty() -> (OwnedFd, OwnedFd) {
+        let master = open_for(Path::new("/dev/ptmx"), libc::O_RDWR).unwrap();
+        tty::set_locked(&master, false).unwrap();
+        let slave = tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).unwrap();
+        (master, slave)
+    }
+
+    /// Makes the process a session leader with `number` as controlling terminal.
+    fn sit_down(holder: &mut Blank, number: i32) {
+        let mut batch = Batch::new();
+        batch.must("setsid", libc::SYS_setsid, args![]);
+        batch.must("TIOCSCTTY", libc::SYS_ioctl, args![number, libc::TIOCSCTTY, 0]);
+        let path = batch.cstr("/dev/tty");
+        batch.must("open", libc::SYS_openat, args![libc::AT_FDCWD, path, libc::O_RDWR]);
+        holder.run(batch).unwrap();
+    }
+
+    #[test]
+    fn a_session_with_its_terminal_comes_back() {
+        let _alone = terminals();
+        let (master, slave) = pty();
+        let index = tty::pty_index(&master).unwrap();
+        let mut termios = tty::termios(&slave).unwrap();
+        termios.lflag &= !libc::ECHO;
+        tty::set_termios(&slave, &termios).unwrap();
+        tty::set_winsize(&slave, &Winsize { row: 30, col: 90, xpixel: 1, ypixel: 2 }).unwrap();
+        tty::set_packet_mode(&master, true).unwrap();
+        nix::unistd::write(&master, b"typed\n").unwrap();
+        nix::unistd::write(&slave, b"shown\n").unwrap();
+        let mut holder = hold(&[(0, &slave), (1, &slave), (2, &master)]);
+        sit_down(&mut holder, 0);
+        let (mut snapshot, _) = capture_all(&holder, lenient()).unwrap();
+        assert_eq!(entry_of(&snapshot, 3).tty.as_ref().unwrap().tty_info_id, 2012);
+        let info = snapshot.tty_info.iter().find(|info| info.id == index * 2).unwrap();
+        assert_eq!((info.sid, info.pgrp), (holder.pid() as u32, holder.pid() as u32));
+        drop((holder, master, slave));
+        let mut again = crate::kernel::blank::tests::support::blank();
+        let pid = again.pid() as u32;
+        for info in snapshot.tty_info.iter_mut().filter(|info| info.sid != 0) {
+            (info.sid, info.pgrp) = (pid, pid);
+        }
+        let snapshot = with_pid(&snapshot, again.pid());
+        validate(&snapshot).unwrap();
+        let mut batch = Batch::new();
+        batch.must("setsid", libc::SYS_setsid, args![]);
+        again.run(batch).unwrap();
+        let mut files = OpenFiles::open_all(&snapshot, RestoreOptions::default()).unwrap();
+        let mut blanks = BTreeMap::from([(again.pid(), again)]);
+        files.attach_terminals(&mut blanks).unwrap();
+        let mut again = blanks.pop_first().unwrap().1;
+        files.install_table(&mut again, table_of(&snapshot, pid).unwrap()).unwrap();
+        drop(files);
+        check(&again, index, &termios);
+    }
+
+    fn check(again: &Blank, index: u32, termios: &tty::Termios) {
+        let (slave, master) = (copy_of(again, 0), copy_of(again, 2));
+        assert_eq!(link(again, 0), format!("/dev/pts/{index}"));
+        assert_eq!(tty::pty_index(&master), Ok(index));
+        assert_eq!(tty::termios(&slave).unwrap(), *termios);
+        assert_eq!(tty::winsize(&slave).unwrap().col, 90);
+        assert!(tty::is_packet_mode(&master).unwrap());
+        assert_eq!(tty::session(&master), Ok(again.pid()));
+        assert_eq!(tty::foreground(&master), Ok(again.pid()));
+        let mut bytes = [0u8; 64];
+        let len = nix::unistd::read(&slave, &mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"typed\n");
+        assert_eq!(tty::readable(&master), Ok(7));
+        let len = nix::unistd::read(&master, &mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"\0shown\r\n");
+        assert_eq!(link(again, 3), "/dev/tty");
+        nix::unistd::write(copy_of(again, 3), b"x").unwrap();
+        assert_eq!(tty::readable(&master), Ok(1), "it leads to this terminal");
+    }
+
+    #[test]
+    fn a_terminal_from_outside_needs_leave_and_is_replaced() {
+        let _alone = terminals();
+        let (_master, slave) = pty();
+        let holder = hold(&[(1, &slave)]);
+        let text = capture_all(&holder, lenient()).unwrap_err().to_string();
+        assert!(text.contains("it is a terminal from outside the tree"), "{text}");
+        assert!(text.contains("--shell-job"), "{text}");
+        let options = CollectorOptions { shell_job: true, ..lenient() };
+        let (snapshot, _) = capture_all(&holder, options).unwrap();
+        let text = OpenFiles::open_all(&snapshot, RestoreOptions::default()).unwrap_err();
+        assert!(text.to_string().contains("--shell-job"), "{text}");
+        let (_other_master, other) = pty();
+        let terminal = Some(other.as_fd().try_clone_to_owned().unwrap());
+        let options = RestoreOptions { terminal, ..Default::default() };
+        let files = OpenFiles::open_all(&snapshot, options).unwrap();
+        let id = entry_of(&snapshot, 1).id;
+        let rdev = |file: std::os::fd::BorrowedFd<'_>| nix::sys::stat::fstat(file).unwrap().st_rdev;
+        assert_eq!(rdev(files.fd(id).unwrap()), rdev(other.as_fd()));
+    }
+
+    #[test]
+    fn a_hung_up_slave_stays_hung_up() {
+        let _alone = terminals();
+        let (master, slave) = pty();
+        let holder = hold(&[(1, &slave)]);
+        drop(master);
+        let (snapshot, _) = capture_all(&holder, lenient()).unwrap();
+        drop((holder, slave));
+        let restored = restore(&snapshot).unwrap();
+        assert_eq!(tty::termios(copy_of(&restored, 1)), Err(nix::errno::Errno::EIO));
+    }
+
+    #[test]
+    fn a_terminal_is_brought_from_outside() {
+        let _alone = terminals();
+        let (_master, slave) = pty();
+        let stat = nix::sys::stat::fstat(&slave).unwrap();
+        let key = external_key(stat.st_rdev, stat.st_dev);
+        let holder = hold(&[(1, &slave)]);
+        let options = CollectorOptions { external: vec![key.clone()], ..lenient() };
+        let (snapshot, _) = capture_all(&holder, options).unwrap();
+        validate(&snapshot).unwrap();
+        let text = OpenFiles::open_all(&snapshot, RestoreOptions::default()).unwrap_err();
+        assert!(text.to_string().contains("--inherit-fd"), "{text}");
+        let options = RestoreOptions { inherit: vec![(key, slave)], ..Default::default() };
+        assert!(OpenFiles::open_all(&snapshot, options).is_ok());
+    }
+}
