@@ -16,6 +16,7 @@
 //!   a single step would do: the kernel forces their SIGTRAP, which resets the restored action of
 //!   that signal if it is to be ignored.
 
+mod amx;
 mod clone;
 mod descriptors;
 mod elf;
@@ -26,7 +27,9 @@ mod run;
 mod spawn;
 mod stub;
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod support;
+#[cfg(test)]
+mod tests;
 mod vdso;
 mod zombie;
 

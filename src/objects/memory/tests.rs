@@ -14,7 +14,7 @@ use crate::args;
 use crate::images::dir::ImageDir;
 use crate::images::proto::{FileEntry, MemfdFileEntry, RegFileEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::tests::support::{HELPER, blank};
+use crate::kernel::blank::support::{HELPER, blank};
 use crate::kernel::remote::RemoteAddr;
 
 const BASE: u64 = 0x5000_0000_0000;
