@@ -1,7 +1,9 @@
 //! Dump, restore, check: stories read top to bottom.
 
 pub mod check;
+pub mod dump;
 pub mod hooks;
+pub mod restore;
 pub mod scripts;
 pub mod tree;
 
@@ -23,8 +25,9 @@ pub enum Outcome {
 /// Carries a request out. `hooks` are asked at its stages; what it does is told to `log`, its
 /// failure to the caller.
 pub fn run(request: &Request, hooks: &mut dyn hooks::Hooks, log: &Log) -> Result<Outcome> {
-    let _ = hooks;
     match request.verb {
+        Verb::Dump => dump::dump(request, hooks, log),
+        Verb::Restore => restore::restore(request, hooks, log),
         Verb::Check => check::run(&request.options, log).map(|_| Outcome::Checked),
         verb => {
             let cause = format!("{} is not carried out by this version", verb.name());

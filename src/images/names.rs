@@ -25,6 +25,8 @@ pub mod magic {
     pub const TIMENS: u32 = 0x4311_4433;
     pub const UTSNS: u32 = 0x5447_3203;
     pub const IPC_VAR: u32 = 0x5311_5007;
+    /// Ours: spells "LCTX".
+    pub const TASK_EXTRAS: u32 = 0x5854_434c;
     pub const STATS: u32 = 0x5709_3306;
 }
 
@@ -40,6 +42,9 @@ pub const MEMFD: &str = "memfd.img";
 pub const FILE_LOCKS: &str = "filelocks.img";
 pub const CGROUP: &str = "cgroup.img";
 pub const SECCOMP: &str = "seccomp.img";
+
+/// Ours, so without the ending by which other tools look for images they know.
+pub const TASK_EXTRAS: &str = "task-extras";
 
 pub fn core(id: u32) -> String {
     format!("core-{id}.img")

@@ -153,6 +153,7 @@ impl Load<'_> {
         snapshot.remaps = self.some(names::REMAP_FPATH, magic::REMAP_FPATH)?;
         snapshot.memfd_inodes = self.some(names::MEMFD, magic::MEMFD_INODE)?;
         snapshot.file_locks = self.some(names::FILE_LOCKS, magic::FILE_LOCKS)?;
+        snapshot.extras = self.some(names::TASK_EXTRAS, magic::TASK_EXTRAS)?;
         snapshot.cgroup = self.optional(names::CGROUP, magic::CGROUP)?;
         snapshot.seccomp = self.optional(names::SECCOMP, magic::SECCOMP)?;
         self.namespaces(snapshot)?;

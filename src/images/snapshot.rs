@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub utsns: BTreeMap<u32, UtsnsEntry>,
     /// ipcns-var-ID.img
     pub ipc_vars: BTreeMap<u32, IpcVarEntry>,
+    /// `task-extras`: what CRIU's format has no field for.
+    pub extras: Vec<TaskExtrasEntry>,
     /// filelocks.img
     pub file_locks: Vec<FileLockEntry>,
 }

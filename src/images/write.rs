@@ -116,6 +116,7 @@ impl Store<'_> {
         self.some(names::REMAP_FPATH, magic::REMAP_FPATH, &snapshot.remaps)?;
         self.some(names::MEMFD, magic::MEMFD_INODE, &snapshot.memfd_inodes)?;
         self.some(names::FILE_LOCKS, magic::FILE_LOCKS, &snapshot.file_locks)?;
+        self.some(names::TASK_EXTRAS, magic::TASK_EXTRAS, &snapshot.extras)?;
         self.some(names::CGROUP, magic::CGROUP, &snapshot.cgroup)?;
         self.some(names::SECCOMP, magic::SECCOMP, &snapshot.seccomp)?;
         for (&id, entry) in &snapshot.timens {

@@ -29,7 +29,9 @@ pub struct Member {
 pub enum State {
     Alive(Box<FrozenTask>),
     /// The wait status that its parent will be told.
-    Zombie { exit_status: i32 },
+    Zombie {
+        exit_status: i32,
+    },
 }
 
 impl Member {
@@ -64,22 +66,14 @@ impl Freezing {
         self.check_deadline()?;
         if pid == std::process::id().cast_signed() {
             let cause = format!("pid {pid}: the tree to dump contains the dumping process itself");
-            return Err(Error::new(Kind::Refused, cause)
-                .remedy("start criu outside of the tree, for example with setsid or from another shell"));
+            return Err(Error::new(Kind::Refused, cause).remedy(
+                "start criu outside of the tree, for example with setsid or from another shell",
+            ));
         }
         let Some(before) = stat(pid)? else {
             return if ppid == 0 { Err(no_such_task(pid)) } else { Ok(()) };
         };
-        let state = if is_zombie(&before) {
-            State::Zombie { exit_status: before.exit_code.unwrap_or(0) }
-        } else {
-            match FrozenTask::seize(pid) {
-                Ok(task) => State::Alive(Box::new(task)),
-                // It died since; the next look at its parent's children finds the zombie.
-                Err(error) if ppid != 0 && error.kind() == Kind::NoSuchTask => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        };
+        let Some(state) = stop(pid, &before)? else { return Ok(()) };
         let Some(stat) = stat(pid)? else { return Ok(()) };
         let member =
             Member { pid, ppid, pgid: stat.pgrp, sid: stat.session, comm: stat.comm, state };
@@ -129,6 +123,26 @@ impl Freezing {
     }
 }
 
+/// Stops a process, unless it is a zombie; none if it is gone. A process that is just exiting
+/// cannot be seized (EPERM, ESRCH): what it is now decides, not the error.
+fn stop(pid: i32, before: &Stat) -> Result<Option<State>> {
+    if let Some(zombie) = zombie(before) {
+        return Ok(Some(zombie));
+    }
+    match FrozenTask::seize(pid) {
+        Ok(task) => Ok(Some(State::Alive(Box::new(task)))),
+        Err(error) => match stat(pid)? {
+            None => Ok(None),
+            Some(now) => zombie(&now).map(Some).ok_or(error),
+        },
+    }
+}
+
+fn zombie(stat: &Stat) -> Option<State> {
+    let dead = matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
+    dead.then(|| State::Zombie { exit_status: stat.exit_code.unwrap_or(0) })
+}
+
 /// Sessions whose leader or terminal is outside the tree need `shell_job`.
 pub fn check_session(root: &Member, shell_job: bool, refusals: &mut Refusals) {
     if shell_job || root.sid == root.pid {
@@ -145,10 +159,6 @@ pub fn check_session(root: &Member, shell_job: bool, refusals: &mut Refusals) {
 fn no_such_task(pid: i32) -> Error {
     Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
         .remedy("give the pid of a running process")
-}
-
-fn is_zombie(stat: &Stat) -> bool {
-    matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1
 }
 
 /// None if the process is gone.

@@ -3,8 +3,6 @@
 //! Settled once for the whole tree by kcmp, which orders objects as well, so that each new one is
 //! found by bisection; namespaces are known by their inodes.
 
-use std::collections::BTreeMap;
-
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::TaskKobjIdsEntry;
 use crate::kernel::dumpee::FrozenTask;
@@ -76,8 +74,13 @@ impl SharedIds {
 
     /// The ids of the engine itself.
     pub fn root_ids(&self) -> TaskKobjIdsEntry {
-        let mut ids =
-            TaskKobjIdsEntry { vm_id: 1, files_id: 1, fs_id: 1, sighand_id: 1, ..Default::default() };
+        let mut ids = TaskKobjIdsEntry {
+            vm_id: 1,
+            files_id: 1,
+            fs_id: 1,
+            sighand_id: 1,
+            ..Default::default()
+        };
         self.namespaces.fill_engine(&mut ids);
         ids
     }
@@ -129,4 +132,3 @@ fn check_threads(task: &FrozenTask, refusals: &mut Refusals) -> Result<()> {
     }
     Ok(())
 }
-

@@ -13,7 +13,6 @@ mod freeze;
 mod ids;
 mod stats;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use self::freeze::{Member, State};
@@ -29,6 +28,7 @@ use crate::images::write::write;
 use crate::kernel::dumpee::FrozenTask;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
+use crate::objects::memory::SharedMemory;
 use crate::objects::{memory, namespaces, task};
 use crate::options::Request;
 
@@ -44,11 +44,14 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     let dir = ImageDir::new(images);
     hooks.notify(Stage::PreDump, Some(root))?;
     let mut stats = Stats::start();
-    let mut members = freeze::freeze(root, Duration::from_secs(request.options.timeout().into()))?;
+    let members = freeze::freeze(root, Duration::from_secs(request.options.timeout().into()))?;
     stats.frozen();
     log.info(format!("{} tasks are stopped", members.len()));
-    let mut dump = capture(request, &mut members)?;
+    let mut dump = capture(request, &members)?;
     log.info("captured all but memory");
+    for note in &dump.notes {
+        log.warn(note);
+    }
     let creation = dir.begin()?;
     dump.write_memory(&members, &creation, &mut stats)?;
     let committed = write(&dump.snapshot, creation)?;
@@ -63,77 +66,85 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     Ok(Outcome::Dumped)
 }
 
-/// What was captured, and what writing the memory needs.
+/// What was captured.
 struct Dump {
     snapshot: Snapshot,
-    layouts: Vec<(u32, memory::Layout)>,
-    shared: memory::SharedMemory,
+    layouts: Vec<(i32, memory::Layout)>,
+    shared: SharedMemory,
+    notes: Vec<String>,
 }
 
-fn capture(request: &Request, members: &mut [Member]) -> Result<Dump> {
+fn capture(request: &Request, members: &[Member]) -> Result<Dump> {
     let mut refusals = Refusals::default();
     freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
-    let mut ids = SharedIds::new()?;
-    let mut dump = Dump {
+    let mut capture = Capture {
         snapshot: Snapshot {
-            inventory: inventory(&ids),
             tree: members.iter().map(pstree_entry).collect(),
-            seccomp: Some(SeccompEntry::default()),
             ..Snapshot::default()
         },
+        ids: SharedIds::new()?,
+        collector: Collector::new(collector_options(request, members))?,
         layouts: Vec::new(),
-        shared: memory::SharedMemory::default(),
+        filters: SeccompEntry::default(),
     };
-    let mut collector = Collector::new(collector_options(request, members))?;
-    for member in members.iter_mut() {
-        let pid = member.pid.cast_unsigned();
-        let image = match &mut member.state {
+    for member in members {
+        capture.member(member, &mut refusals).doing(|| format!("pid {}", member.pid))?;
+    }
+    capture.finish(refusals)
+}
+
+fn collector_options(request: &Request, members: &[Member]) -> CollectorOptions {
+    let options = &request.options;
+    CollectorOptions {
+        shell_job: options.shell_job(),
+        file_locks: options.file_locks(),
+        link_remap: options.link_remap(),
+        ghost_limit: options.ghost_limit().into(),
+        external: options.external.clone(),
+        service_socket: request.service_socket,
+        build_ids: true,
+        pids: members.iter().map(|member| member.pid).collect(),
+    }
+}
+
+struct Capture {
+    snapshot: Snapshot,
+    ids: SharedIds,
+    collector: Collector,
+    layouts: Vec<(i32, memory::Layout)>,
+    filters: SeccompEntry,
+}
+
+impl Capture {
+    fn member(&mut self, member: &Member, refusals: &mut Refusals) -> Result<()> {
+        let image = match &member.state {
             State::Zombie { exit_status } => TaskImage {
                 core: task::zombie_core(&member.comm, *exit_status),
                 ..TaskImage::default()
             },
-            State::Alive(frozen) => {
-                let mut one = Capture { dump: &mut dump, ids: &mut ids, collector: &mut collector };
-                one.task(frozen, &mut refusals).doing(|| format!("pid {pid}"))?
-            }
+            State::Alive(frozen) => self.task(frozen, refusals)?,
         };
-        dump.snapshot.tasks.insert(pid, image);
+        self.snapshot.tasks.insert(member.pid.cast_unsigned(), image);
+        Ok(())
     }
-    collector.finish(&mut dump.snapshot, &mut refusals)?;
-    namespaces::capture(&mut dump.snapshot, &mut refusals)?;
-    refusals.check()?;
-    Ok(dump)
-}
 
-fn collector_options(request: &Request, members: &[Member]) -> CollectorOptions {
-    CollectorOptions {
-        service_socket: request.service_socket,
-        ghost_limit: request.options.ghost_limit().into(),
-        file_locks: request.options.file_locks(),
-        shell_job: request.options.shell_job(),
-        pids: members.iter().map(|member| member.pid).collect::<BTreeSet<i32>>(),
-    }
-}
-
-struct Capture<'a> {
-    dump: &'a mut Dump,
-    ids: &'a mut SharedIds,
-    collector: &'a mut Collector,
-}
-
-impl Capture<'_> {
-    fn task(&mut self, frozen: &mut FrozenTask, refusals: &mut Refusals) -> Result<TaskImage> {
+    fn task(&mut self, frozen: &FrozenTask, refusals: &mut Refusals) -> Result<TaskImage> {
+        let pid = frozen.pid;
         let ids = self.ids.identify(frozen, refusals)?;
-        if !self.dump.snapshot.descriptor_tables.contains_key(&ids.files_id) {
+        if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
             let table = self.collector.add_table(frozen, refusals)?;
-            self.dump.snapshot.descriptor_tables.insert(ids.files_id, table);
+            self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
         let fs = self.collector.add_fs(frozen, refusals)?;
-        let layout =
-            memory::capture(frozen, self.collector, &mut self.dump.shared, refusals)?;
-        let captured = task::capture_process(frozen, refusals)?;
-        let mm = layout.mm(frozen.pid, captured.mm)?;
-        self.dump.layouts.push((frozen.pid.cast_unsigned(), layout));
+        let collector = &mut self.collector;
+        let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
+            collector.add_path(fd, flags, place, refusals)
+        };
+        let layout = memory::capture(frozen, &mut add_file, refusals)?;
+        let captured = task::capture_process(frozen, &mut self.filters, refusals)?;
+        self.snapshot.extras.extend(captured.extras);
+        let mm = layout.mm(pid, captured.mm)?;
+        self.layouts.push((pid, layout));
         Ok(TaskImage {
             core: captured.leader,
             threads: captured.threads,
@@ -142,6 +153,20 @@ impl Capture<'_> {
             fs: Some(fs),
             pagemap: None,
         })
+    }
+
+    fn finish(mut self, mut refusals: Refusals) -> Result<Dump> {
+        self.snapshot.inventory = inventory(&self.ids);
+        self.snapshot.seccomp = Some(self.filters);
+        namespaces::capture(&mut self.snapshot, &mut refusals)?;
+        let collected = self.collector.finish(&mut self.snapshot, &mut refusals)?;
+        refusals.check()?;
+        let mut shared = SharedMemory::default();
+        for file in collected.shared {
+            shared.add(file.shmid, file.file, file.size);
+        }
+        let (snapshot, layouts) = (self.snapshot, self.layouts);
+        Ok(Dump { snapshot, layouts, shared, notes: collected.notes })
     }
 }
 
@@ -155,15 +180,16 @@ impl Dump {
     ) -> Result<()> {
         let mut pages_id = 0;
         for (pid, layout) in &self.layouts {
-            let frozen = members.iter().find(|member| member.pid.cast_unsigned() == *pid);
-            let Some(frozen) = frozen.and_then(Member::frozen) else { continue };
+            let member = members.iter().find(|member| member.pid == *pid);
+            let Some(frozen) = member.and_then(Member::frozen) else { continue };
             pages_id += 1;
             let pagemap = memory::write_pages(frozen, layout, creation, pages_id)
                 .doing(|| format!("pid {pid}: memory"))?;
             stats.add(&pagemap);
-            self.snapshot.tasks.entry(*pid).or_default().pagemap = Some(pagemap);
+            self.snapshot.tasks.entry(pid.cast_unsigned()).or_default().pagemap = Some(pagemap);
         }
         self.shared.write_pages(&mut self.snapshot, creation, pages_id)?;
+        self.snapshot.shared_memory.values().for_each(|pagemap| stats.add_shared(pagemap));
         stats.memory_written();
         Ok(())
     }

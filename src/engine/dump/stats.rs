@@ -27,7 +27,16 @@ impl Stats {
     /// Stopping the tree begins.
     pub fn start() -> Self {
         let now = Instant::now();
-        Self { begin: now, frozen: now, entry: DumpStatsEntry::default() }
+        let entry = DumpStatsEntry {
+            irmap_resolve: Some(0),
+            page_pipes: Some(0),
+            page_pipe_bufs: Some(0),
+            shpages_scanned: Some(0),
+            shpages_skipped_parent: Some(0),
+            shpages_written: Some(0),
+            ..DumpStatsEntry::default()
+        };
+        Self { begin: now, frozen: now, entry }
     }
 
     /// The tree is stopped.
@@ -38,9 +47,14 @@ impl Stats {
 
     /// One address space is written.
     pub fn add(&mut self, pagemap: &Pagemap) {
-        let pages: u64 = pagemap.entries.iter().map(|entry| entry.nr_pages()).sum();
-        self.entry.pages_scanned += pages;
-        self.entry.pages_written += pages;
+        self.entry.pages_scanned += pages(pagemap);
+        self.entry.pages_written += pages(pagemap);
+    }
+
+    /// One shared object is written.
+    pub fn add_shared(&mut self, pagemap: &Pagemap) {
+        *self.entry.shpages_scanned.get_or_insert(0) += pages(pagemap);
+        *self.entry.shpages_written.get_or_insert(0) += pages(pagemap);
     }
 
     /// All memory is written.
@@ -64,4 +78,8 @@ impl Stats {
 
 fn micros(since: Instant) -> u32 {
     u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
+}
+
+fn pages(pagemap: &Pagemap) -> u64 {
+    pagemap.entries.iter().map(|entry| entry.nr_pages()).sum()
 }

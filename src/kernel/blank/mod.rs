@@ -16,7 +16,6 @@
 //!   a single step would do: the kernel forces their SIGTRAP, which resets the restored action of
 //!   that signal if it is to be ignored.
 
-mod amx;
 mod clone;
 mod descriptors;
 mod elf;
@@ -27,9 +26,7 @@ mod run;
 mod spawn;
 mod stub;
 #[cfg(test)]
-pub(crate) mod support;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vdso;
 mod zombie;
 

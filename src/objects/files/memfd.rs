@@ -44,7 +44,10 @@ impl Captures {
 }
 
 pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
-    let named = file.link.to_str().is_some_and(|link| link.starts_with(PREFIX));
+    let named = file
+        .link
+        .to_str()
+        .is_some_and(|link| link.starts_with(PREFIX) || link == "/dev/zero (deleted)");
     file.is(SFlag::S_IFREG) && named && file.stat.st_nlink == 0
 }
 

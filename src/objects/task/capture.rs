@@ -17,7 +17,7 @@ use crate::images::proto::{
 use crate::kernel::dumpee::{FrozenTask, FrozenThread};
 use crate::kernel::ptrace::Queue;
 use crate::kernel::xsave::Layout;
-use crate::objects::memory::mm;
+use crate::objects::memory as mm;
 
 /// The set of control groups that every task is in: they are not managed.
 const CONTROL_GROUP_SET: u32 = 1;

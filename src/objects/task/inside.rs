@@ -9,7 +9,7 @@ use crate::images::proto::{ItimerEntry, PosixTimerEntry, SaEntry, ThreadSasEntry
 use crate::kernel::dumpee::{FrozenTask, Injection};
 use crate::kernel::membarrier::tells_registrations;
 use crate::kernel::remote::{Batch, Outcome};
-use crate::objects::memory::mm;
+use crate::objects::memory as mm;
 
 /// Larger batches need more room than a session has by itself.
 const ORDINARY_BATCH: usize = 32 << 10;

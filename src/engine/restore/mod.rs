@@ -1,0 +1,75 @@
+//! The story of a restore.
+//!
+//! 1. Read and validate everything; refusals are reported together, nothing is started.
+//! 2. Make what tasks share, once, in the engine: open files, shared memory, namespaces.
+//! 3. Make the tree of blanks: pids, parents, sessions, groups.
+//! 4. Write each process into its blank: memory, descriptors, threads, attributes. What needs
+//!    privileges comes before credentials, what depends on others comes after the whole tree has it.
+//! 5. Ask the caller (post-restore, pre-resume), then let go.
+//!
+//! Until step 5 every process is a blank, which dies with its value: a failed restore leaves no
+//! trace.
+
+mod stages;
+
+use crate::error::{Context, Refusals, Result};
+use crate::images::dir::ImageDir;
+use crate::images::read::read;
+use crate::images::snapshot::Snapshot;
+use crate::log::Log;
+use crate::objects::task::credentials::Reach;
+use crate::objects::{files, memory, namespaces, task};
+use crate::options::Request;
+
+use super::Outcome;
+use super::hooks::{Hooks, Stage};
+
+/// Restores the tree of the request's images.
+pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outcome> {
+    let images = request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
+    let dir = ImageDir::new(images);
+    let snapshot = read(&dir)?;
+    validate(&snapshot, &dir, request)?;
+    log.info(format!("{} tasks to restore", snapshot.tree.len()));
+    hooks.notify(Stage::PreRestore, None)?;
+    let root = snapshot.root().pid.cast_signed();
+    let mut building = stages::build_tree(request, &snapshot, &dir)?;
+    log.info("the tree is there");
+    hooks.notify(Stage::SetupNamespaces, Some(root))?;
+    hooks.notify(Stage::PostSetupNamespaces, Some(root))?;
+    let files = building.open_files(request)?;
+    building.memory(&files)?;
+    log.info("memory is filled");
+    building.descriptors(&files)?;
+    building.threads(&files)?;
+    for zombie in building.attributes()? {
+        log.warn(format!(
+            "pid {zombie}: its zombie has no core dump flag: no core file is written here"
+        ));
+    }
+    log.info("all attributes are set");
+    hooks.notify(Stage::PostRestore, Some(root))?;
+    let armed = building.arm(request.options.leave_stopped())?;
+    hooks.notify(Stage::PreResume, Some(root))?;
+    files.finish()?;
+    for task in armed {
+        task.launch()?;
+    }
+    hooks.notify(Stage::PostResume, Some(root))?;
+    Ok(Outcome::Restored { pid: root })
+}
+
+fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request) -> Result<()> {
+    let mut refusals = Refusals::default();
+    namespaces::validate(snapshot, &request.options.join_ns, &mut refusals);
+    refusals.check()?;
+    files::validate(snapshot)?;
+    memory::validate(snapshot, dir)?;
+    let (reach, filters) = (Reach::ours()?, snapshot.seccomp.clone().unwrap_or_default());
+    for (&pid, image) in &snapshot.tasks {
+        let extras = snapshot.extras.iter().find(|extras| extras.pid == pid);
+        task::validate(pid, image, extras, &filters)?;
+        task::check_reach(pid, image, &reach)?;
+    }
+    Ok(())
+}
