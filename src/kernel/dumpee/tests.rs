@@ -17,7 +17,7 @@ use super::*;
 use crate::args;
 use crate::error::Kind;
 use crate::kernel::proc;
-use crate::kernel::remote::Batch;
+use crate::kernel::remote::{Batch, RemoteAddr};
 
 thread_local! {
     /// After how many state changes this thread's process dies; 0: never.
@@ -107,7 +107,7 @@ fn a_session_leaves_no_trace() {
 }
 
 /// Runs `body` in a process of its own.
-fn in_child(body: impl FnOnce() -> i32) -> Pid {
+pub(super) fn in_child(body: impl FnOnce() -> i32) -> Pid {
     // SAFETY: the child touches nothing that another thread may have left half done: it makes
     // system calls and allocates, and the allocator is safe to use after a fork.
     match unsafe { fork() }.unwrap() {
@@ -325,6 +325,18 @@ fn a_large_batch_gets_the_room_it_asks_for() {
     let mut injection = task.inject_with(2 << 20).unwrap();
     let outcome = injection.run(batch).unwrap();
     assert_eq!(outcome.bytes(place), [7; 1 << 20]);
+}
+
+#[test]
+fn ptrace_writes_code_where_mem_may_not() {
+    let cat = Cat::new();
+    let task = FrozenTask::seize(cat.pid()).unwrap();
+    let place = RemoteAddr(cave::vdso_tail(cat.pid()).unwrap().start + 8);
+    ptrace::poke(cat.pid(), place, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
+        .unwrap();
+    let mut bytes = [0; 16];
+    memory::read_forced(task.memory(), place, &mut bytes).unwrap();
+    assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
 }
 
 #[test]

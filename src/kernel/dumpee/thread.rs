@@ -253,4 +253,72 @@ mod tests {
         assert_eq!(with(libc::SYS_read, -4), Restart::None);
         assert_eq!(with(0, 17), Restart::None);
     }
+
+    // A restartable sequence that never ends by itself: its abort handler returns.
+    std::arch::global_asm!(
+        r#"
+        .pushsection .data.rel.ro.criu_test, "aw", @progbits
+        .balign 32
+    .Lcriu_test_section:
+        .long 0, 0
+        .quad .Lcriu_test_start, .Lcriu_test_end - .Lcriu_test_start, criu_test_abort
+        .popsection
+        .pushsection .text.criu_test, "ax", @progbits
+        .globl criu_test_rseq, criu_test_abort
+    criu_test_rseq:
+        lea rax, [rip + .Lcriu_test_section]
+        mov [rdi + 8], rax
+    .Lcriu_test_start:
+        pause
+        jmp .Lcriu_test_start
+    .Lcriu_test_end:
+        .long 0x53053053
+    criu_test_abort:
+        ret
+        .popsection
+    "#
+    );
+
+    unsafe extern "C" {
+        fn criu_test_rseq(rseq: *mut u8);
+        fn criu_test_abort();
+    }
+
+    /// The C library's registration for this thread, if it has one.
+    fn own_rseq() -> Option<*mut u8> {
+        let thread: usize;
+        // SAFETY: the first word of a thread's block is the block's own address. The symbol, where
+        // there is one, is a constant of the C library.
+        unsafe {
+            let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr());
+            std::arch::asm!("mov {}, fs:[0]", out(reg) thread);
+            let offset = offset.cast::<isize>().as_ref()?;
+            Some((thread as *mut u8).offset(*offset))
+        }
+    }
+
+    #[test]
+    fn a_restartable_sequence_is_aborted() {
+        let Some(rseq) = own_rseq() else { return };
+        let child = super::super::tests::in_child(|| {
+            loop {
+                // SAFETY: this thread's registration, which a forked process inherits.
+                unsafe { criu_test_rseq(rseq) };
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let address = |function: *const ()| function as u64;
+        let (start, abort) = (address(criu_test_rseq as _), address(criu_test_abort as _));
+        let mut aborted = 0;
+        for _ in 0..20 {
+            let task = super::super::FrozenTask::seize(child.as_raw()).unwrap();
+            let rip = task.threads[0].regs.rip;
+            let before_section = 11;
+            assert!(!(start + before_section..abort).contains(&rip), "{:#x}", rip - start);
+            aborted += usize::from(rip == abort);
+            task.inject().unwrap().finish().unwrap();
+        }
+        super::super::FrozenTask::seize(child.as_raw()).unwrap().kill().unwrap();
+        assert!(aborted > 0);
+    }
 }
