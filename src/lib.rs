@@ -16,6 +16,7 @@
 //!
 //! Imports run downwards only.
 
+pub mod capi;
 pub mod cli;
 pub mod engine;
 pub mod error;

@@ -6,7 +6,7 @@
 //! with [`MARK`] in its environment, and a constructor takes over before its `main()`.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use super::host::silence_panics;
 use super::program::{MARK, in_main_program};
@@ -98,7 +98,7 @@ fn work(socket: OwnedFd) -> c_int {
     silence_panics();
     // SAFETY: a caller that is gone must not kill the worker half-way; this process is ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    super::host::shielded(|| crate::rpc::serve_worker(socket)).unwrap_or(1)
+    super::host::shielded(|| crate::rpc::serve_worker(socket.into_raw_fd())).unwrap_or(1)
 }
 
 /// Runs before the host's constructors and `main()`, after those of the Rust runtime (99).
@@ -111,21 +111,29 @@ pub fn keep_constructor() {
     std::hint::black_box(&CONSTRUCTOR);
 }
 
+/// Whether this process, or what it executes, was raised in privilege by its program file: then its
+/// environment belongs to somebody else.
+pub fn is_raised() -> bool {
+    // SAFETY: no memory is involved.
+    unsafe {
+        libc::getauxval(libc::AT_SECURE) != 0
+            || libc::getuid() != libc::geteuid()
+            || libc::getgid() != libc::getegid()
+    }
+}
+
 extern "C" fn work_if_marked() {
     // SAFETY: the environment is not changed by anyone before main().
     let mark = unsafe { libc::getenv(MARK.as_ptr()) };
     if mark.is_null() {
         return;
     }
-    // SAFETY: a program that was raised in privilege does not listen to its environment. A value of
-    // the environment is a C string.
-    let text = unsafe {
-        if libc::getauxval(libc::AT_SECURE) != 0 {
-            return;
-        }
-        CStr::from_ptr(mark)
-    };
-    if let Some(socket) = worker_socket(text).filter(|_| in_main_program()) {
+    if is_raised() || !in_main_program() {
+        return;
+    }
+    // SAFETY: a value of the environment is a C string.
+    let text = unsafe { CStr::from_ptr(mark) };
+    if let Some(socket) = worker_socket(text) {
         // SAFETY: as above; what the worker starts must not become a worker too. Then the process
         // ends without the host's exit handlers.
         unsafe {

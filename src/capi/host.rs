@@ -56,7 +56,7 @@ unsafe extern "C" {
 pub struct NoCancel(c_int);
 
 impl NoCancel {
-    pub fn new() -> Self {
+    pub fn hold() -> Self {
         let mut before = 0;
         // SAFETY: `before` is a valid place for the old state.
         unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };

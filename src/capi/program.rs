@@ -44,7 +44,7 @@ impl Program {
     /// The worker that needs no set-up.
     pub fn own() -> Result<Program, String> {
         if in_main_program() {
-            return Ok(Self::this_program());
+            return Self::this_program();
         }
         let library = library_path().ok_or("cannot tell where this library was loaded from")?;
         Ok(Self::installed_beside(&library).unwrap_or_else(|| Self::library_itself(&library)))
@@ -61,11 +61,17 @@ impl Program {
         Ok(Self { path: c_string(path), argv: vec![name.to_owned()], own: false, marked: false })
     }
 
-    fn this_program() -> Program {
+    fn this_program() -> Result<Program, String> {
+        // It would not listen to the mark, and run its main() instead.
+        if entry::is_raised() {
+            return Err("a program raised in privilege cannot be its own worker; \
+                        name one with criu_set_service_binary()"
+                .to_owned());
+        }
         // A static link keeps only what is referred to.
         entry::keep_constructor();
         let argv = vec![c"criu".to_owned()];
-        Self { path: c"/proc/self/exe".to_owned(), argv, own: true, marked: true }
+        Ok(Self { path: c"/proc/self/exe".to_owned(), argv, own: true, marked: true })
     }
 
     fn installed_beside(library: &Path) -> Option<Program> {
@@ -95,7 +101,9 @@ impl Program {
         if !self.own {
             return None;
         }
-        let wanted = |(name, _): &(OsString, OsString)| !HOST_ONLY.contains(&name.as_bytes());
+        // A mark that the host itself was started with would hide the one that is meant.
+        let unwanted = |name: &[u8]| HOST_ONLY.contains(&name) || name == MARK.to_bytes();
+        let wanted = |(name, _): &(OsString, OsString)| !unwanted(name.as_bytes());
         let mut variables: Vec<CString> =
             std::env::vars_os().filter(wanted).map(|(name, value)| assign(&name, &value)).collect();
         if self.marked {

@@ -24,7 +24,7 @@ use crate::images::proto::{CriuReq, CriuReqType, CriuResp};
 /// Runs a verb on a copy of the options, so that no lock is held meanwhile.
 pub fn run(target: Target, verb: impl FnOnce(Settings) -> Result<c_int, Failure>) -> c_int {
     let before = errno();
-    let _no_cancel = NoCancel::new();
+    let _no_cancel = NoCancel::hold();
     let outcome = match target.snapshot() {
         None => Err(Failure::new(-libc::EINVAL, "there are no options")),
         Some(settings) => shielded(|| verb(settings)).unwrap_or_else(|| {

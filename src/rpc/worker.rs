@@ -202,8 +202,9 @@ fn not_carried_out(channel: &Channel, kind: CriuReqType, verb: Verb) -> Result<i
 
 fn version_answer() -> CriuResp {
     let (major_number, minor_number) = version::COMPATIBLE;
-    let gitid = Some(format!("libcriu-{}", version::OWN));
-    let version = CriuVersion { major_number, minor_number, gitid, ..CriuVersion::default() };
+    // Not as `gitid`: callers count a version with one as the next minor version.
+    let name = Some(format!("libcriu {}", version::OWN));
+    let version = CriuVersion { major_number, minor_number, name, ..CriuVersion::default() };
     CriuResp { version: Some(version), ..success(CriuReqType::Version) }
 }
 

@@ -1,0 +1,110 @@
+# make              the library and the command
+# make install      PREFIX (/usr/local) and DESTDIR as usual; make uninstall
+# make demo         a C program dumps itself and comes back (root)
+# make test         all checks (root)
+# make header       writes include/criu/criu.h anew; make header-check compares
+# make symbols      writes the list of exported symbols anew; make symbols-check compares
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+CC      ?= cc
+CXX     ?= c++
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+
+SONAME  := libcriu.so.2
+REAL    := libcriu.so.2.0
+VERSION := $(shell sed -n 's/^.define CRIU_VERSION "\(.*\)"/\1/p' include/criu/version.h)
+OUT     := $(DESTDIR)$(PREFIX)
+
+.PHONY: build install uninstall demo test lint header header-check symbols symbols-check soname-check \
+	rust-test c-test clean
+
+build:
+	$(CARGO) build --release --lib --bins
+
+install: build
+	install -d $(OUT)/lib/pkgconfig $(OUT)/include/criu $(OUT)/sbin
+	install -m 755 $(TARGET)/release/libcriu.so $(OUT)/lib/$(REAL)
+	ln -sf $(REAL) $(OUT)/lib/$(SONAME)
+	ln -sf $(SONAME) $(OUT)/lib/libcriu.so
+	install -m 644 $(TARGET)/release/libcriu.a $(OUT)/lib/libcriu.a
+	install -m 644 include/criu/criu.h include/criu/version.h $(OUT)/include/criu/
+	sed -e 's|@prefix@|$(PREFIX)|' -e 's|@version@|$(VERSION)|' pkgconfig/criu.pc.in \
+		> $(OUT)/lib/pkgconfig/criu.pc
+	chmod 644 $(OUT)/lib/pkgconfig/criu.pc
+	install -m 755 $(TARGET)/release/criu $(OUT)/sbin/criu
+
+uninstall:
+	rm -f $(OUT)/lib/$(REAL) $(OUT)/lib/$(SONAME) $(OUT)/lib/libcriu.so $(OUT)/lib/libcriu.a \
+		$(OUT)/lib/pkgconfig/criu.pc $(OUT)/sbin/criu \
+		$(OUT)/include/criu/criu.h $(OUT)/include/criu/version.h
+	-rmdir $(OUT)/include/criu 2>/dev/null
+
+test: build lint header-check symbols-check soname-check rust-test c-test
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+header:
+	CRIU_WRITE_HEADER=1 $(CARGO) test --test header header_is_current
+
+header-check:
+	$(CARGO) test --test header
+
+EXPORTED = nm -D --defined-only $(TARGET)/release/libcriu.so | awk '{print $$3}' | LC_ALL=C sort
+
+symbols: build
+	$(EXPORTED) > c-tests/symbols.txt
+
+symbols-check: build
+	$(EXPORTED) | diff c-tests/symbols.txt - || \
+		{ echo 'exported symbols changed; if that is meant, run `make symbols`'; exit 1; }
+
+soname-check: build
+	readelf -d $(TARGET)/release/libcriu.so | grep -q 'SONAME.*\[$(SONAME)\]'
+
+rust-test:
+	$(CARGO) test
+
+# The C tests are built through pkg-config against an installed tree: with the shared library and the
+# installed worker, with the shared library alone, and with the static library.
+STAGE    := $(abspath $(TARGET)/stage)
+CTESTS   := abi misuse independence self harness snapshot notify host
+CFLAGS_T := -std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -pedantic -pthread
+PKG      := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config
+STRICT   := -Wall -Wextra -Werror -pedantic -fsyntax-only
+
+c-test: $(STAGE)/installed
+	for std in c99 c11 c17; do \
+		$(CC) -std=$$std $(STRICT) $$($(PKG) --cflags criu) c-tests/abi.c || exit 1; done
+	if command -v $(CXX) >/dev/null; then for std in c++11 c++17; do \
+		$(CXX) -x c++ -std=$$std $(STRICT) $$($(PKG) --cflags criu) c-tests/abi.c || exit 1; done; \
+		else echo 'no C++ compiler: the header is not tried with one'; fi
+	for test in $(CTESTS) dlopen; do \
+		$(CC) $(CFLAGS_T) c-tests/$$test.c -o $(STAGE)/shared/$$test \
+			$$($(PKG) --cflags --libs criu) -ldl || exit 1; done
+	for test in $(CTESTS); do \
+		$(CC) $(CFLAGS_T) -static c-tests/$$test.c -o $(STAGE)/static/$$test \
+			$$($(PKG) --static --cflags --libs criu) 2>$(STAGE)/static/$$test.log || \
+			{ cat $(STAGE)/static/$$test.log; exit 1; }; done
+	c-tests/run $(STAGE)/shared $(STAGE)/lib $(CTESTS) dlopen
+	c-tests/run $(STAGE)/shared $(STAGE)/alone/lib $(CTESTS) dlopen
+	c-tests/run $(STAGE)/static '' $(CTESTS)
+
+$(STAGE)/installed: build
+	rm -rf $(STAGE)
+	$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=
+	mkdir -p $(STAGE)/shared $(STAGE)/static $(STAGE)/alone/lib
+	@# No sbin/criu beside this one.
+	cp $(STAGE)/lib/$(REAL) $(STAGE)/alone/lib/$(SONAME)
+	touch $@
+
+demo: $(STAGE)/installed
+	$(CC) -std=gnu11 -Wall -Wextra examples/self-dump.c -o $(STAGE)/self-dump \
+		$$($(PKG) --cflags --libs criu)
+	LD_LIBRARY_PATH=$(STAGE)/lib $(STAGE)/self-dump
+
+clean:
+	$(CARGO) clean
