@@ -31,9 +31,16 @@ const WORTH_A_UFFD: u64 = 2 << 20;
 /// Bytes per `UFFDIO_COPY`: enough to hide its cost, few enough to share.
 const COPY: usize = 1 << 20;
 
-/// Fills the mapped VMAs of `mm` from `pages`, the file that the validated `pagemap` speaks of.
-pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) -> Result<()> {
-    let plan = Plan::new(mm, pagemap);
+/// Fills the wanted VMAs of `mm`, which are mapped and empty, from `pages`, the file that the
+/// validated `pagemap` speaks of.
+pub fn fill(
+    blank: &mut Blank,
+    mm: &MmEntry,
+    pagemap: &Pagemap,
+    pages: &File,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<()> {
+    let plan = Plan::new(mm, pagemap, wanted);
     let uffd = if plan.copied >= WORTH_A_UFFD { uffd_of(blank)? } else { None };
     if let Some(uffd) = &uffd {
         copy(uffd, &plan, pages)?;
@@ -50,12 +57,17 @@ struct Plan<'a> {
     fillings: Vec<Filling>,
     /// Bytes that are better copied by userfaultfd.
     copied: u64,
+    /// Bytes of all wanted VMAs.
+    total: u64,
 }
 
 impl<'a> Plan<'a> {
-    fn new(mm: &'a MmEntry, pagemap: &'a Pagemap) -> Self {
-        let mut plan =
-            Self { vmas: &mm.vmas, pagemap, fillings: fillings(&mm.vmas, pagemap), copied: 0 };
+    fn new(mm: &'a MmEntry, pagemap: &'a Pagemap, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut fillings = fillings(&mm.vmas, pagemap);
+        let unwanted = fillings.iter_mut().enumerate().filter(|(index, _)| !wanted(*index));
+        unwanted.for_each(|(_, filling)| *filling = Filling::default());
+        let total = fillings.iter().map(|filling| filling.bytes).sum();
+        let mut plan = Self { vmas: &mm.vmas, pagemap, fillings, copied: 0, total };
         let copied = (0..plan.vmas.len()).filter(|index| plan.by_copy(*index));
         plan.copied = copied.map(|index| plan.fillings[index].bytes).sum();
         plan
@@ -73,7 +85,8 @@ impl<'a> Plan<'a> {
     /// Runs of the VMAs that are filled one way or the other; the vDSO comes from the kernel.
     fn runs(&self, wanted: impl Fn(usize) -> bool) -> impl Iterator<Item = Run> {
         let filled = move |(index, _): &(usize, Run)| {
-            self.vmas[*index].status & status::VDSO == 0 && wanted(*index)
+            let there = self.fillings[*index].bytes > 0;
+            there && self.vmas[*index].status & status::VDSO == 0 && wanted(*index)
         };
         runs::by_vma(self.pagemap, self.vmas).filter(filled).map(|(_, run)| run)
     }
@@ -120,7 +133,7 @@ fn copy(uffd: &Uffd, plan: &Plan<'_>, pages: &File) -> Result<()> {
 /// Writes all but what was copied.
 fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<()> {
     let wanted = |index: usize| !(copied && plan.by_copy(index));
-    let bytes = runs::total(plan.pagemap) - if copied { plan.copied } else { 0 };
+    let bytes = plan.total - if copied { plan.copied } else { 0 };
     let queue = Queue::new(plan.runs(wanted));
     let (pid, memory) = (blank.pid(), blank.memory()?);
     let name = names::pages(plan.pagemap.pages_id);
@@ -138,7 +151,7 @@ fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<(
 }
 
 /// At once where the protection allows it, else run by run, past the protection.
-fn write_batch(pid: i32, mem: &File, batch: &[Run], bytes: &[u8]) -> Result<()> {
+pub fn write_batch(pid: i32, mem: &File, batch: &[Run], bytes: &[u8]) -> Result<()> {
     let stretches: Vec<RemoteIovec> =
         batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), size(run))).collect();
     if memory::writev(pid, bytes, &stretches) == Ok(bytes.len()) {

@@ -16,10 +16,16 @@ const MADV_GUARD_INSTALL: i32 = 102;
 const MLOCK_ONFAULT: i32 = 1;
 
 /// Takes back the write permission that was only for filling.
-pub fn protect(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap) -> Result<()> {
+pub fn protect(
+    blank: &mut Blank,
+    mm: &MmEntry,
+    pagemap: &Pagemap,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<()> {
     let mut calls = Calls::new(blank);
-    for (vma, filling) in mm.vmas.iter().zip(fillings(&mm.vmas, pagemap)) {
-        if writable_first(vma, filling) {
+    for (index, filling) in fillings(&mm.vmas, pagemap).into_iter().enumerate() {
+        let vma = &mm.vmas[index];
+        if wanted(index) && writable_first(vma, filling) {
             let args = args![vma.start, vma.end - vma.start, vma.prot];
             calls.must(name("mprotect", vma), libc::SYS_mprotect, args)?;
         }

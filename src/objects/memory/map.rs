@@ -70,13 +70,27 @@ pub fn map(
     if let Some(block) = vdso::block_of(&mm.vmas)? {
         blank.map_vdso(RemoteAddr(block.start))?;
     }
+    map_some(blank, mm, pagemap, open, shared, |_| true)
+}
+
+/// Maps those VMAs whose index is wanted.
+pub fn map_some(
+    blank: &mut Blank,
+    mm: &MmEntry,
+    pagemap: &Pagemap,
+    open: &mut OpenFile<'_>,
+    shared: &SharedObjects,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<()> {
     let fillings = fillings(&mm.vmas, pagemap);
-    let all = mm.vmas.iter().zip(fillings).filter(|(vma, _)| by_mmap(vma));
-    let (backed, plain): (Vec<Wanted>, Vec<Wanted>) =
-        all.partition(|(vma, _)| backing(vma).is_some());
+    let all = mm.vmas.iter().zip(fillings).enumerate();
+    let (backed, plain): (Vec<Wanted>, Vec<Wanted>) = all
+        .filter(|(index, (vma, _))| by_mmap(vma) && wanted(*index))
+        .map(|(_, one)| one)
+        .partition(|(vma, _)| backing(vma).is_some());
     let mut calls = Calls::new(blank);
-    for wanted in plain {
-        add(&mut calls, wanted, None)?;
+    for one in plain {
+        add(&mut calls, one, None)?;
     }
     calls.flush()?;
     map_files(&mut calls, &backed, open, shared)

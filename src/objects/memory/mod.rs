@@ -4,7 +4,8 @@
 //! the image, [`SharedMemory`] those of memfds and shared anonymous memory.
 //! Restore: [`validate`]; then for each address space, while its process is still privileged,
 //! [`map()`] (the layout, empty), [`fill()`] (the pages), [`set_mm`]; and when all
-//! processes exist, [`finish()`] (advice, guards, locks).
+//! processes exist, [`finish()`] (advice, guards, locks). A child that shared pages with its parent
+//! ([`may_share`]) is cloned when the parent's memory is filled, and made different by [`inherit()`].
 //!
 //! Labels given by `PR_SET_VMA_ANON_NAME` have no place in the image format; they are lost.
 
@@ -15,6 +16,7 @@ mod classify;
 mod fill;
 mod finish;
 mod hole;
+mod inherit;
 mod map;
 pub mod mm;
 mod pages;
@@ -42,6 +44,7 @@ use crate::kernel::remote::Batch;
 pub use self::capture::AddFile;
 pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
+pub use self::inherit::{Saved, inherit, may_share};
 pub use self::map::{OpenFile, map};
 pub use self::mm::{Facts, Questions, ask};
 pub use self::shared::{SharedMemory, SharedObjects, fill_from as fill_shared};
@@ -91,8 +94,8 @@ pub fn write_pages(
 
 /// Fills the mapped VMAs and gives them their final protection.
 pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) -> Result<()> {
-    fill::fill(blank, mm, pagemap, pages)?;
-    finish::protect(blank, mm, pagemap)
+    fill::fill(blank, mm, pagemap, pages, |_| true)?;
+    finish::protect(blank, mm, pagemap, |_| true)
 }
 
 /// Gives the address space its recorded places, auxiliary vector and executable.

@@ -101,6 +101,13 @@ impl Scene {
 
     /// Writes a fresh blank after the images.
     fn restore(&self, snapshot: &Snapshot, pid: u32) -> Blank {
+        let mut made = self.restore_unfinished(snapshot, pid);
+        let task = &snapshot.tasks[&pid];
+        finish(&mut made, task.mm.as_ref().unwrap(), task.pagemap.as_ref().unwrap()).unwrap();
+        made
+    }
+
+    fn restore_unfinished(&self, snapshot: &Snapshot, pid: u32) -> Blank {
         validate(snapshot, &self.dir).unwrap();
         let task = &snapshot.tasks[&pid];
         let (mm, pagemap) = (task.mm.as_ref().unwrap(), task.pagemap.as_ref().unwrap());
@@ -118,7 +125,6 @@ impl Scene {
         map(&mut made, mm, pagemap, &mut open, &SharedObjects::default()).unwrap();
         let pages = self.dir.open("pages-1.img").unwrap();
         fill(&mut made, mm, pagemap, &pages).unwrap();
-        finish(&mut made, mm, pagemap).unwrap();
         made
     }
 }
@@ -272,6 +278,68 @@ fn the_address_space_gets_its_places_and_executable() {
     assert_eq!(back.mm_saved_auxv[..2], mm.mm_saved_auxv[..2]);
     let link = std::fs::read_link(format!("/proc/{}/exe", made.pid())).unwrap();
     assert_eq!(link, std::fs::read_link("/proc/self/exe").unwrap());
+}
+
+fn frames(blank: &Blank, page: u64, count: usize) -> Vec<u64> {
+    let mut entries = vec![0; count];
+    crate::kernel::pagemap::Pagemap::open(blank.pid())
+        .unwrap()
+        .read(at(page), &mut entries)
+        .unwrap();
+    entries.iter().map(|entry| entry & crate::kernel::pagemap::entry::FRAME).collect()
+}
+
+#[test]
+fn a_child_shares_what_it_shared_and_differs_where_it_differed() {
+    let mut scene = Scene::new("parent");
+    scene.map(0, 32, RW, PRIVATE, None);
+    scene.put(0, &pattern(16));
+    scene.map(64, 8, RW, PRIVATE, None);
+    scene.put(64, &pattern(8));
+    scene.map(96, 8, RW, PRIVATE, None);
+    scene.blank.map_vdso(RemoteAddr(at(1024))).unwrap();
+    let (parent_image, parent_pid) = scene.dump();
+    let mut child_scene = Scene::new("child");
+    let spec = crate::kernel::blank::CloneSpec::new(None);
+    child_scene.blank = scene.blank.clone_process(&spec).unwrap();
+    child_scene.put(3, b"different");
+    child_scene.put(20, b"more");
+    child_scene.call(libc::SYS_madvise, 5, 1, libc::MADV_DONTNEED);
+    child_scene.call(libc::SYS_mprotect, 64, 8, libc::PROT_READ);
+    child_scene.call(libc::SYS_munmap, 96, 8, 0);
+    child_scene.map(128, 8, RW, PRIVATE, None);
+    child_scene.put(129, b"own");
+    let (child_image, child_pid) = child_scene.dump();
+    let (parent_task, child_task) =
+        (&parent_image.tasks[&parent_pid], &child_image.tasks[&child_pid]);
+    assert!(may_share(parent_task, child_task));
+
+    let mut parent = scene.restore_unfinished(&parent_image, parent_pid);
+    let mut child = parent.clone_process(&spec).unwrap();
+    let (parent_pages, child_pages) =
+        (scene.dir.open("pages-1.img").unwrap(), child_scene.dir.open("pages-1.img").unwrap());
+    let mut open = |_: u32, _: u32| unreachable!("no files are mapped");
+    inherit(
+        &mut child,
+        saved(parent_task, &parent_pages),
+        saved(child_task, &child_pages),
+        &mut open,
+        &SharedObjects::default(),
+    )
+    .unwrap();
+    let (theirs, ours) = (frames(&parent, 0, 32), frames(&child, 0, 32));
+    for page in 0..32 {
+        let shared = page < 16 && page != 3 && page != 5;
+        assert_eq!(theirs[page] == ours[page] && ours[page] != 0, shared, "page {page}");
+    }
+    assert_eq!(frames(&parent, 64, 8), frames(&child, 64, 8));
+    // Looking makes absent pages present: that comes last.
+    assert_equal(&scene.blank, &parent);
+    assert_equal(&child_scene.blank, &child);
+}
+
+fn saved<'a>(task: &'a TaskImage, pages: &'a File) -> Saved<'a> {
+    Saved { mm: task.mm.as_ref().unwrap(), pagemap: task.pagemap.as_ref().unwrap(), pages }
 }
 
 /// Not a check but a measurement: `cargo test --release -- --ignored --nocapture rate_of`.

@@ -1,0 +1,286 @@
+//! Pages shared copy-on-write between a parent and its child: only a clone can share them, so the
+//! child is cloned from the filled parent and then made different where it was.
+//!
+//! The format stores each process's pages in full. Pages that stand at the same place in both, in
+//! VMAs that coincide, and have equal contents are left shared, whether they were before or not:
+//! nobody can tell but by how much memory is used.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::args;
+use crate::error::{Context, Result};
+use crate::images::proto::{MmEntry, VmaEntry};
+use crate::images::snapshot::{Pagemap, TaskImage};
+use crate::kernel::PAGE_SIZE;
+use crate::kernel::blank::Blank;
+use crate::kernel::remote::RemoteAddr;
+
+use super::bits::{flags, status};
+use super::calls::Calls;
+use super::map::{OpenFile, map_some};
+use super::queue::BOUNCE;
+use super::runs::{self, Run};
+use super::shared::SharedObjects;
+use super::{fill, finish, vdso};
+
+/// The memory of one process in the image.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    pub mm: &'a MmEntry,
+    pub pagemap: &'a Pagemap,
+    /// The pages file that the pagemap speaks of.
+    pub pages: &'a File,
+}
+
+/// Whether a child should be cloned from its filled parent.
+pub fn may_share(parent: &TaskImage, child: &TaskImage) -> bool {
+    let (Some(theirs), Some(ours)) = (&parent.mm, &child.mm) else { return false };
+    let (Some(filled), Some(filling)) = (&parent.pagemap, &child.pagemap) else { return false };
+    if theirs.exe_file_id != ours.exe_file_id {
+        return false;
+    }
+    let with_pages = |mm: &MmEntry, pagemap: &Pagemap| {
+        let mut indices: Vec<usize> =
+            runs::by_vma(pagemap, &mm.vmas).map(|(index, _)| index).collect();
+        indices.dedup();
+        indices
+    };
+    let theirs_with_pages = with_pages(theirs, filled);
+    let kept = kept(theirs, ours);
+    let mut shared = with_pages(ours, filling).into_iter().filter_map(|index| kept[index]);
+    shared.any(|index| theirs_with_pages.binary_search(&index).is_ok())
+}
+
+/// For each VMA of the child the parent's that becomes it.
+fn kept(parent: &MmEntry, child: &MmEntry) -> Vec<Option<usize>> {
+    let find = |vma: &VmaEntry| {
+        let index =
+            parent.vmas.partition_point(|other| !runs::is_guard(other) && other.start < vma.start);
+        parent.vmas.get(index).filter(|other| coincide(other, vma)).map(|_| index)
+    };
+    child.vmas.iter().map(find).collect()
+}
+
+fn coincide(one: &VmaEntry, other: &VmaEntry) -> bool {
+    let what = status::CONTENTS | status::MEMFD;
+    let inherited = |vma: &VmaEntry| {
+        runs::is_private(vma) && vma.status & status::VDSO == 0 && vma.flags & flags::HUGETLB == 0
+    };
+    inherited(one)
+        && inherited(other)
+        && (one.start, one.end, one.pgoff) == (other.start, other.end, other.pgoff)
+        && one.status & what == other.status & what
+        && one.flags == other.flags
+        && one.shmid == other.shmid
+        && one.fdflags == other.fdflags
+        && huge(one) == huge(other)
+}
+
+/// Advice that was given before the pages, and cannot be taken back.
+fn huge(vma: &VmaEntry) -> u64 {
+    vma.madv.unwrap_or(0) & (1 << libc::MADV_HUGEPAGE | 1 << libc::MADV_NOHUGEPAGE)
+}
+
+/// Gives a clone of the filled, not yet finished parent the child's own memory.
+pub fn inherit(
+    blank: &mut Blank,
+    parent: Saved<'_>,
+    child: Saved<'_>,
+    open: &mut OpenFile<'_>,
+    shared: &SharedObjects,
+) -> Result<()> {
+    let kept = kept(parent.mm, child.mm);
+    let fresh = |index: usize| kept[index].is_none();
+    unmap(blank, parent.mm, &kept)?;
+    replace_vdso(blank, parent.mm, child.mm)?;
+    map_some(blank, child.mm, child.pagemap, open, shared, fresh)?;
+    fill::fill(blank, child.mm, child.pagemap, child.pages, fresh)?;
+    finish::protect(blank, child.mm, child.pagemap, fresh)?;
+    let (theirs, ours) = (by_vma(parent), by_vma(child));
+    for (index, source) in kept.iter().enumerate() {
+        if let Some(source) = *source {
+            let pieces = compare(&theirs[source], &ours[index]);
+            let prot = (parent.mm.vmas[source].prot, child.mm.vmas[index].prot);
+            adapt(blank, &child.mm.vmas[index], prot, &pieces)?;
+            let mut writer = Writer::new(blank, parent.pages, child.pages);
+            pieces.iter().try_for_each(|piece| writer.write(*piece))?;
+        }
+    }
+    Ok(())
+}
+
+/// The runs of each VMA.
+fn by_vma(saved: Saved<'_>) -> Vec<Vec<Run>> {
+    let mut all = vec![Vec::new(); saved.mm.vmas.len()];
+    for (index, run) in runs::by_vma(saved.pagemap, &saved.mm.vmas) {
+        all[index].push(run);
+    }
+    all
+}
+
+/// Takes away what the child does not have, or has anew.
+fn unmap(blank: &mut Blank, parent: &MmEntry, kept: &[Option<usize>]) -> Result<()> {
+    let mut stays = vec![false; parent.vmas.len()];
+    kept.iter().flatten().for_each(|index| stays[*index] = true);
+    let mut calls = Calls::new(blank);
+    for (vma, stays) in parent.vmas.iter().zip(stays) {
+        let ours = vma.status & status::REGULAR != 0;
+        let kernels = vma.status & (status::VDSO | status::VVAR) != 0;
+        if ours && !kernels && !stays {
+            let what = format!("munmap {:x}-{:x}", vma.start, vma.end);
+            calls.must(what, libc::SYS_munmap, args![vma.start, vma.end - vma.start])?;
+        }
+    }
+    calls.flush()
+}
+
+fn replace_vdso(blank: &mut Blank, parent: &MmEntry, child: &MmEntry) -> Result<()> {
+    let (there, wanted) = (vdso::block_of(&parent.vmas)?, vdso::block_of(&child.vmas)?);
+    if there == wanted {
+        return Ok(());
+    }
+    if let Some(block) = there {
+        let mut calls = Calls::new(blank);
+        let len = block.data_len + block.code_len;
+        calls.must("munmap of the vdso", libc::SYS_munmap, args![block.start, len])?;
+        calls.flush()?;
+    }
+    match wanted {
+        Some(block) => blank.map_vdso(RemoteAddr(block.start)),
+        None => Ok(()),
+    }
+}
+
+/// Drops the pages that the child does not have and protects the VMA as the child's.
+fn adapt(blank: &mut Blank, vma: &VmaEntry, prot: (u32, u32), pieces: &[Piece]) -> Result<()> {
+    let mut calls = Calls::new(blank);
+    for gone in pieces.iter().filter(|piece| piece.ours.is_none()) {
+        let what = format!("madvise MADV_DONTNEED {:x}", gone.start);
+        let args = args![gone.start, gone.len, libc::MADV_DONTNEED];
+        calls.must(what, libc::SYS_madvise, args)?;
+    }
+    if prot.0 != prot.1 {
+        let what = format!("mprotect {:x}-{:x}", vma.start, vma.end);
+        calls.must(what, libc::SYS_mprotect, args![vma.start, vma.end - vma.start, prot.1])?;
+    }
+    calls.flush()
+}
+
+/// A range whose pages are the parent's, the child's, or both; where they stand in their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    start: u64,
+    len: u64,
+    theirs: Option<u64>,
+    ours: Option<u64>,
+}
+
+/// Cuts the runs of both at each other's borders.
+fn compare(theirs: &[Run], ours: &[Run]) -> Vec<Piece> {
+    let mut borders: Vec<u64> =
+        theirs.iter().chain(ours).flat_map(|run| [run.start, run.end()]).collect();
+    borders.sort_unstable();
+    borders.dedup();
+    let (mut left, mut right) = (theirs.iter().peekable(), ours.iter().peekable());
+    let mut pieces = Vec::new();
+    for pair in borders.windows(2) {
+        let (start, end) = (pair[0], pair[1]);
+        while left.next_if(|run| run.end() <= start).is_some() {}
+        while right.next_if(|run| run.end() <= start).is_some() {}
+        let offset = |run: Option<&&Run>| run.and_then(|run| run.within(start, end));
+        let (theirs, ours) = (offset(left.peek()), offset(right.peek()));
+        if theirs.is_some() || ours.is_some() {
+            let place = |run: Option<Run>| run.map(|run| run.offset);
+            let (theirs, ours) = (place(theirs), place(ours));
+            pieces.push(Piece { start, len: end - start, theirs, ours });
+        }
+    }
+    pieces
+}
+
+struct Writer<'a> {
+    blank: &'a Blank,
+    parent: &'a File,
+    child: &'a File,
+    bytes: Vec<u8>,
+    theirs: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(blank: &'a Blank, parent: &'a File, child: &'a File) -> Self {
+        Self { blank, parent, child, bytes: vec![0; BOUNCE], theirs: vec![0; BOUNCE] }
+    }
+
+    /// Writes the pages of a piece that are not the parent's.
+    fn write(&mut self, piece: Piece) -> Result<()> {
+        let Some(ours) = piece.ours else { return Ok(()) };
+        let mut done = 0;
+        while done < piece.len {
+            let len = (piece.len - done).min(BOUNCE as u64);
+            let size = usize::try_from(len).expect("fits the buffer");
+            let read = || "read of the pages file";
+            self.child.read_exact_at(&mut self.bytes[..size], ours + done).doing(read)?;
+            match piece.theirs {
+                None => self.put(piece.start + done, 0, size)?,
+                Some(theirs) => {
+                    self.parent
+                        .read_exact_at(&mut self.theirs[..size], theirs + done)
+                        .doing(read)?;
+                    self.put_different(piece.start + done, size)?;
+                }
+            }
+            done += len;
+        }
+        Ok(())
+    }
+
+    fn put_different(&self, start: u64, size: usize) -> Result<()> {
+        let page = usize::try_from(PAGE_SIZE).expect("a small number");
+        let equal = |at: usize| self.bytes[at..at + page] == self.theirs[at..at + page];
+        let mut at = 0;
+        while at < size {
+            let from = at;
+            while at < size && !equal(at) {
+                at += page;
+            }
+            if from < at {
+                self.put(start + from as u64, from, at)?;
+            } else {
+                at += page;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `bytes[from..to]` to `start`.
+    fn put(&self, start: u64, from: usize, to: usize) -> Result<()> {
+        let run = Run { start, len: (to - from) as u64, offset: 0 };
+        fill::write_batch(self.blank.pid(), self.blank.memory()?, &[run], &self.bytes[from..to])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_cut_at_each_others_borders() {
+        let run = |start, len, offset| Run { start, len, offset };
+        let piece = |start, len, theirs, ours| Piece { start, len, theirs, ours };
+        let theirs = [run(0, 10, 100), run(20, 10, 110)];
+        let ours = [run(5, 20, 0), run(40, 5, 20)];
+        assert_eq!(
+            compare(&theirs, &ours),
+            [
+                piece(0, 5, Some(100), None),
+                piece(5, 5, Some(105), Some(0)),
+                piece(10, 10, None, Some(5)),
+                piece(20, 5, Some(110), Some(15)),
+                piece(25, 5, Some(115), None),
+                piece(40, 5, None, Some(20)),
+            ]
+        );
+        assert!(compare(&[], &[]).is_empty());
+    }
+}
