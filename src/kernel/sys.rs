@@ -87,7 +87,7 @@ pub fn tgkill(pid: i32, tid: i32, signal: i32) -> Sys<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
 }
 
-pub(super) fn owned(fd: RawFd) -> OwnedFd {
+fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: every caller passes a descriptor that the kernel has just made for it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

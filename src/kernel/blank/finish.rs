@@ -10,7 +10,7 @@ use libc::user_regs_struct;
 
 use super::run::lost;
 use super::stub::SYSCALL_AT;
-use super::{Blank, HelperArea, bit, holder};
+use super::{Blank, HelperArea, amx, bit, holder};
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::proc;
 use crate::kernel::ptrace::{self, Stop};
@@ -52,6 +52,8 @@ impl Blank {
             return Err(Error::new(Kind::Internal, text));
         }
         self.close_service_fd()?;
+        let tiled = (0..finals.len()).filter(|index| amx::has_tiles(&finals[*index].xstate));
+        self.make_room_for_tiles(&tiled.collect::<Vec<_>>())?;
         if Rc::strong_count(&self.helper) == 1 {
             self.unmap_helper()?;
         }

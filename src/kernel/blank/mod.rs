@@ -16,6 +16,7 @@
 //!   a single step would do: the kernel forces their SIGTRAP, which resets the restored action of
 //!   that signal if it is to be ignored.
 
+mod amx;
 mod clone;
 mod descriptors;
 mod elf;
@@ -25,6 +26,8 @@ mod pin;
 mod run;
 mod spawn;
 mod stub;
+#[cfg(test)]
+pub(crate) mod support;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vdso;

@@ -122,7 +122,7 @@ impl Blank {
     }
 
     /// Waits for the end of a batch.
-    fn wait_parked(&self, thread: &Thread) -> Result<()> {
+    pub(super) fn wait_parked(&self, thread: &Thread) -> Result<()> {
         loop {
             match self.wait_stop(thread)? {
                 Stop::Signal(signal) if signal == self.park => return Ok(()),

@@ -8,7 +8,6 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::socket::{MsgFlags, send};
@@ -21,7 +20,6 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
 use crate::kernel::ptrace::{self, Status, Stop};
 use crate::kernel::remote::{Batch, RemoteAddr};
-use crate::kernel::sys;
 
 /// What the first blank of a tree is to be.
 #[derive(Debug)]
@@ -225,9 +223,8 @@ fn clear_of(fd: OwnedFd, service_fd: RawFd) -> Result<OwnedFd> {
     if fd.as_raw_fd() != service_fd && fd.as_raw_fd() != service_fd + 1 {
         return Ok(fd);
     }
-    let moved = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(service_fd + 2))
-        .doing(|| "move a descriptor".to_owned())?;
-    Ok(sys::owned(moved))
+    crate::kernel::fd::duplicate_above(fd.as_raw_fd(), service_fd + 2)
+        .doing(|| "move a descriptor".to_owned())
 }
 
 impl Launchpad {

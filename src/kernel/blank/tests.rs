@@ -9,57 +9,8 @@ use crate::kernel::ptrace::Status;
 use crate::kernel::remote::{Batch, RemoteFd};
 use crate::kernel::sys::{self, Kcmp};
 
-/// Blanks for tests, here and in other modules.
-pub(crate) mod support {
-    use std::sync::atomic::{AtomicI32, Ordering};
-
-    use super::*;
-
-    /// Where test blanks have their helper area.
-    pub const HELPER: u64 = 0x1000_0000;
-
-    /// A number that was free a moment ago, different in every call.
-    pub fn free_pid() -> i32 {
-        static NEXT: AtomicI32 = AtomicI32::new(0);
-        loop {
-            let own = std::process::id().cast_signed();
-            let step = NEXT.fetch_add(1, Ordering::Relaxed);
-            let pid = 10_000 + (own * 61 + step) % 20_000;
-            if holder_of(pid).is_none() {
-                return pid;
-            }
-        }
-    }
-
-    /// A blank with some free pid, a child of the test.
-    pub fn blank() -> Blank {
-        loop {
-            match Blank::spawn(&SpawnSpec::new(free_pid(), HELPER)) {
-                Err(error) if error.kind() == Kind::PidTaken => {}
-                made => return made.unwrap(),
-            }
-        }
-    }
-
-    /// Maps `code` at `addr` in a blank, readable, writable and executable.
-    pub fn map_code(blank: &mut Blank, addr: u64, code: &[u8]) {
-        let mut batch = Batch::new();
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        batch.must("mmap", libc::SYS_mmap, args![addr, 4096, 7, flags, -1, 0]);
-        blank.run(batch).unwrap();
-        crate::kernel::memory::write(blank.pid(), RemoteAddr(addr), code).unwrap();
-    }
-
-    /// Registers of a program that begins at `rip`.
-    pub fn entry(rip: u64) -> FinalState {
-        let mut regs = ptrace::zero_regs();
-        (regs.rip, regs.cs, regs.ss) = (rip, 0x33, 0x2b);
-        (regs.orig_rax, regs.eflags) = (u64::MAX, 0x202);
-        FinalState { regs, xstate: Vec::new(), sigmask: 0 }
-    }
-}
-
-use support::*;
+pub(crate) use super::support;
+use super::support::*;
 
 const CODE: u64 = 0x40_0000;
 
@@ -181,16 +132,8 @@ fn waitpid_untraced(pid: i32) -> i32 {
 
 #[test]
 fn threads_have_their_ids_and_run_batches_together() {
-    let mut blank = blank();
+    let mut blank = blank_with_threads(100, 0);
     let pid = blank.pid();
-    let wanted: Vec<i32> = (0..100).map(|_| free_pid()).collect();
-    let specs: Vec<_> =
-        wanted.iter().map(|tid| ThreadSpec { tid: *tid, clear_tid_addr: 0 }).collect();
-    match blank.clone_threads(&specs) {
-        Err(error) if error.kind() == Kind::PidTaken => return, // by another test process
-        done => done.unwrap(),
-    }
-    assert_eq!(blank.thread_ids().skip(1).collect::<Vec<_>>(), wanted);
     let mut calls = Vec::new();
     let batches = (0..=100)
         .map(|index| {
@@ -208,12 +151,9 @@ fn threads_have_their_ids_and_run_batches_together() {
 
 #[test]
 fn a_stopped_process_with_threads_counts_nothing_and_then_runs() {
-    let mut blank = blank();
+    let mut blank = blank_with_threads(1, CODE + 0x900);
     let pid = blank.pid();
     map_code(&mut blank, CODE, &COUNT);
-    let tid = free_pid();
-    let clear = CODE + 0x900;
-    blank.clone_threads(&[ThreadSpec { tid, clear_tid_addr: clear }]).unwrap();
     let finals = [entry(CODE), entry(CODE)];
     let counter = |pid| crate::kernel::memory::read_u64(pid, RemoteAddr(CODE + 0x800)).unwrap();
     blank.launch(&finals, Some(libc::SIGSTOP)).unwrap();
@@ -390,16 +330,100 @@ fn namespaces_are_joined() {
     donor.run(batch).unwrap();
     let link = |pid, name| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
     let open = |name| fs::File::open(format!("/proc/{}/ns/{name}", donor.pid())).unwrap().into();
-    let spec = SpawnSpec {
-        namespaces: vec![open("uts"), open("ipc")],
-        ..SpawnSpec::new(free_pid(), HELPER)
-    };
-    let blank = Blank::spawn(&spec).unwrap();
+    let blank = blank_with(|spec| spec.namespaces = vec![open("uts"), open("ipc")]);
     for name in ["uts", "ipc"] {
         assert_eq!(link(blank.pid(), name), link(donor.pid(), name));
         assert_ne!(link(blank.pid(), name), link(std::process::id().cast_signed(), name));
     }
     assert_eq!(fs::read_dir(format!("/proc/{}/fd", blank.pid())).unwrap().count(), 1);
+}
+
+#[test]
+fn a_time_namespace_is_joined() {
+    let mut donor = blank();
+    let mut batch = Batch::new();
+    batch.must("unshare", libc::SYS_unshare, args![0x80]); // CLONE_NEWTIME
+    donor.run(batch).unwrap();
+    let path = format!("/proc/{}/ns/time_for_children", donor.pid());
+    let wanted = fs::read_link(&path).unwrap();
+    let blank = blank_with(|spec| spec.namespaces = vec![fs::File::open(&path).unwrap().into()]);
+    let time = format!("/proc/{}/ns/time", blank.pid());
+    assert_eq!(fs::read_link(time).unwrap(), wanted);
+}
+
+#[test]
+fn a_stop_from_outside_is_kept_for_the_end() {
+    let mut blank = blank();
+    let pid = blank.pid();
+    sys::kill(pid, libc::SIGSTOP).unwrap();
+    map_code(&mut blank, CODE, &EXIT_42);
+    sys::kill(pid, libc::SIGCONT).unwrap();
+    sys::kill(pid, libc::SIGSTOP).unwrap();
+    let mut batch = Batch::new();
+    let call = batch.call(libc::SYS_getpid, args![]);
+    assert_eq!(blank.run(batch).unwrap().ret(call), Ok(pid.into()));
+    blank.launch(&[entry(CODE)], None).unwrap();
+    waitpid_untraced(pid);
+    assert_eq!(state(pid), 'T');
+    sys::kill(pid, libc::SIGCONT).unwrap();
+    assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+}
+
+#[test]
+fn processor_state_is_set_including_tiles() {
+    let has_amx = fs::read_to_string("/proc/cpuinfo").unwrap().contains("amx_tile");
+    let mut blank = blank_with_threads(1, 0);
+    let ids: Vec<i32> = blank.thread_ids().collect();
+    map_code(&mut blank, CODE, &COUNT);
+    let mut donor = super::support::blank();
+    if has_amx {
+        // What a program leaves behind that has used a tile.
+        donor.make_room_for_tiles(&[0]).unwrap();
+    }
+    let mut xstate = ptrace::get_xstate(donor.pid()).unwrap();
+    assert_eq!(amx::has_tiles(&xstate), has_amx);
+    xstate[160..176].fill(0xab); // xmm0
+    xstate[512] |= 2;
+    let state = FinalState { xstate: xstate.clone(), ..entry(CODE) };
+    let armed = blank.arm(&[state.clone(), state], None).unwrap();
+    for id in ids {
+        assert!(ptrace::get_xstate(id).unwrap() == xstate, "thread {id}");
+    }
+    drop(armed);
+}
+
+#[test]
+fn blanks_die_with_the_engine() {
+    let pids = [free_pid(), free_pid(), free_pid()];
+    let (ready, tell) = nix::unistd::pipe().unwrap();
+    // SAFETY: the child only makes blanks and waits to be killed.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            let made = Blank::spawn(&SpawnSpec::new(pids[0], HELPER)).and_then(|mut blank| {
+                blank.clone_threads(&[ThreadSpec { tid: pids[1], clear_tid_addr: 0 }])?;
+                let child = blank.clone_process(&CloneSpec::new(Some(pids[2])))?;
+                Ok((blank, child))
+            });
+            let _ = nix::unistd::write(&tell, &[u8::from(made.is_ok())]);
+            loop {
+                nix::unistd::pause();
+            }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let mut byte = [0];
+            nix::unistd::read(&ready, &mut byte).unwrap();
+            assert_eq!(byte, [1]);
+            let gone = [sys::pidfd_open(pids[0]).unwrap(), sys::pidfd_open(pids[2]).unwrap()];
+            sys::kill(child.as_raw(), libc::SIGKILL).unwrap();
+            ptrace::wait(child.as_raw()).unwrap();
+            for pidfd in &gone {
+                use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+                let mut waited = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                poll(&mut waited, PollTimeout::from(20_000u16)).unwrap();
+                assert!(waited[0].any().unwrap());
+            }
+        }
+    }
 }
 
 #[test]
@@ -430,6 +454,7 @@ fn cost_of_spawn_and_batch() {
     let _pin = Pin::here().unwrap();
     let mut spawns = Vec::new();
     let mut batches = Vec::new();
+    let mut launches = Vec::new();
     for _ in 0..100 {
         let spec = SpawnSpec::new(free_pid(), HELPER);
         let start = std::time::Instant::now();
@@ -442,7 +467,15 @@ fn cost_of_spawn_and_batch() {
         }
         blank.run(batch).unwrap();
         batches.push(start.elapsed());
+        let pid = blank.pid();
+        map_code(&mut blank, CODE, &EXIT_42);
+        let start = std::time::Instant::now();
+        blank.launch(&[entry(CODE)], None).unwrap();
+        launches.push(start.elapsed());
+        ptrace::wait(pid).unwrap();
     }
+    launches.sort();
+    println!("launch {:?} {:?}", launches[0], launches[50]);
     spawns.sort();
     batches.sort();
     println!("spawn {:?} {:?}", spawns[0], spawns[50]);

@@ -90,12 +90,21 @@ impl Blank {
                 Status::Killed { signal, core } => {
                     return Ok(signal | if core { CORE_FLAG } else { 0 });
                 }
-                Status::Stopped(stop @ Stop::Event { .. }) => self.pass(&self.threads[0], stop)?,
-                Status::Stopped(stop) => return Err(died(pid, &format!("{stop:?}"))),
+                Status::Stopped(stop) if is_fault(stop) => {
+                    return Err(died(pid, &format!("{stop:?}")));
+                }
+                // Signals that came from outside do not matter to the dying.
+                Status::Stopped(_) => {}
             }
             ptrace::cont(pid, 0).map_err(|errno| lost(pid, "continue", errno))?;
         }
     }
+}
+
+/// Whether the stop is about an instruction that cannot be executed: it would come again.
+fn is_fault(stop: Stop) -> bool {
+    const FAULTS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+    matches!(stop, Stop::Signal(signal) if FAULTS.contains(&signal))
 }
 
 /// Whether the default action of a signal is death.
