@@ -74,7 +74,8 @@ pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Capt
 
 fn capture_inode(file: &Opened, collector: &mut Collector) -> Captured<u64> {
     let path = file.path()?;
-    let name = without_deleted(path).strip_prefix(PREFIX).unwrap_or(path).to_string();
+    let path = without_deleted(path);
+    let name = path.strip_prefix(PREFIX).unwrap_or(path).to_string();
     let source = super::open_for(fd::own_path(file.file.as_fd()).as_ref(), libc::O_RDONLY)?;
     let page = nix::sys::statfs::fstatfs(&source).doing(|| file.place.clone())?.block_size();
     if page > 4096 {

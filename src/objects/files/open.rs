@@ -129,7 +129,10 @@ impl<'s> OpenFiles<'s> {
     /// Memfds to be filled with the shared memory `shmid` of the image.
     pub fn shared_files(&self) -> Result<Vec<SharedFile>> {
         let files = self.memfds.values().map(|inode| {
-            let file = inode.file.try_clone().doing(|| "copy the descriptor of a memfd")?;
+            // A description of its own: on the task's one, O_APPEND would make writes ignore offsets.
+            let path = fd::own_path(inode.file.as_fd());
+            let file =
+                super::open_for(path.as_ref(), libc::O_RDWR).doing(|| "open a memfd to fill it")?;
             Ok(SharedFile { shmid: inode.shmid, file, size: inode.size })
         });
         files.collect()
