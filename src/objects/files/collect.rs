@@ -6,7 +6,7 @@
 //! comparisons; before that the guess is tried that a task has the same file under the same
 //! number as the task before it, which is right for nearly every forked child.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use super::fdinfo::Fdinfo;
@@ -114,6 +114,9 @@ pub struct Collector {
     pub(super) ttys: tty::Terminals,
     pub(super) memfds: memfd::Captures,
     pub(super) ghosts: HashMap<(u64, u64), u32>,
+    /// Pipes, named or not, whose contents are stored.
+    pub(super) stored_pipes: HashSet<(i32, u32)>,
+    pub(super) locked: locks::Met,
     pub(super) links: Vec<std::path::PathBuf>,
     notes: Vec<String>,
     /// A descriptor that is no part of the process.
@@ -137,6 +140,8 @@ impl Collector {
             ttys: tty::Terminals::default(),
             memfds: memfd::Captures::default(),
             ghosts: HashMap::new(),
+            stored_pipes: HashSet::new(),
+            locked: locks::Met::default(),
             links: Vec::new(),
             notes: Vec::new(),
             #[cfg(test)]
@@ -170,8 +175,9 @@ impl Collector {
             }
             let info = Fdinfo::read(pid, number)?;
             let cloexec = info.flags & libc::O_CLOEXEC.cast_unsigned() != 0;
-            locks::capture(self, pid, number, &info, refusals);
+            let file_locks = info.locks.clone();
             let known = self.identify(&pidfd, pid, number, info)?;
+            locks::capture(self, (pid, number), known, &file_locks, refusals);
             match &self.known[known].fate {
                 Fate::Carried(id, kind) => {
                     entries.push(FdinfoEntry {

@@ -18,9 +18,7 @@ use super::fdinfo::Target;
 use super::opened::{Captured, Opened};
 use super::{Collector, Fate, OpenFiles, set_status_flags};
 use crate::error::{Context, Error, Refusals, Result};
-use crate::images::proto::{
-    EventpollFileEntry, EventpollTfdEntry, FdTypes, FdinfoEntry, FileEntry,
-};
+use crate::images::proto::{EventpollFileEntry, EventpollTfdEntry, FdTypes, FileEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::fd::{self, EpollSlot};
 
@@ -166,18 +164,19 @@ pub(super) fn watches(snapshot: &Snapshot) -> Result<Vec<Watch>> {
             .filter_map(|task| super::table_of(snapshot, task.pid))
             .find(|table| table.iter().any(|entry| entry.id == epoll.id));
         let Some(table) = table else { continue };
+        let table: HashMap<u32, u32> = table.iter().map(|entry| (entry.fd, entry.id)).collect();
         for tfd in &epoll.tfd {
-            all.push(watch(epoll.id, tfd, table)?);
+            all.push(watch(epoll.id, tfd, &table)?);
         }
     }
     Ok(all)
 }
 
-fn watch(epoll: u32, tfd: &EventpollTfdEntry, table: &[FdinfoEntry]) -> Result<Watch> {
+fn watch(epoll: u32, tfd: &EventpollTfdEntry, table: &HashMap<u32, u32>) -> Result<Watch> {
     let (target, number) = if tfd.dev == Some(BY_FILE_ID) {
         (tfd.inode.and_then(|id| u32::try_from(id).ok()), tfd.pos.unwrap_or_default() as u32)
     } else {
-        (table.iter().find(|entry| entry.fd == tfd.tfd).map(|entry| entry.id), tfd.tfd)
+        (table.get(&tfd.tfd).copied(), tfd.tfd)
     };
     let Some(target) = target else {
         let cause = format!("epoll file {epoll} watches descriptor {number}, which is not there");

@@ -22,9 +22,8 @@ pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
 pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
     let regf_id = collector.new_id();
     let reg = regular::entry(file, regf_id, collector)?;
-    let path_only = file.flags().cast_signed() & libc::O_PATH != 0;
     let pipe_id = pipe::number(file);
-    if file.is_readable() && !path_only && !pipe::has_contents(&collector.out.fifo_data, pipe_id) {
+    if file.is_readable() && collector.stored_pipes.insert((FdTypes::Fifo as i32, pipe_id)) {
         let data = pipe::contents(file)?;
         collector.out.fifo_data.extend(data);
     }
@@ -57,12 +56,14 @@ pub(super) type Fifos = BTreeMap<u32, OwnedFd>;
 
 pub(super) fn open(entry: &FifoEntry, files: &OpenFiles<'_>, fifos: &mut Fifos) -> Result<OwnedFd> {
     let reg = path(entry, files.snapshot)?;
-    if !fifos.contains_key(&entry.pipe_id) && reg.flags.cast_signed() & libc::O_PATH == 0 {
+    if !fifos.contains_key(&entry.pipe_id) {
         let both = regular::open_with(reg, files, libc::O_RDWR.cast_unsigned())?;
         // Somebody outside the tree who has it open has kept its contents.
         let held = tty::readable(&both).doing(|| format!("ask what is in {}", reg.name))?;
         if held == 0 {
-            pipe::fill(&both, entry.pipe_id, &files.snapshot.fifo_data, false)
+            let stored = files.snapshot.fifo_data.iter();
+            let mine: Vec<_> = stored.filter(|(data, _)| data.pipe_id == entry.pipe_id).collect();
+            pipe::fill(&both, entry.pipe_id, &mine, false)
                 .map_err(|error| error.context(reg.name.clone()))?;
         }
         fifos.insert(entry.pipe_id, both);

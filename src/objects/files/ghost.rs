@@ -70,7 +70,7 @@ fn contents(file: &Opened) -> Result<GhostFile> {
         uid: stat.st_uid,
         gid: stat.st_gid,
         mode: stat.st_mode,
-        dev: Some(stat.st_dev as u32),
+        dev: Some(kernel_dev(stat.st_dev)),
         ino: Some(stat.st_ino),
         rdev: device.then_some(stat.st_rdev as u32),
         atim: Some(time(stat.st_atime, stat.st_atime_nsec)),
@@ -79,8 +79,13 @@ fn contents(file: &Opened) -> Result<GhostFile> {
         size: chunked.then_some(stat.st_size.cast_unsigned()),
         symlnk_target: target(file)?,
     };
-    let chunks = if regular { read_chunks(file, chunked)? } else { Vec::new() };
+    let chunks = if regular && stat.st_size > 0 { read_chunks(file, chunked)? } else { Vec::new() };
     Ok(GhostFile { entry, chunks })
+}
+
+/// A device number as the image has it here: in the kernel's own form.
+fn kernel_dev(dev: u64) -> u32 {
+    libc::major(dev) << 20 | libc::minor(dev)
 }
 
 fn target(file: &Opened) -> Result<Option<String>> {

@@ -83,6 +83,9 @@ impl OpenFiles<'_> {
 
     /// Signalfds that `pid` has to add to epoll files: it is the first that has both.
     fn late_watches(&self, pid: i32) -> Result<Vec<Watch>> {
+        if !self.snapshot.files.values().any(|file| file.sgfd.is_some()) {
+            return Ok(Vec::new());
+        }
         let mut late = epoll::watches(self.snapshot)?;
         late.retain(|watch| epoll::is_late(self.snapshot, watch));
         let holder = |watch: &Watch| {

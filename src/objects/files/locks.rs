@@ -1,9 +1,9 @@
 //! File locks: POSIX locks belong to a process, BSD and open-file-description locks to an open
 //! file. The fdinfo lists exactly those that belong to the file and, of POSIX locks, to the table.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
-use super::fdinfo::{Fdinfo, Lock};
+use super::fdinfo::Lock;
 use super::{Collector, OpenFiles};
 use crate::args;
 use crate::error::{Context, Error, Refusals, Result};
@@ -17,25 +17,33 @@ const POSIX: u32 = 1;
 const FLOCK: u32 = 2;
 const OPEN_FILE: u32 = 4;
 
-/// Captures the locks that descriptor `number` of `pid` shows.
+/// Locks met so far: class, process (of those that belong to one), file, first byte.
+pub(super) type Met = HashSet<(u32, i32, usize, u64)>;
+
+/// Captures the locks that a descriptor shows, where `file` is the identity of its open file.
 pub(super) fn capture(
     collector: &mut Collector,
-    pid: i32,
-    number: i32,
-    info: &Fdinfo,
+    (pid, number): (i32, i32),
+    file: usize,
+    locks: &[Lock],
     refusals: &mut Refusals,
 ) {
-    for lock in &info.locks {
+    for lock in locks {
         let (place, object) = (format!("pid {pid} fd {number}"), format!("{} lock", lock.class));
         let Some(entry) = entry(lock, pid, number) else {
             refusals.refuse(place, object, "leases and such locks are not carried", "release it");
             continue;
         };
-        if !collector.options.file_locks {
-            refusals.refuse(place, object, "the file is locked", "dump locks too (--file-locks)");
+        // Every copy of the descriptor shows the same lock.
+        let holder = if entry.flag == POSIX { pid } else { 0 };
+        if !collector.locked.insert((entry.flag, holder, file, lock.start)) {
             continue;
         }
-        collector.out.file_locks.push(entry);
+        if collector.options.file_locks {
+            collector.out.file_locks.push(entry);
+        } else {
+            refusals.refuse(place, object, "the file is locked", "dump locks too (--file-locks)");
+        }
     }
 }
 
@@ -82,11 +90,11 @@ fn file_of(snapshot: &Snapshot, lock: &FileLockEntry) -> Option<u32> {
 
 /// Puts the locks that belong to open files: by the engine, which has the same ones open.
 pub(super) fn lock_files(files: &OpenFiles<'_>) -> Result<()> {
-    // A description that several tasks hold shows its lock in each of them.
-    let mut done: BTreeMap<(u32, u32, i64), ()> = BTreeMap::new();
+    // Other writers of the format may list the lock of a description once per holder.
+    let mut done = HashSet::new();
     for lock in files.snapshot.file_locks.iter().filter(|lock| lock.flag != POSIX) {
         let Some(id) = file_of(files.snapshot, lock) else { continue };
-        if done.insert((id, lock.flag, lock.start), ()).is_some() {
+        if !done.insert((id, lock.flag, lock.start)) {
             continue;
         }
         let file = files.fd(id)?;

@@ -61,7 +61,7 @@ impl<'s> OpenFiles<'s> {
         files.fds = tty_open::open_all(&files)?;
         let tables = snapshot.descriptor_tables.values();
         let held: BTreeSet<u32> = tables.flatten().map(|entry| entry.id).collect();
-        let (mut pipes, mut fifos) = (Pipes::new(), fifo::Fifos::new());
+        let (mut pipes, mut fifos) = (Pipes::of(snapshot), fifo::Fifos::new());
         for id in held {
             let Some(entry) = snapshot.files.get(&id) else { continue };
             if entry.r#type == FdTypes::Tty as i32 {
@@ -76,7 +76,7 @@ impl<'s> OpenFiles<'s> {
     fn open(
         &mut self,
         entry: &FileEntry,
-        pipes: &mut Pipes,
+        pipes: &mut Pipes<'_>,
         fifos: &mut fifo::Fifos,
     ) -> Result<OwnedFd> {
         if let Some(reg) = &entry.reg {

@@ -5,7 +5,7 @@
 //! own, so that a pipe in packet mode has one entry per packet and any other has one at most.
 //! CRIU does not carry packet mode, so that no other program expects otherwise.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -31,7 +31,7 @@ pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
 pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
     let pipe_id = number(file);
     let pipe = PipeEntry { id, pipe_id, flags: file.flags(), fown: file.owner };
-    if file.is_readable() && !has_contents(&collector.out.pipe_data, pipe_id) {
+    if file.is_readable() && collector.stored_pipes.insert((FdTypes::Pipe as i32, pipe_id)) {
         let data = contents(file)?;
         collector.out.pipe_data.extend(data);
     }
@@ -47,10 +47,6 @@ pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Capt
 /// The image's number of a pipe.
 pub(super) fn number(file: &Opened) -> u32 {
     file.stat.st_ino as u32
-}
-
-pub(super) fn has_contents(stored: &[(PipeDataEntry, Vec<u8>)], pipe_id: u32) -> bool {
-    stored.iter().any(|(entry, _)| entry.pipe_id == pipe_id)
 }
 
 /// Capacity and contents of the pipe behind a readable end: one entry per packet, at least one.
@@ -151,8 +147,33 @@ pub(super) fn validate(name: &str, stored: &[(PipeDataEntry, Vec<u8>)]) -> Resul
     Ok(())
 }
 
-/// The pipes that have been made, by their number in the image.
-pub(super) type Pipes = BTreeMap<u32, Ends>;
+/// What the image says about its pipes, and those that have been made, by their number.
+#[derive(Debug, Default)]
+pub(super) struct Pipes<'s> {
+    made: BTreeMap<u32, Ends>,
+    packet_mode: HashSet<u32>,
+    stored: HashMap<u32, Vec<&'s (PipeDataEntry, Vec<u8>)>>,
+}
+
+impl<'s> Pipes<'s> {
+    pub(super) fn of(snapshot: &'s Snapshot) -> Self {
+        let mut pipes = Self::default();
+        let ends = snapshot.files.values().filter_map(|file| file.pipe.as_ref());
+        let packets = ends.filter(|pipe| ends_of(pipe.flags) != 1 && pipe.flags & O_DIRECT != 0);
+        pipes.packet_mode.extend(packets.map(|pipe| pipe.pipe_id));
+        for data in &snapshot.pipe_data {
+            pipes.stored.entry(data.0.pipe_id).or_default().push(data);
+        }
+        pipes
+    }
+
+    fn make(&self, pipe_id: u32) -> Result<Ends> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).doing(|| format!("make pipe:[{pipe_id}]"))?;
+        let stored = self.stored.get(&pipe_id).map_or(&[][..], Vec::as_slice);
+        fill(&write, pipe_id, stored, self.packet_mode.contains(&pipe_id))?;
+        Ok(Ends { read, write, read_taken: false, write_taken: false })
+    }
+}
 
 /// Both ends of a new pipe; each serves once as the description it is.
 #[derive(Debug)]
@@ -164,17 +185,22 @@ pub(super) struct Ends {
 }
 
 /// Makes the description of one end, and the pipe when its first end is asked for.
-pub(super) fn open(entry: &PipeEntry, files: &OpenFiles<'_>, pipes: &mut Pipes) -> Result<OwnedFd> {
+pub(super) fn open(
+    entry: &PipeEntry,
+    files: &OpenFiles<'_>,
+    pipes: &mut Pipes<'_>,
+) -> Result<OwnedFd> {
     let what = || format!("open pipe:[{}] again", entry.pipe_id);
     let flags = entry.flags.cast_signed();
     if let Some(inherited) = files.inherited(&format!("pipe:[{}]", entry.pipe_id))? {
         return super::open_for(fd::own_path(inherited.as_fd()).as_ref(), flags).doing(what);
     }
-    let ends = match pipes.entry(entry.pipe_id) {
-        std::collections::btree_map::Entry::Occupied(ends) => ends.into_mut(),
-        std::collections::btree_map::Entry::Vacant(place) => {
-            place.insert(make(entry.pipe_id, files.snapshot)?)
-        }
+    if !pipes.made.contains_key(&entry.pipe_id) {
+        let ends = pipes.make(entry.pipe_id)?;
+        pipes.made.insert(entry.pipe_id, ends);
+    }
+    let Some(ends) = pipes.made.get_mut(&entry.pipe_id) else {
+        return Err(Error::new(Kind::Internal, what()));
     };
     // What pipe() made has no O_LARGEFILE, what open() made has: that is how they are told apart.
     let original = entry.flags & O_LARGEFILE == 0;
@@ -191,24 +217,14 @@ pub(super) fn open(entry: &PipeEntry, files: &OpenFiles<'_>, pipes: &mut Pipes) 
     Ok(made)
 }
 
-fn make(pipe_id: u32, snapshot: &Snapshot) -> Result<Ends> {
-    let (read, write) = pipe2(OFlag::O_CLOEXEC).doing(|| format!("make pipe:[{pipe_id}]"))?;
-    let packets = snapshot.files.values().filter_map(|file| file.pipe.as_ref()).any(|pipe| {
-        pipe.pipe_id == pipe_id && ends_of(pipe.flags) != 1 && pipe.flags & O_DIRECT != 0
-    });
-    fill(&write, pipe_id, &snapshot.pipe_data, packets)?;
-    Ok(Ends { read, write, read_taken: false, write_taken: false })
-}
-
 /// Gives a pipe its capacity, then its contents.
 pub(super) fn fill(
     write: &OwnedFd,
     pipe_id: u32,
-    stored: &[(PipeDataEntry, Vec<u8>)],
+    mine: &[&(PipeDataEntry, Vec<u8>)],
     packets: bool,
 ) -> Result<()> {
     let what = || format!("refill pipe:[{pipe_id}]");
-    let mine: Vec<_> = stored.iter().filter(|(entry, _)| entry.pipe_id == pipe_id).collect();
     if let Some(size) = mine.first().and_then(|(entry, _)| entry.size) {
         set_size(write, size).map_err(|error| error.context(what()))?;
     }

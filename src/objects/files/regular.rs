@@ -23,9 +23,12 @@ const MEM_MAJOR: u32 = 1;
 const KMSG_MINOR: u32 = 11;
 const O_TMPFILE_BIT: i32 = 0o20_000_000;
 
-/// Everything with a path, except devices other than memory.
+/// Everything with a path, except devices other than memory; with O_PATH, whatever is behind it.
 pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
     let rooted = file.link.is_absolute();
+    if file.flags().cast_signed() & libc::O_PATH != 0 {
+        return rooted;
+    }
     if file.is(SFlag::S_IFCHR) {
         return rooted && libc::major(file.stat.st_rdev) == MEM_MAJOR;
     }
