@@ -4,6 +4,7 @@
 //! keeps the contents.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::OwnedFd;
 
 use nix::sys::stat::SFlag;
@@ -56,19 +57,23 @@ pub(super) type Fifos = BTreeMap<u32, OwnedFd>;
 
 pub(super) fn open(entry: &FifoEntry, files: &OpenFiles<'_>, fifos: &mut Fifos) -> Result<OwnedFd> {
     let reg = path(entry, files.snapshot)?;
-    if !fifos.contains_key(&entry.pipe_id) {
-        let both = regular::open_with(reg, files, libc::O_RDWR.cast_unsigned())?;
-        // Somebody outside the tree who has it open has kept its contents.
-        let held = tty::readable(&both).doing(|| format!("ask what is in {}", reg.name))?;
-        if held == 0 {
-            let stored = files.snapshot.fifo_data.iter();
-            let mine: Vec<_> = stored.filter(|(data, _)| data.pipe_id == entry.pipe_id).collect();
-            pipe::fill(&both, entry.pipe_id, &mine, false)
-                .map_err(|error| error.context(reg.name.clone()))?;
-        }
-        fifos.insert(entry.pipe_id, both);
+    if let Entry::Vacant(place) = fifos.entry(entry.pipe_id) {
+        place.insert(open_both_ends(entry, reg, files)?);
     }
     regular::open_with(reg, files, reg.flags)
+}
+
+/// Opens both ends, with the contents in between.
+fn open_both_ends(entry: &FifoEntry, reg: &RegFileEntry, files: &OpenFiles<'_>) -> Result<OwnedFd> {
+    let both = regular::open_with(reg, files, libc::O_RDWR.cast_unsigned())?;
+    // Somebody outside the tree who has it open has kept its contents.
+    if tty::readable(&both).doing(|| format!("ask what is in {}", reg.name))? == 0 {
+        let stored = files.snapshot.fifo_data.iter();
+        let mine: Vec<_> = stored.filter(|(data, _)| data.pipe_id == entry.pipe_id).collect();
+        pipe::fill(&both, entry.pipe_id, &mine, false)
+            .map_err(|error| error.context(reg.name.clone()))?;
+    }
+    Ok(both)
 }
 
 #[cfg(test)]
