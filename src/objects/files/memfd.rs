@@ -16,9 +16,11 @@ use super::{Collector, OpenFiles};
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdTypes, FileEntry, MemfdFileEntry, MemfdInodeEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::fd;
+use crate::kernel::{fd, mapping};
 
 const PREFIX: &str = "/memfd:";
+/// Name of shared anonymous memory, which is a memfd in all but that.
+const SHARED_ANONYMOUS: &str = "/dev/zero";
 const F_SEAL_SEAL: u32 = 1;
 const MFD_HUGETLB: u32 = 4;
 
@@ -148,7 +150,11 @@ fn make(entry: &MemfdInodeEntry) -> Result<Inode> {
         .map_err(|_| Error::image("memfd.img", "a name with a NUL in it"))?;
     let unsealable = entry.seals == F_SEAL_SEAL;
     let flags = if unsealable { 0 } else { libc::MFD_ALLOW_SEALING };
-    let file = fd::memfd_create(&name, flags | libc::MFD_CLOEXEC).doing(|| "memfd_create")?;
+    let file = if unsealable && entry.name == SHARED_ANONYMOUS && entry.size > 0 {
+        mapping::shared_anonymous(entry.size)?.into()
+    } else {
+        fd::memfd_create(&name, flags | libc::MFD_CLOEXEC).doing(|| "memfd_create")?
+    };
     nix::unistd::ftruncate(&file, entry.size.cast_signed()).doing(|| "set its size")?;
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     nix::unistd::fchown(&file, Some(uid), Some(gid)).doing(|| "set its owner")?;

@@ -66,9 +66,16 @@ pub fn capture(pid: i32, facts: Facts, exe_file_id: u32, vmas: Vec<VmaEntry>) ->
     Ok(mm)
 }
 
+/// The auxiliary vector without the pair of zeros at its end, which the kernel adds by itself: with
+/// it the vector of newer kernels is longer than what CRIU 4.2 takes (44 words).
 fn words(bytes: &[u8]) -> Vec<u64> {
     let words = bytes.chunks_exact(8);
-    words.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).collect()
+    let mut words: Vec<u64> =
+        words.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).collect();
+    while words.ends_with(&[0, 0]) {
+        words.truncate(words.len() - 2);
+    }
+    words
 }
 
 /// The addresses in `/proc/PID/stat`. Fields are counted from 1; the second is the command in
