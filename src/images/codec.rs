@@ -1,7 +1,9 @@
-//! The framing of an image file: two magic words, then `u32 length, message[, payload]` each.
+//! The framing of an image file: two magic words, then `u32 length, message[, payload]` each. The
+//! inventory alone has one magic word, its kind's: it is what tells the format of all others.
 
 use prost::Message;
 
+use super::names::magic;
 use crate::error::{Error, Result};
 
 /// First word of every dump image of format 1.1.
@@ -24,6 +26,11 @@ impl Encoder {
     /// A service file.
     pub fn service(magic: u32) -> Self {
         Self::with_common(SERVICE_MAGIC, magic)
+    }
+
+    /// The inventory.
+    pub fn inventory() -> Self {
+        Self { bytes: magic::INVENTORY.to_le_bytes().to_vec() }
     }
 
     fn with_common(common: u32, magic: u32) -> Self {
@@ -64,16 +71,26 @@ impl<'a> Decoder<'a> {
     /// Checks the magic words.
     pub fn new(name: &'a str, bytes: &'a [u8], magic: u32) -> Result<Self> {
         let mut decoder = Self { name, rest: bytes, len: bytes.len() };
-        let (common, kind) = (decoder.word("the magic")?, decoder.word("the magic")?);
+        let common = decoder.word("the magic")?;
         if common != COMMON_MAGIC && common != SERVICE_MAGIC {
             let cause = format!("is no image file (it begins with {common:#010x})");
             return Err(Error::image(name, cause));
         }
+        decoder.check_kind(magic)
+    }
+
+    /// Checks the one magic word of an inventory.
+    pub fn inventory(name: &'a str, bytes: &'a [u8]) -> Result<Self> {
+        Self { name, rest: bytes, len: bytes.len() }.check_kind(magic::INVENTORY)
+    }
+
+    fn check_kind(mut self, magic: u32) -> Result<Self> {
+        let (name, kind) = (self.name, self.word("the magic")?);
         if kind != magic {
             let cause = format!("is an image of another kind ({kind:#010x}, not {magic:#010x})");
             return Err(Error::image(name, cause));
         }
-        Ok(decoder)
+        Ok(self)
     }
 
     /// The next entry, or none at the end of the file.
@@ -121,7 +138,7 @@ impl<'a> Decoder<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::proto::{PipeDataEntry, PstreeEntry};
+    use crate::images::proto::{InventoryEntry, PipeDataEntry, PstreeEntry};
 
     const MAGIC: u32 = 0x5645_3709;
 
@@ -152,6 +169,17 @@ mod tests {
                 Err(error) => assert!(error.to_string().contains("cut short"), "{error}"),
             }
         }
+    }
+
+    /// The first bytes of a dump made by CRIU 4.2.
+    #[test]
+    fn an_inventory_has_one_magic_word() {
+        let bytes = [0x16, 0x31, 0x31, 0x58, 4, 0, 0, 0, 8, 2, 16, 1];
+        let mut decoder = Decoder::inventory("inventory.img", &bytes).unwrap();
+        let entry: InventoryEntry = decoder.entry().unwrap().unwrap();
+        assert_eq!((entry.img_version, entry.fdinfo_per_id), (2, Some(true)));
+        assert_eq!(Encoder::inventory().entry(&entry).bytes, bytes);
+        assert!(Decoder::inventory("inventory.img", &sample()).is_err());
     }
 
     #[test]

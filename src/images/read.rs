@@ -47,13 +47,15 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn inventory(&self) -> Result<InventoryEntry> {
-        let Some(inventory) = self.optional::<InventoryEntry>(INVENTORY, magic::INVENTORY)? else {
+        let Some(bytes) = self.dir.try_read(INVENTORY)? else {
             let cause =
                 format!("{}: no dump in this directory ({INVENTORY} is missing)", self.dir.path());
             return Err(
                 Error::new(Kind::BadImages, cause).remedy("give the directory of a finished dump")
             );
         };
+        let inventory = Decoder::inventory(INVENTORY, &bytes)?.entry::<InventoryEntry>()?;
+        let inventory = inventory.ok_or_else(|| Error::image(INVENTORY, "has no entry"))?;
         if inventory.img_version != IMAGE_VERSION || inventory.fdinfo_per_id != Some(true) {
             let cause = format!("images of version {} are not supported", inventory.img_version);
             return Err(Error::image(INVENTORY, cause));

@@ -25,7 +25,7 @@ pub fn write(snapshot: &Snapshot, creation: Creation) -> Result<Committed> {
     for (&id, ghost) in &snapshot.ghosts {
         store.ghost(id, ghost)?;
     }
-    let mut inventory = Encoder::new(magic::INVENTORY);
+    let mut inventory = Encoder::inventory();
     inventory.entry(&snapshot.inventory);
     let inventory = inventory.finish();
     let manifest = store.finish(snapshot, &inventory)?;
