@@ -173,6 +173,8 @@ static int added(void)
 	HAS(void, criu_free_service, (criu_opts *));
 	HAS(const char *, criu_last_error, (void));
 	HAS(const char *, criu_local_last_error, (const criu_opts *));
+	HAS(int, criu_set_service_inprocess, (void));
+	HAS(int, criu_local_set_service_inprocess, (criu_opts *));
 	HAS(int, criu_snapshot, (const char *));
 	HAS(int, criu_local_snapshot, (criu_opts *, const char *));
 	HAS(void, criu_set_notify_cb_data, (int (*)(char *, criu_notify_arg_t, void *), void *));

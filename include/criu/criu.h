@@ -203,6 +203,20 @@ int criu_set_service_binary(const char *path);
 int criu_local_set_service_binary(struct criu_opts *opts, const char *path);
 
 /**
+ * Runs the engine in the calling thread: no worker, no exec. Not in upstream's library.
+ *
+ * For hosts that can afford it: the engine traces tasks and waits for them from this very process,
+ * and every restored root is its child. A caller that dumps itself gets a worker all the same.
+ * Returns 0, or -EINVAL without options.
+ */
+int criu_set_service_inprocess(void);
+
+/**
+ * `criu_set_service_inprocess()` for options of their own. Not in upstream's library.
+ */
+int criu_local_set_service_inprocess(struct criu_opts *opts);
+
+/**
  * Forgets what was said about the service: the library's own worker is used again.
  */
 void criu_free_service(struct criu_opts *opts);

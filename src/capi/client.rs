@@ -220,7 +220,7 @@ pub fn converse(channel: &Channel, notify: Notify, request: &CriuReq) -> Result<
 }
 
 /// The callback's own value is the verb's, if it can be told from success.
-fn callback_refused(code: c_int, stage: &str, detail: Option<&str>) -> Failure {
+pub fn callback_refused(code: c_int, stage: &str, detail: Option<&str>) -> Failure {
     let detail = detail.filter(|text| !text.is_empty()).map(|text| format!(": {text}"));
     let message = format!("the callback refused {stage} with {code}{}", detail.unwrap_or_default());
     let code = if code < 0 { code } else { -libc::EBADE };

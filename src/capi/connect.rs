@@ -37,7 +37,8 @@ fn unreachable_service(what: impl std::fmt::Display, error: &io::Error) -> Failu
 /// Reaches the worker that the settings name.
 pub fn connect(settings: &Settings, kinship: Kinship) -> Result<Connection, Failure> {
     match &settings.service {
-        Service::Own => start(&Program::own(), settings, kinship),
+        // What cannot be done in process is asked for from a worker: see `verbs::ask`.
+        Service::Own | Service::InProcess => start(&Program::own(), settings, kinship),
         Service::Binary(path) => start(&Program::named(path), settings, kinship),
         Service::Address(path) => connect_address(path),
         Service::Fd(fd) => adopt(*fd),

@@ -16,6 +16,7 @@
 //! | [`spawn`] | a worker process that the host does not notice |
 //! | [`program`] | which program the worker is |
 //! | [`entry`] | how the library becomes the worker's program itself |
+//! | [`inprocess`] | the engine in the calling thread instead |
 //! | [`notes`] | notifications and the last error |
 //!
 //! The header `include/criu/criu.h` is generated from these files; `make header` writes it anew.
@@ -24,6 +25,7 @@ pub mod client;
 pub mod connect;
 pub mod entry;
 pub mod host;
+pub mod inprocess;
 pub mod notes;
 pub mod program;
 pub mod queries;

@@ -90,6 +90,25 @@ pub unsafe extern "C" fn criu_local_set_service_binary(
     set(Target::Local(opts), unsafe { copy(path) }.map_or(Service::Own, Service::Binary))
 }
 
+/// Runs the engine in the calling thread: no worker, no exec. Not in upstream's library.
+///
+/// For hosts that can afford it: the engine traces tasks and waits for them from this very process,
+/// and every restored root is its child. A caller that dumps itself gets a worker all the same.
+/// Returns 0, or -EINVAL without options.
+#[unsafe(no_mangle)]
+pub extern "C" fn criu_set_service_inprocess() -> c_int {
+    set(Target::Global, Service::InProcess)
+}
+
+/// `criu_set_service_inprocess()` for options of their own. Not in upstream's library.
+///
+/// # Safety
+/// `opts` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn criu_local_set_service_inprocess(opts: *mut criu_opts) -> c_int {
+    set(Target::Local(opts), Service::InProcess)
+}
+
 /// Forgets what was said about the service: the library's own worker is used again.
 ///
 /// # Safety

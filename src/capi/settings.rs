@@ -17,6 +17,8 @@ pub const DEFAULT_SERVICE_ADDRESS: &CStr = c"./criu_service.socket";
 pub enum Service {
     /// The worker that needs no set-up: see [`super::program`].
     Own,
+    /// No worker: the engine runs in the calling thread.
+    InProcess,
     /// A program that speaks `swrk FD`.
     Binary(CString),
     /// A service that listens on a Unix socket.

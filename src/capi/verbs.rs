@@ -16,6 +16,7 @@ use std::ptr;
 use super::client::{Failure, converse};
 use super::connect::connect;
 use super::host::{NoCancel, errno, set_errno, shielded};
+use super::inprocess;
 use super::settings::{Service, Settings, Target};
 use super::spawn::Kinship;
 use super::types::{criu_opts, criu_predump_info};
@@ -47,6 +48,9 @@ pub fn request(kind: CriuReqType, settings: &Settings) -> CriuReq {
 
 /// One request over a connection of its own; fails if the worker says no.
 pub fn ask(settings: &Settings, kinship: Kinship, request: &CriuReq) -> Result<CriuResp, Failure> {
+    if runs_here(settings, request) {
+        return inprocess::answer(settings, request);
+    }
     let connection = connect(settings, kinship)?;
     let response = converse(&connection.channel, settings.notify, request);
     connection.finish();
@@ -55,6 +59,12 @@ pub fn ask(settings: &Settings, kinship: Kinship, request: &CriuReq) -> Result<C
         true => Ok(response),
         false => Err(Failure::refused(&response)),
     }
+}
+
+/// Nobody can stop itself and go on: a caller that dumps itself needs a worker.
+fn runs_here(settings: &Settings, request: &CriuReq) -> bool {
+    let dumps_itself = request.r#type() == CriuReqType::Dump && settings.rpc.pid.is_none();
+    settings.service == Service::InProcess && !dumps_itself
 }
 
 /// The caller's own pid is said by saying nothing: the worker then knows that its client is the
@@ -92,6 +102,9 @@ fn restore(settings: &Settings, kinship: Kinship) -> Result<c_int, Failure> {
 
 /// Only a worker that is the caller's child can give its own children to the caller.
 fn restore_child(mut settings: Settings) -> Result<c_int, Failure> {
+    if settings.service == Service::InProcess {
+        return restore(&settings, Kinship::Child);
+    }
     if !settings.service.is_program() {
         settings.service = Service::Own;
     }
@@ -110,6 +123,9 @@ fn dump_iters(settings: Settings, more: MoreCallback) -> Result<c_int, Failure> 
         let why = "a dump in rounds needs the pid of another process and a callback";
         return Err(Failure::new(-libc::EINVAL, why));
     };
+    if settings.service == Service::InProcess {
+        return Err(Failure::new(-libc::EINVAL, "a dump in rounds needs a worker"));
+    }
     let connection = connect(&settings, Kinship::Stranger)?;
     let round = |kind| {
         let request = request(kind, &settings);

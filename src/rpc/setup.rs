@@ -14,6 +14,27 @@ use crate::options::{Options, Places, Request, Verb, config};
 
 const DEFAULT_LOG: &str = "criu.log";
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub pid: i32,
+    /// Inode of the socket; None where the caller runs the engine in its own process, whose working
+    /// directory then stays as it is.
+    pub socket: Option<u64>,
+}
+
+impl Client {
+    /// The process at the other end of a channel.
+    pub fn of(channel: &Channel) -> Result<Self> {
+        Ok(Self { pid: channel.peer_pid()?, socket: Some(channel.inode()?) })
+    }
+
+    /// This process.
+    pub fn this_process() -> Self {
+        Self { pid: std::process::id().cast_signed(), socket: None }
+    }
+}
+
 /// The options of a message before anything is opened, and where the log goes.
 #[derive(Debug)]
 pub struct Session {
@@ -27,14 +48,14 @@ pub struct Session {
 impl Session {
     /// Reads the configuration files, the message, and the file that the message names, each over
     /// the one before.
-    pub fn new(verb: Verb, message: &CriuOpts, channel: &Channel) -> Result<Self> {
+    pub fn new(verb: Verb, message: &CriuOpts, client: Client) -> Result<Self> {
         let mut options = Options::default();
         config::read_all(&Scan::default(), &mut options)?;
         let configured = options.log_file.clone();
         options.add_rpc(message)?;
         options.restore_detached = Some(true);
         if verb == Verb::Dump {
-            options.pid.get_or_insert(channel.peer_pid()?);
+            options.pid.get_or_insert(client.pid);
         }
         let log_file_is_configured = message.log_file.is_none() && configured.is_some();
         let mut session = Self { verb, options, places: Places::default(), log_file_is_configured };
@@ -42,7 +63,7 @@ impl Session {
             session.override_by(file)?;
         }
         session.forbid_log_elsewhere()?;
-        session.forbid_questions_to_the_frozen(channel)?;
+        session.forbid_questions_to_the_frozen(client)?;
         Ok(session)
     }
 
@@ -77,10 +98,10 @@ impl Session {
     }
 
     /// A caller who dumps itself is stopped when it would have to answer.
-    fn forbid_questions_to_the_frozen(&self, channel: &Channel) -> Result<()> {
+    fn forbid_questions_to_the_frozen(&self, client: Client) -> Result<()> {
         if self.verb == Verb::Dump
             && self.options.notify_scripts()
-            && self.options.pid == Some(channel.peer_pid()?)
+            && self.options.pid == Some(client.pid)
         {
             let cause = "notify_scripts: a process that dumps itself is stopped when it is asked";
             return Err(Error::new(Kind::BadOptions, cause)
@@ -90,12 +111,11 @@ impl Session {
     }
 
     /// Opens directories and log, and goes to the work directory.
-    pub fn open(&mut self, channel: &Channel) -> Result<Log> {
+    pub fn open(&mut self, client: Client) -> Result<Log> {
         if self.verb == Verb::Check && !self.wants_log_file() {
             return Ok(Log::none());
         }
-        let peer = channel.peer_pid()?;
-        let of_peer = |fd: i32| format!("/proc/{peer}/fd/{fd}");
+        let of_peer = |fd: i32| format!("/proc/{}/fd/{fd}", client.pid);
         let options = &self.options;
         let images = options.images_dir_fd.map(of_peer).or_else(|| options.images_dir.clone());
         let work = options.work_dir_fd.map(of_peer).or_else(|| options.work_dir.clone());
@@ -109,10 +129,12 @@ impl Session {
                     .remedy("pass images_dir_fd or images_dir")
             })?;
             self.places.images = Some(open_directory("image directory", &images)?);
-            self.places.service_socket = Some(channel.inode()?);
+            self.places.service_socket = client.socket;
         }
         let work = open_directory("work directory", &work)?;
-        nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
+        if client.socket.is_some() {
+            nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
+        }
         let log = self.open_log(&work);
         self.places.work = Some(work);
         log

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::notify::Notifier;
-use super::setup::Session;
+use super::setup::{Client, Session};
 use super::wire::Channel;
 use crate::engine::{self, Outcome, check};
 use crate::error::{Error, Kind, Result};
@@ -107,8 +107,9 @@ fn success(kind: CriuReqType) -> CriuResp {
 /// Makes the request and runs it. What fails before the engine starts is a matter of options.
 fn run(channel: &Channel, verb: Verb, message: &CriuOpts) -> (Log, Result<(Request, Outcome)>) {
     let bad = |error: Error| error.with_kind(Kind::BadOptions);
-    let opened = Session::new(verb, message, channel).and_then(|mut session| {
-        let log = session.open(channel)?;
+    let opened = Client::of(channel).and_then(|client| {
+        let mut session = Session::new(verb, message, client)?;
+        let log = session.open(client)?;
         Ok((session, log))
     });
     let (session, log) = match opened {
@@ -200,7 +201,7 @@ fn not_carried_out(channel: &Channel, kind: CriuReqType, verb: Verb) -> Result<i
     Ok(FAILED)
 }
 
-fn version_answer() -> CriuResp {
+pub fn version_answer() -> CriuResp {
     let (major_number, minor_number) = version::COMPATIBLE;
     // Not as `gitid`: callers count a version with one as the next minor version.
     let name = Some(format!("libcriu {}", version::OWN));
@@ -209,7 +210,7 @@ fn version_answer() -> CriuResp {
 }
 
 /// A feature that was not asked for is answered no, as one that is missing.
-fn features_answer(message: &CriuReq) -> CriuResp {
+pub fn features_answer(message: &CriuReq) -> CriuResp {
     let asked = message.features.unwrap_or_default();
     let has = |wanted: bool, name: &str| Some(wanted && check::has(name));
     let features = CriuFeatures {

@@ -1,0 +1,115 @@
+//! The engine in the calling thread, by the same requests: no worker, no exec.
+//!
+//! The host then is the tracer: its children and its SIGCHLD are the engine's too. A restored root
+//! is the host's child in any case.
+
+use std::os::fd::BorrowedFd;
+
+use super::client::{Failure, callback_refused};
+use super::notes::keep_descriptor;
+use super::settings::{Notify, Settings};
+use crate::engine::hooks::{Hooks, Stage};
+use crate::engine::scripts::Scripts;
+use crate::engine::{self, Outcome};
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::proto::{CriuDumpResp, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
+use crate::options::{Request, Verb};
+use crate::rpc::setup::{Client, Session};
+use crate::rpc::worker::{features_answer, version_answer};
+
+/// Asks the host's callback, then runs the action scripts that a configuration file names.
+struct Callback {
+    notify: Notify,
+    scripts: Scripts,
+    /// The first refusal: the callback's value and the stage.
+    refusal: Option<(i32, Stage)>,
+}
+
+impl Callback {
+    fn ask(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+        // As a worker tells it: see `rpc::notify`.
+        let told = pid.filter(|_| matches!(stage, Stage::SetupNamespaces | Stage::PostRestore));
+        match self.notify.call(stage.name(), told) {
+            0 => self.scripts.notify(stage, pid),
+            code => {
+                self.refusal.get_or_insert((code, stage));
+                let cause = format!("the callback refused {}", stage.name());
+                Err(Error::new(Kind::CallbackRefused, cause))
+            }
+        }
+    }
+}
+
+impl Hooks for Callback {
+    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+        self.ask(stage, pid)
+    }
+
+    fn notify_with_fd(&mut self, stage: Stage, pid: Option<i32>, fd: BorrowedFd<'_>) -> Result<()> {
+        keep_descriptor(fd.try_clone_to_owned().doing(|| "duplicate a descriptor for the caller")?);
+        self.ask(stage, pid)
+    }
+}
+
+/// Carries a request out and answers as a worker would.
+pub fn answer(settings: &Settings, request: &CriuReq) -> std::result::Result<CriuResp, Failure> {
+    let verb = match request.r#type() {
+        CriuReqType::Version => return Ok(version_answer()),
+        CriuReqType::FeatureCheck => return Ok(features_answer(request)),
+        CriuReqType::Dump => Verb::Dump,
+        CriuReqType::PreDump | CriuReqType::SinglePreDump => Verb::PreDump,
+        CriuReqType::Restore => Verb::Restore,
+        CriuReqType::Check => Verb::Check,
+        _ => return Err(Failure::new(-libc::EINVAL, "this request needs a worker")),
+    };
+    let mut refusal = None;
+    match run(verb, settings, request, &mut refusal) {
+        Ok(outcome) => Ok(response(request, outcome)),
+        Err(error) => Err(failure(&error, refusal)),
+    }
+}
+
+fn run(
+    verb: Verb,
+    settings: &Settings,
+    message: &CriuReq,
+    refusal: &mut Option<(i32, Stage)>,
+) -> Result<Outcome> {
+    let bad = |error: Error| error.with_kind(Kind::BadOptions);
+    let client = Client::this_process();
+    let options = message.opts.clone().unwrap_or_default();
+    if !options.exec_cmd.is_empty() {
+        let cause = "exec_cmd: the caller's own process would become the command";
+        return Err(Error::new(Kind::BadOptions, cause).remedy("use a worker"));
+    }
+    let mut session = Session::new(verb, &options, client).map_err(bad)?;
+    let log = session.open(client).map_err(bad)?;
+    let request: Request = session.into_request().map_err(bad)?;
+    let scripts = Scripts::new(&request);
+    let mut hooks = Callback { notify: settings.notify, scripts, refusal: None };
+    let result = engine::run(&request, &mut hooks, &log);
+    *refusal = hooks.refusal;
+    if let Err(error) = &result {
+        log.error(error);
+    }
+    result
+}
+
+fn response(request: &CriuReq, outcome: Outcome) -> CriuResp {
+    let mut response = CriuResp { r#type: request.r#type, success: true, ..Default::default() };
+    match outcome {
+        Outcome::Dumped => response.dump = Some(CriuDumpResp { restored: Some(false) }),
+        Outcome::Restored { pid } => response.restore = Some(CriuRestoreResp { pid }),
+        Outcome::Checked => {}
+    }
+    response
+}
+
+fn failure(error: &Error, refusal: Option<(i32, Stage)>) -> Failure {
+    match refusal {
+        Some((code, stage)) => callback_refused(code, stage.name(), Some(&error.to_string())),
+        None => {
+            Failure { code: -libc::EBADE, errno: error.rpc_errno(), message: error.to_string() }
+        }
+    }
+}
