@@ -74,7 +74,7 @@ impl OpenFiles<'_> {
         entry.is_some_and(|reg| reg.name == "/")
     }
 
-    /// Gives a process its POSIX locks, once its table is in place.
+    /// Gives a process its POSIX and BSD locks, once its table is in place.
     pub fn lock_process(&self, blank: &mut Blank) -> Result<()> {
         let mut batch = Batch::new();
         locks::process_locks(self.snapshot, blank.pid().cast_unsigned(), &mut batch);

@@ -88,35 +88,37 @@ fn file_of(snapshot: &Snapshot, lock: &FileLockEntry) -> Option<u32> {
     table.iter().find(|entry| entry.fd == lock.fd.cast_unsigned()).map(|entry| entry.id)
 }
 
-/// Puts the locks that belong to open files: by the engine, which has the same ones open.
+/// Puts the locks that belong to open file descriptions, which name no process.
 pub(super) fn lock_files(files: &OpenFiles<'_>) -> Result<()> {
     // Other writers of the format may list the lock of a description once per holder.
     let mut done = HashSet::new();
-    for lock in files.snapshot.file_locks.iter().filter(|lock| lock.flag != POSIX) {
+    for lock in files.snapshot.file_locks.iter().filter(|lock| lock.flag == OPEN_FILE) {
         let Some(id) = file_of(files.snapshot, lock) else { continue };
-        if !done.insert((id, lock.flag, lock.start)) {
-            continue;
-        }
-        let file = files.fd(id)?;
-        let what = || format!("lock descriptor {} of pid {} again", lock.fd, lock.pid);
-        if lock.flag == FLOCK {
-            let shared = lock.r#type.cast_signed() == libc::F_RDLCK;
-            let operation = if shared { libc::LOCK_SH } else { libc::LOCK_EX };
-            fd::flock(file, operation | libc::LOCK_NB).doing(what)?;
-        } else {
-            fd::lock_open_file(file, range(lock)).doing(what)?;
+        if done.insert((id, lock.start)) {
+            let what = || format!("lock descriptor {} of pid {} again", lock.fd, lock.pid);
+            fd::lock_open_file(files.fd(id)?, range(lock)).doing(what)?;
         }
     }
     Ok(())
 }
 
-/// The calls by which process `pid` gets its own locks back, once its table is in place.
+/// The calls by which process `pid` gets its locks back, once its table is in place: POSIX locks
+/// are its own, and a BSD lock tells who took it.
 pub(super) fn process_locks(snapshot: &Snapshot, pid: u32, batch: &mut Batch) {
-    let mine = snapshot.file_locks.iter().filter(|lock| lock.flag == POSIX);
-    for lock in mine.filter(|lock| lock.pid.cast_unsigned() == pid) {
-        let place = batch.bytes(&range(lock).to_bytes());
+    for lock in snapshot.file_locks.iter().filter(|lock| lock.pid.cast_unsigned() == pid) {
         let what = format!("lock descriptor {} of pid {pid} again", lock.fd);
-        batch.must(what, libc::SYS_fcntl, args![lock.fd, libc::F_SETLK, place]);
+        match lock.flag {
+            POSIX => {
+                let place = batch.bytes(&range(lock).to_bytes());
+                batch.must(what, libc::SYS_fcntl, args![lock.fd, libc::F_SETLK, place]);
+            }
+            FLOCK => {
+                let shared = lock.r#type.cast_signed() == libc::F_RDLCK;
+                let operation = if shared { libc::LOCK_SH } else { libc::LOCK_EX };
+                batch.must(what, libc::SYS_flock, args![lock.fd, operation | libc::LOCK_NB]);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -179,7 +179,8 @@ impl<'s> OpenFiles<'s> {
         owners.into_iter().flatten().next()
     }
 
-    /// Puts the locks that belong to open files.
+    /// Puts the locks that belong to open file descriptions; [`lock_process`](Self::lock_process)
+    /// puts the others.
     pub fn lock(&self) -> Result<()> {
         locks::lock_files(self)
     }

@@ -26,6 +26,7 @@ use crate::kernel::tty::{self, Winsize};
 
 /// Masters that are opened at most to reach a number.
 const MOST_TRIES: usize = 4096;
+const O_LARGEFILE: i32 = 0o100_000;
 
 /// One pseudo terminal of the image.
 struct Pair<'s> {
@@ -182,7 +183,7 @@ fn open_master(path: &Path, index: u32, flags: i32) -> Result<OwnedFd> {
         .remedy("end that program, or restore with a /dev/pts of its own"))
 }
 
-/// A slave by its path, or by its master where the path leads elsewhere.
+/// A slave by its path, or by its master if it was so or if the path leads elsewhere.
 fn open_slave(
     files: &OpenFiles<'_>,
     file: &TtyFileEntry,
@@ -193,7 +194,9 @@ fn open_slave(
     let path = Path::new(&reg.name);
     let flags = file.flags.cast_signed();
     let expected = libc::makedev(136 + index / 256, index % 256);
-    let leads = nix::sys::stat::stat(path).is_ok_and(|stat| stat.st_rdev == expected);
+    // A slave without O_LARGEFILE was opened by its master, not by a path.
+    let by_path = flags & O_LARGEFILE != 0;
+    let leads = by_path && nix::sys::stat::stat(path).is_ok_and(|stat| stat.st_rdev == expected);
     let slave = if leads {
         open_for(path, flags)?
     } else {
