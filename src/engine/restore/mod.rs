@@ -10,6 +10,7 @@
 //! Until step 5 every process is a blank, which dies with its value: a failed restore leaves no
 //! trace.
 
+mod spaces;
 mod stages;
 
 use crate::error::{Context, Refusals, Result};
@@ -37,11 +38,11 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     log.info("the tree is there");
     hooks.notify(Stage::SetupNamespaces, Some(root))?;
     hooks.notify(Stage::PostSetupNamespaces, Some(root))?;
-    let files = building.open_files(request)?;
-    building.memory(&files)?;
+    building.open_files()?;
+    building.memory()?;
     log.info("memory is filled");
-    building.descriptors(&files)?;
-    building.threads(&files)?;
+    building.descriptors()?;
+    building.threads()?;
     for zombie in building.attributes()? {
         log.warn(format!(
             "pid {zombie}: its zombie has no core dump flag: no core file is written here"
@@ -49,7 +50,7 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     }
     log.info("all attributes are set");
     hooks.notify(Stage::PostRestore, Some(root))?;
-    let armed = building.arm(request.options.leave_stopped())?;
+    let (armed, files) = building.arm(request.options.leave_stopped())?;
     hooks.notify(Stage::PreResume, Some(root))?;
     files.finish()?;
     for task in armed {

@@ -6,22 +6,25 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::{getpgrp, getsid};
 
-use crate::engine::tree::{self, Outer, Plan, Tree};
+use super::spaces::AddressSpaces;
+use crate::engine::tree::{self, Outer, Plan, Tree, Who};
 use crate::error::{Context, Result};
 use crate::images::dir::ImageDir;
-use crate::images::names;
 use crate::images::proto::{SeccompEntry, TaskExtrasEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::{Armed, Blank, SpawnSpec};
+use crate::kernel::blank::{Armed, Blank, Pin, SpawnSpec};
 use crate::objects::files::{OpenFiles, RestoreOptions};
-use crate::objects::memory::{self, SharedObjects};
 use crate::objects::task::Rebuild;
 use crate::objects::task::credentials::Reach;
-use crate::objects::{namespaces, task};
+use crate::objects::{memory, namespaces, task};
 use crate::options::Request;
 
 /// Length of the helper area in every process: room for the largest batch.
 const HELPER_LEN: u64 = 1 << 20;
+
+/// Trees with more pages than this are filled by several threads, which one processor would slow
+/// down more than round trips between processors do.
+const MAX_PINNED_PAGES: u64 = 4096;
 
 /// A tree under construction: blanks for every process that is not there yet.
 pub struct Building<'a> {
@@ -30,6 +33,9 @@ pub struct Building<'a> {
     filters: SeccompEntry,
     reach: Reach,
     tree: Tree,
+    spaces: AddressSpaces<'a>,
+    files: OpenFiles<'a>,
+    pin: Option<Pin>,
 }
 
 /// All processes with their parents, sessions and groups.
@@ -40,14 +46,21 @@ pub fn build_tree<'a>(
 ) -> Result<Building<'a>> {
     let outer = if request.options.shell_job() { Some(outer()?) } else { None };
     let plan: Plan = tree::plan(&tree::nodes(snapshot), outer)?;
-    let root = Blank::spawn(&spawn_spec(request, snapshot)?)?;
-    Ok(Building {
-        snapshot,
-        dir,
-        filters: snapshot.seccomp.clone().unwrap_or_default(),
-        reach: Reach::ours()?,
-        tree: Tree::build(root, &plan)?,
-    })
+    let files = OpenFiles::prepare(snapshot, restore_options(request)?)?;
+    let mut spaces = AddressSpaces::new(snapshot, dir)?;
+    let spec = spawn_spec(request, snapshot)?;
+    let pin = if pages(snapshot) <= MAX_PINNED_PAGES { Some(Pin::here()?) } else { None };
+    let root = Blank::spawn(&spec)?;
+    let mut on_clone =
+        |by: Who, blank: &mut Blank, child: Who| spaces.before_clone(&files, by, blank, child);
+    let tree = Tree::build(root, &plan, &mut on_clone)?;
+    let filters = snapshot.seccomp.clone().unwrap_or_default();
+    Ok(Building { snapshot, dir, filters, reach: Reach::ours()?, tree, spaces, files, pin })
+}
+
+fn pages(snapshot: &Snapshot) -> u64 {
+    let pagemaps = snapshot.tasks.values().filter_map(|task| task.pagemap.as_ref());
+    pagemaps.flat_map(|pagemap| &pagemap.entries).map(|entry| entry.nr_pages()).sum()
 }
 
 /// The session and group that a shell job joins: ours.
@@ -69,65 +82,29 @@ fn spawn_spec(request: &Request, snapshot: &Snapshot) -> Result<SpawnSpec> {
 }
 
 impl<'a> Building<'a> {
-    /// Runs `step` for every process that is no zombie, in the order of the image.
-    fn each(
-        &mut self,
-        mut step: impl FnMut(&mut Blank, &'a TaskImage) -> Result<()>,
-    ) -> Result<()> {
-        for entry in &self.snapshot.tree {
-            let image = &self.snapshot.tasks[&entry.pid];
-            if image.mm.is_some() {
-                let blank = self.tree.get_mut(entry.pid.cast_signed())?;
-                step(blank, image).doing(|| format!("pid {}", entry.pid))?;
-            }
+    /// What the engine makes once for all holders: it needs the sessions, but no memory.
+    pub fn open_files(&mut self) -> Result<()> {
+        self.files.open_all()?;
+        self.files.attach_terminals(self.tree.blanks())?;
+        self.files.watch()?;
+        for shared in self.files.shared_files()? {
+            let file = File::from(shared.file);
+            memory::fill_shared(&file, shared.shmid, shared.size, self.snapshot, self.dir)?;
         }
         Ok(())
     }
 
-    fn each_task(
-        &mut self,
-        mut step: impl FnMut(&Rebuild<'_>, &mut Blank) -> Result<()>,
-    ) -> Result<()> {
-        let (filters, reach) = (self.filters.clone(), self.reach);
-        let extras = &self.snapshot.extras;
-        self.each(|blank, image| {
-            let pid = blank.pid().cast_unsigned();
-            step(&Rebuild::new(pid, image, extras_of(extras, pid), &filters, reach), blank)
-        })
-    }
-
-    /// What the engine makes once for all holders: it needs the sessions, but no memory.
-    pub fn open_files(&mut self, request: &Request) -> Result<OpenFiles<'a>> {
-        let mut files = OpenFiles::open_all(self.snapshot, restore_options(request)?)?;
-        files.attach_terminals(self.tree.blanks())?;
-        files.watch()?;
-        for shared in files.shared_files()? {
-            let file = File::from(shared.file);
-            memory::fill_shared(&file, shared.shmid, shared.size, self.snapshot, self.dir)?;
-        }
-        Ok(files)
-    }
-
-    /// Layout and contents of every address space. Descriptor tables are still empty, so mapped
-    /// files can be handed over at any number.
-    pub fn memory(&mut self, files: &OpenFiles<'_>) -> Result<()> {
-        let (snapshot, dir) = (self.snapshot, self.dir);
-        let shared = SharedObjects::create(snapshot, dir)?;
-        self.each(|blank, image| {
-            let (Some(mm), Some(pagemap)) = (&image.mm, &image.pagemap) else { return Ok(()) };
-            let mut open = |id, flags| files.open_for_map(id, flags);
-            memory::map(blank, mm, pagemap, &mut open, &shared)?;
-            memory::fill(blank, mm, pagemap, &dir.open(&names::pages(pagemap.pages_id))?)?;
-            let exe = files.open_for_map(mm.exe_file_id, libc::O_RDONLY.cast_unsigned())?;
-            memory::set_mm(blank, mm, &exe)
-        })
+    /// Layout and contents of every address space.
+    pub fn memory(&mut self) -> Result<()> {
+        let (spaces, files) = (&mut self.spaces, &self.files);
+        each(self.snapshot, &mut self.tree, |blank, _| spaces.complete(files, blank))
     }
 
     /// Directories, umask and descriptor tables; a shared table is filled by its first holder.
-    pub fn descriptors(&mut self, files: &OpenFiles<'_>) -> Result<()> {
-        let snapshot = self.snapshot;
+    pub fn descriptors(&mut self) -> Result<()> {
+        let (snapshot, files) = (self.snapshot, &self.files);
         let mut filled = BTreeSet::new();
-        self.each(|blank, image| {
+        each(snapshot, &mut self.tree, |blank, image| {
             if let Some(fs) = &image.fs {
                 files.install_fs(blank, fs)?;
             }
@@ -140,15 +117,16 @@ impl<'a> Building<'a> {
     }
 
     /// Threads and what belongs to each; then what needs all threads, tables and pages in place.
-    pub fn threads(&mut self, files: &OpenFiles<'_>) -> Result<()> {
+    pub fn threads(&mut self) -> Result<()> {
         self.each_task(|task, blank| {
             blank.clone_threads(&task.thread_specs())?;
             task.threads(blank)
         })?;
+        let files = &self.files;
         files.restore_owners()?;
         files.lock()?;
         files.seal()?;
-        self.each(|blank, image| {
+        each(self.snapshot, &mut self.tree, |blank, image| {
             files.lock_process(blank)?;
             match (&image.mm, &image.pagemap) {
                 (Some(mm), Some(pagemap)) => memory::finish(blank, mm, pagemap),
@@ -164,26 +142,56 @@ impl<'a> Building<'a> {
     pub fn attributes(&mut self) -> Result<Vec<i32>> {
         self.each_task(|task, blank| task.credentials(blank))?;
         self.each_task(|task, blank| task.after_credentials(blank))?;
-        let zombies = zombies(self.snapshot);
-        let different = self.tree.bury(&zombies)?;
+        let different = self.tree.bury(&zombies(self.snapshot))?;
         self.each_task(|task, blank| task.signals(blank))?;
         self.each_task(|task, blank| task.limits(blank))?;
         Ok(different)
     }
 
+    fn each_task(
+        &mut self,
+        mut step: impl FnMut(&Rebuild<'_>, &mut Blank) -> Result<()>,
+    ) -> Result<()> {
+        let (filters, reach, extras) = (&self.filters, self.reach, &self.snapshot.extras);
+        each(self.snapshot, &mut self.tree, |blank, image| {
+            let pid = blank.pid().cast_unsigned();
+            step(&Rebuild::new(pid, image, extras_of(extras, pid), filters, reach), blank)
+        })
+    }
+
     /// Final registers everywhere; children come before their parents in the result.
-    pub fn arm(self, leave_stopped: bool) -> Result<Vec<Armed>> {
-        let Self { snapshot, filters, reach, tree, .. } = self;
+    pub fn arm(self, leave_stopped: bool) -> Result<(Vec<Armed>, OpenFiles<'a>)> {
+        let Self { snapshot, filters, reach, tree, files, pin, .. } = self;
         let arm = |blank: Blank| {
             let pid = blank.pid().cast_unsigned();
             let image = &snapshot.tasks[&pid];
             let extras = extras_of(&snapshot.extras, pid);
             let finals = Rebuild::new(pid, image, extras, &filters, reach).final_states()?;
             let stop = if leave_stopped { Some(libc::SIGSTOP) } else { task::stop_signal(image) };
+            if let Some(pin) = &pin {
+                blank.thread_ids().try_for_each(|tid| pin.release(tid))?;
+            }
             blank.arm(&finals, stop)
         };
-        tree.into_blanks().into_iter().map(arm).collect()
+        let armed = tree.into_blanks().into_iter().map(arm).collect::<Result<_>>()?;
+        Ok((armed, files))
     }
+}
+
+/// Runs `step` for every process that is no zombie, in the order of the image.
+fn each<'a>(
+    snapshot: &'a Snapshot,
+    tree: &mut Tree,
+    mut step: impl FnMut(&mut Blank, &'a TaskImage) -> Result<()>,
+) -> Result<()> {
+    for entry in &snapshot.tree {
+        let image = &snapshot.tasks[&entry.pid];
+        if image.mm.is_some() {
+            let blank = tree.get_mut(entry.pid.cast_signed())?;
+            step(blank, image).doing(|| format!("pid {}", entry.pid))?;
+        }
+    }
+    Ok(())
 }
 
 fn extras_of(extras: &[TaskExtrasEntry], pid: u32) -> Option<&TaskExtrasEntry> {

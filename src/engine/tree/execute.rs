@@ -8,6 +8,9 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::blank::{Blank, CloneCall, CloneSpec};
 use crate::kernel::remote::{Batch, CallId, Outcome};
 
+/// Is told of a clone before it happens: by whom, the creator's blank, who will be born.
+pub type OnClone<'a> = dyn FnMut(Who, &mut Blank, Who) -> Result<()> + 'a;
+
 /// A tree of blanks. Dropping it kills them, children first, each waited for by its parent.
 #[derive(Debug)]
 pub struct Tree {
@@ -19,15 +22,16 @@ pub struct Tree {
 impl Tree {
     /// Makes the processes of a plan; `root` is a blank with the pid of the plan's root.
     ///
-    /// Zombies are still alive then: see [`bury`](Self::bury).
-    pub fn build(root: Blank, plan: &Plan) -> Result<Self> {
+    /// `on_clone` is told before a process clones another: a child is born with what its creator has
+    /// in memory then. Zombies are still alive in the end: see [`bury`](Self::bury).
+    pub fn build(root: Blank, plan: &Plan, on_clone: &mut OnClone<'_>) -> Result<Self> {
         if root.pid() != plan.root {
             let text = format!("the root is pid {}, not {}", plan.root, root.pid());
             return Err(Error::new(Kind::Internal, text));
         }
         let tree = Self { tasks: BTreeMap::from([(plan.root, root)]), order: plan.order.clone() };
         let mut work = Work { tree, helpers: HashMap::new(), plan };
-        work.live(&plan.ops)?;
+        work.live(&plan.ops, on_clone)?;
         Ok(work.tree)
     }
 
@@ -111,7 +115,7 @@ enum Call {
 
 impl Work<'_> {
     /// Steps that the same process takes one after the other are one batch.
-    fn live(&mut self, ops: &[Op]) -> Result<()> {
+    fn live(&mut self, ops: &[Op], on_clone: &mut OnClone<'_>) -> Result<()> {
         let mut rest = ops;
         while let Some(first) = rest.first() {
             if let Op::Exit { who, parent } = first {
@@ -120,6 +124,11 @@ impl Work<'_> {
                 continue;
             }
             let (some, others) = rest.split_at(batch_len(rest));
+            for op in some {
+                if let Op::Clone { by, who, .. } = op {
+                    on_clone(*by, self.blank(*by)?, *who)?;
+                }
+            }
             self.run_batch(actor(first), some)?;
             rest = others;
         }

@@ -27,6 +27,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use self::execute::Tree;
+pub use self::execute::{OnClone, Tree};
 pub use self::plan::{Op, Plan, Who, plan};
 pub use self::table::{Node, Objects, Outer, nodes};

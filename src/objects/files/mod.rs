@@ -9,6 +9,7 @@
 //!   descriptors are the same open file, and fills the snapshot.
 //! * Restore: [`OpenFiles`] makes every open file once, in the engine, and hands it to each holder.
 //!   The order, and the reason for it:
+//!   0. [`OpenFiles::prepare`]: before memory is mapped.
 //!   1. [`OpenFiles::open_all`]: when the processes exist, since files of `/proc/PID` are opened.
 //!   2. [`OpenFiles::attach_terminals`]: when sessions and groups exist; `/dev/tty` can only be
 //!      opened from within a session that has its terminal.

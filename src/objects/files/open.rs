@@ -48,17 +48,22 @@ pub struct OpenFiles<'s> {
 }
 
 impl<'s> OpenFiles<'s> {
-    /// Makes everything that the engine can make.
-    pub fn open_all(snapshot: &'s Snapshot, options: RestoreOptions) -> Result<Self> {
-        let mut files = Self {
+    /// Makes what can be mapped: memfds, and the inodes of files that have no name.
+    pub fn prepare(snapshot: &'s Snapshot, options: RestoreOptions) -> Result<Self> {
+        Ok(Self {
             snapshot,
             options,
             fds: BTreeMap::new(),
             _limit: DescriptorLimit::raise()?,
             remapped: ghost::make_all(snapshot)?,
             memfds: memfd::make_all(snapshot)?,
-        };
-        files.fds = tty_open::open_all(&files)?;
+        })
+    }
+
+    /// Makes everything that the engine can make.
+    pub fn open_all(&mut self) -> Result<()> {
+        self.fds = tty_open::open_all(self)?;
+        let snapshot = self.snapshot;
         let tables = snapshot.descriptor_tables.values();
         let held: BTreeSet<u32> = tables.flatten().map(|entry| entry.id).collect();
         let (mut pipes, mut fifos) = (Pipes::of(snapshot), fifo::Fifos::new());
@@ -67,10 +72,16 @@ impl<'s> OpenFiles<'s> {
             if entry.r#type == FdTypes::Tty as i32 {
                 continue;
             }
-            let file = files.open(entry, &mut pipes, &mut fifos)?;
-            files.fds.insert(id, file);
+            let file = self.open(entry, &mut pipes, &mut fifos)?;
+            self.fds.insert(id, file);
         }
-        Ok(files)
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn made(snapshot: &'s Snapshot, options: RestoreOptions) -> Result<Self> {
+        let mut files = Self::prepare(snapshot, options)?;
+        files.open_all().map(|()| files)
     }
 
     fn open(

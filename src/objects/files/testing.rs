@@ -72,7 +72,7 @@ pub(super) fn restore(snapshot: &Snapshot) -> Result<Blank> {
     let mut holder = blank();
     let snapshot = with_pid(snapshot, holder.pid());
     validate(&snapshot)?;
-    let files = OpenFiles::open_all(&snapshot, RestoreOptions::default())?;
+    let files = OpenFiles::made(&snapshot, RestoreOptions::default())?;
     files.watch()?;
     files.install_table(&mut holder, &snapshot.descriptor_tables[&FILES_ID])?;
     files.install_fs(&mut holder, snapshot.tasks.values().next().unwrap().fs.as_ref().unwrap())?;

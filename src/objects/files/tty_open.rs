@@ -418,7 +418,7 @@ mod tests {
         let mut batch = Batch::new();
         batch.must("setsid", libc::SYS_setsid, args![]);
         again.run(batch).unwrap();
-        let mut files = OpenFiles::open_all(&snapshot, RestoreOptions::default()).unwrap();
+        let mut files = OpenFiles::made(&snapshot, RestoreOptions::default()).unwrap();
         let mut blanks = BTreeMap::from([(again.pid(), again)]);
         files.attach_terminals(&mut blanks).unwrap();
         let mut again = blanks.pop_first().unwrap().1;
@@ -457,12 +457,12 @@ mod tests {
         assert!(text.contains("--shell-job"), "{text}");
         let options = CollectorOptions { shell_job: true, ..lenient() };
         let (snapshot, _) = capture_all(&holder, options).unwrap();
-        let text = OpenFiles::open_all(&snapshot, RestoreOptions::default()).unwrap_err();
+        let text = OpenFiles::made(&snapshot, RestoreOptions::default()).unwrap_err();
         assert!(text.to_string().contains("--shell-job"), "{text}");
         let (_other_master, other) = pty();
         let terminal = Some(other.as_fd().try_clone_to_owned().unwrap());
         let options = RestoreOptions { terminal, ..Default::default() };
-        let files = OpenFiles::open_all(&snapshot, options).unwrap();
+        let files = OpenFiles::made(&snapshot, options).unwrap();
         let id = entry_of(&snapshot, 1).id;
         let rdev = |file: std::os::fd::BorrowedFd<'_>| nix::sys::stat::fstat(file).unwrap().st_rdev;
         assert_eq!(rdev(files.fd(id).unwrap()), rdev(other.as_fd()));
@@ -490,9 +490,9 @@ mod tests {
         let options = CollectorOptions { external: vec![key.clone()], ..lenient() };
         let (snapshot, _) = capture_all(&holder, options).unwrap();
         validate(&snapshot).unwrap();
-        let text = OpenFiles::open_all(&snapshot, RestoreOptions::default()).unwrap_err();
+        let text = OpenFiles::made(&snapshot, RestoreOptions::default()).unwrap_err();
         assert!(text.to_string().contains("--inherit-fd"), "{text}");
         let options = RestoreOptions { inherit: vec![(key, slave)], ..Default::default() };
-        assert!(OpenFiles::open_all(&snapshot, options).is_ok());
+        assert!(OpenFiles::made(&snapshot, options).is_ok());
     }
 }

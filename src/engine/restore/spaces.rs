@@ -1,0 +1,110 @@
+//! Address spaces of the tree, in an order that keeps copy-on-write sharing.
+//!
+//! Pages are shared between a parent and its child only by cloning the child when the parent has
+//! them already. So a process that may share is filled just before it clones, while nothing else
+//! of it is there; all others are filled when the whole tree exists. Who was born of a filled
+//! process inherits its memory, and is changed where its own differs.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+
+use crate::engine::tree::Who;
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::dir::ImageDir;
+use crate::images::names;
+use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::kernel::blank::Blank;
+use crate::objects::files::OpenFiles;
+use crate::objects::memory::{self, Saved, SharedObjects};
+
+/// What is in whose memory so far.
+pub struct AddressSpaces<'a> {
+    snapshot: &'a Snapshot,
+    dir: &'a ImageDir,
+    shared: SharedObjects,
+    filled: BTreeSet<i32>,
+    /// Whose memory a process was born with; none has an empty one.
+    born_with: HashMap<Who, i32>,
+}
+
+impl<'a> AddressSpaces<'a> {
+    /// Makes what address spaces share.
+    pub fn new(snapshot: &'a Snapshot, dir: &'a ImageDir) -> Result<Self> {
+        let shared = SharedObjects::create(snapshot, dir)?;
+        Ok(Self { snapshot, dir, shared, filled: BTreeSet::new(), born_with: HashMap::new() })
+    }
+
+    /// Fills `by` if it and `child`, which it is about to clone, may share pages.
+    pub fn before_clone(
+        &mut self,
+        files: &OpenFiles<'_>,
+        by: Who,
+        blank: &mut Blank,
+        child: Who,
+    ) -> Result<()> {
+        if let (Who::Task(parent), Who::Task(pid)) = (by, child)
+            && memory::may_share(self.image(parent)?, self.image(pid)?)
+        {
+            self.fill(files, blank)?;
+        }
+        let filled = match by {
+            Who::Task(pid) if self.filled.contains(&pid) => Some(pid),
+            _ => self.born_with.get(&by).copied(),
+        };
+        if let Some(source) = filled {
+            self.born_with.insert(child, source);
+        }
+        Ok(())
+    }
+
+    /// Layout and contents of one process, unless it has them; then its recorded places.
+    ///
+    /// Descriptor tables are still empty, so mapped files can be handed over at any number.
+    pub fn complete(&mut self, files: &OpenFiles<'_>, blank: &mut Blank) -> Result<()> {
+        self.fill(files, blank)?;
+        let Some(mm) = &self.image(blank.pid())?.mm else { return Ok(()) };
+        let exe = files.open_for_map(mm.exe_file_id, libc::O_RDONLY.cast_unsigned())?;
+        memory::set_mm(blank, mm, &exe)
+    }
+
+    fn fill(&mut self, files: &OpenFiles<'_>, blank: &mut Blank) -> Result<()> {
+        let pid = blank.pid();
+        if !self.filled.insert(pid) {
+            return Ok(());
+        }
+        let source = self.born_with.get(&Who::Task(pid)).copied();
+        let image = self.image(pid)?;
+        let Some(pages) = self.pages(image)? else { return Ok(()) };
+        let Some(own) = saved(image, &pages) else { return Ok(()) };
+        let mut open = |id, flags| files.open_for_map(id, flags);
+        let Some(source) = source else {
+            memory::map(blank, own.mm, own.pagemap, &mut open, &self.shared)?;
+            return memory::fill(blank, own.mm, own.pagemap, own.pages);
+        };
+        let theirs = self.image(source)?;
+        let their_pages = self.pages(theirs)?;
+        match their_pages.as_ref().and_then(|pages| saved(theirs, pages)) {
+            Some(parent) => memory::inherit(blank, parent, own, &mut open, &self.shared),
+            None => {
+                Err(Error::new(Kind::Internal, format!("pid {source} was filled with nothing")))
+            }
+        }
+    }
+
+    fn image(&self, pid: i32) -> Result<&'a TaskImage> {
+        let image = self.snapshot.tasks.get(&pid.cast_unsigned());
+        image.ok_or_else(|| Error::new(Kind::Internal, format!("pid {pid} has no image")))
+    }
+
+    fn pages(&self, image: &TaskImage) -> Result<Option<File>> {
+        let pages = image.pagemap.as_ref().map(|pagemap| {
+            let name = names::pages(pagemap.pages_id);
+            self.dir.open(&name).doing(|| "open the pages")
+        });
+        pages.transpose()
+    }
+}
+
+fn saved<'i>(image: &'i TaskImage, pages: &'i File) -> Option<Saved<'i>> {
+    Some(Saved { mm: image.mm.as_ref()?, pagemap: image.pagemap.as_ref()?, pages })
+}
