@@ -234,8 +234,8 @@ fn own_outer() -> Outer {
 /// Builds a table for real; `None` if somebody took one of its numbers meanwhile.
 fn build(nodes: &[Node]) -> Option<Tree> {
     let plan = plan(nodes, Some(own_outer())).unwrap();
-    let built =
-        Blank::spawn(&SpawnSpec::new(plan.root, HELPER)).and_then(|root| Tree::build(root, &plan));
+    let built = Blank::spawn(&SpawnSpec::new(plan.root, HELPER))
+        .and_then(|root| Tree::build(root, &plan, &mut |_, _, _| Ok(())));
     match built {
         Err(error) if error.kind() == Kind::PidTaken => None,
         tree => Some(tree.unwrap()),
