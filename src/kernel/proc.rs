@@ -12,6 +12,8 @@ use crate::error::{Context, Error, Kind, Result};
 pub struct Status {
     /// The letter of the state: `R`, `S`, `D`, `T`, `t`, `Z`, `X`.
     pub state: char,
+    /// The process that made it, or adopted it.
+    pub parent: i32,
     /// The thread that traces it, 0 if none.
     pub tracer: i32,
     /// How many threads the process has.
@@ -37,6 +39,7 @@ impl Status {
         let set = |name| u64::from_str_radix(field(name)?, 16).ok();
         Some(Self {
             state: field("State")?.chars().next()?,
+            parent: field("PPid")?.parse().ok()?,
             tracer: field("TracerPid")?.parse().ok()?,
             threads: field("Threads")?.parse().ok()?,
             pending: set("SigPnd")?,
@@ -139,12 +142,13 @@ mod tests {
 
     #[test]
     fn status_is_parsed() {
-        let text = "Name:\tState: odd\nState:\tt (tracing stop)\nTracerPid:\t12\nThreads:\t3\n\
+        let text = "Name:\tState: odd\nState:\tt (tracing stop)\nPPid:\t4\nTracerPid:\t12\nThreads:\t3\n\
             SigQ:\t0/9\nSigPnd:\t0000000000000001\nShdPnd:\t0000000000000200\n\
             SigBlk:\t0000000000010000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000180004002\n\
             Seccomp:\t2\nSeccomp_filters:\t1\n";
         let status = Status::parse(text).unwrap();
-        assert_eq!((status.state, status.tracer, status.threads), ('t', 12, 3));
+        assert_eq!((status.state, status.parent, status.tracer), ('t', 4, 12));
+        assert_eq!(status.threads, 3);
         assert_eq!((status.pending, status.shared_pending), (1, 0x200));
         assert_eq!((status.ignored, status.caught), (0x1000, 0x1_8000_4002));
         assert_eq!(status.seccomp, 2);

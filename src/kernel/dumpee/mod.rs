@@ -27,7 +27,7 @@ use std::fs::File;
 use nix::errno::Errno;
 
 use crate::error::{Context, Result};
-use crate::kernel::{memory, ptrace, sys};
+use crate::kernel::{memory, proc, ptrace, sys};
 
 pub use inject::{Injection, SCRATCH};
 pub use thread::{FrozenThread, Restart};
@@ -91,9 +91,16 @@ impl FrozenTask {
     pub fn kill(mut self) -> Result<()> {
         let pid = self.pid;
         let threads = std::mem::take(&mut self.threads);
+        let parent = proc::status(pid, pid)?.parent;
         sys::kill(pid, libc::SIGKILL).doing(|| format!("kill pid {pid}"))?;
-        // The leader can be reaped only after the other threads.
+        // The leader can be reaped only after the other threads. If it is a child of this very
+        // process, its end is the host's to see, not the tracer's to take.
+        let ours = parent == std::process::id().cast_signed();
         for thread in threads.iter().rev() {
+            if ours && thread.tid == pid {
+                thread::await_end(pid).doing(|| format!("wait for the end of pid {pid}"))?;
+                continue;
+            }
             thread::reap(thread.tid).doing(|| format!("pid {pid}: reap thread {}", thread.tid))?;
         }
         Ok(())
