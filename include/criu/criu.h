@@ -12,6 +12,8 @@
 #ifndef CRIU_CRIU_H
 #define CRIU_CRIU_H
 
+#include <assert.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
