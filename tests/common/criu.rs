@@ -66,6 +66,12 @@ impl Call {
         self
     }
 
+    /// Says where the log is, when it is not among the images.
+    pub fn log_at(mut self, log: &Path) -> Self {
+        self.log = log.to_owned();
+        self
+    }
+
     /// The command line, for a test that starts it in its own way.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);

@@ -2,7 +2,7 @@
 //! after, whatever happens. See `tests/README.md`.
 
 // Each test binary compiles this module and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod criu;
 mod processes;
@@ -14,7 +14,7 @@ pub use criu::{Criu, Ran, peer};
 pub use processes::{alive, state_of, tree_of, until};
 pub use programs::{compile, installed};
 pub use round::{Round, round_trip, round_trip_as};
-pub use scene::{Scene, Task};
+pub use scene::{Dumped, Scene, Task};
 
 /// A user without privileges.
 pub const NOBODY: u32 = 4242;

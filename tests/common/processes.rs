@@ -65,6 +65,12 @@ pub fn tree_of(root: i32) -> Vec<i32> {
     found
 }
 
+/// The threads of a process.
+pub fn threads_of(pid: i32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return vec![pid] };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// All processes whose environment holds `setting`, restored clones included.
 pub fn with_environment(setting: &str) -> Vec<i32> {
     let holds = |pid: &i32| {

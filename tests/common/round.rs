@@ -34,7 +34,7 @@ impl<'a> Round<'a> {
     pub fn run(self) {
         let mut scene = Scene::new(self.program);
         if let Some(user) = self.user {
-            scene = scene.as_user(user);
+            scene = scene.owned_by(user);
         }
         let mut task = scene.start(self.program, self.args);
         for time in 0..self.times {

@@ -43,7 +43,7 @@ impl Scene {
     }
 
     /// Programs run as this user and group, without privileges.
-    pub fn as_user(mut self, user: u32) -> Self {
+    pub fn owned_by(mut self, user: u32) -> Self {
         self.user = Some(user);
         self
     }
@@ -94,6 +94,11 @@ impl Scene {
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("another descriptor")).stderr(log);
         self.spawn_command(command)
+    }
+
+    /// A tree whose images are in `images`.
+    pub fn on_disk(&self, pid: i32, images: &Path) -> Dumped<'_> {
+        Dumped { scene: self, pid, tids: vec![pid], images: images.to_owned() }
     }
 
     /// `launch`, with the user and the mark of this scene.
@@ -228,8 +233,9 @@ impl<'a> Task<'a> {
     /// Dumps the tree with `criu`, which has to work, and waits until it is gone.
     pub fn dump_with(self, criu: &Criu, images: &Path, options: &[&str]) -> Dumped<'a> {
         let pids = tree_of(self.pid);
+        let tids = pids.iter().flat_map(|pid| processes::threads_of(*pid)).collect();
         criu.dump(self.pid, images).args(options).run().ok();
-        self.gone(&pids, images)
+        Dumped { tids, ..self.gone(&pids, images) }
     }
 
     pub fn dump(self, images: &Path) -> Dumped<'a> {
@@ -239,14 +245,22 @@ impl<'a> Task<'a> {
     /// Waits for the end of a tree that was just dumped.
     pub fn gone(mut self, pids: &[i32], images: &Path) -> Dumped<'a> {
         if let Some(mut child) = self.child.take() {
-            child.wait().expect("reap the dumped root");
+            until(
+                || format!("pid {} lives on though it was dumped", self.pid),
+                || child.try_wait().expect("wait for the dumped root"),
+            );
         }
         self.scene.until_gone(pids);
-        Dumped { scene: self.scene, pid: self.pid, images: images.to_owned() }
+        Dumped { scene: self.scene, pid: self.pid, tids: pids.to_vec(), images: images.to_owned() }
     }
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid), signal).expect("signal the root of the tree");
+    }
+
+    /// Signals the process group of the root.
+    pub fn signal_group(&self, signal: Signal) {
+        kill(Pid::from_raw(-self.pid), signal).expect("signal the group of the root");
     }
 
     /// Waits for the end of the root: its exit code, or 128 and the signal.
@@ -273,8 +287,14 @@ impl<'a> Task<'a> {
     /// Tells the program to look at its objects; it must find nothing wrong.
     #[track_caller]
     pub fn verify(self) {
-        let scene = self.scene;
         self.signal(Signal::SIGUSR1);
+        self.ends_well();
+    }
+
+    /// Waits for the end of a program that checks itself; it must find nothing wrong.
+    #[track_caller]
+    pub fn ends_well(self) {
+        let scene = self.scene;
         let code = self.exit_code();
         assert!(code == 0, "the program ended with {code}:\n{}", scene.complaints());
         let verdict = fs::read_to_string(scene.path("verdict")).unwrap_or_default();
@@ -286,6 +306,8 @@ impl<'a> Task<'a> {
 pub struct Dumped<'a> {
     scene: &'a Scene,
     pid: i32,
+    /// Numbers of processes and threads that the restore needs.
+    tids: Vec<i32>,
     images: PathBuf,
 }
 
@@ -303,6 +325,15 @@ impl<'a> Dumped<'a> {
     }
 
     pub fn restore_with(self, criu: &Criu, options: &[&str]) -> Task<'a> {
+        // Pids go round: another process of the machine may have one of the tree's for a while.
+        for _ in 0..20 {
+            let ran = criu.restore(&self.images).args(options).run();
+            let taken = self.tids.iter().any(|tid| state_of(*tid).is_some());
+            if ran.succeeded() || !taken {
+                return self.restored(ran);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
         let ran = criu.restore(&self.images).args(options).run();
         self.restored(ran)
     }

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -43,15 +44,17 @@ static const char *scene_path(const char *name)
 }
 
 /* Appends one line to the file in which the harness looks for complaints. */
-static void scene_complain(const char *file, int line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static void scene_complain(const char *file, int line, const char *format, ...)
+static void scene_complain(const char *file, int line, const char *what, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+static void scene_complain(const char *file, int line, const char *what, const char *format, ...)
 {
 	char text[1024];
 	va_list args;
 	int length, used, fd, saved = errno;
 
-	length = snprintf(text, sizeof(text), "%s:%d (pid %d): ", file, line, getpid());
+	length = snprintf(text, 700, "%s:%d (pid %d): not so: %s: ", file, line, getpid(),
+			  what);
+	length = length < 700 ? length : 700;
 	va_start(args, format);
 	used = vsnprintf(text + length, sizeof(text) - length - 1, format, args);
 	va_end(args);
@@ -70,14 +73,14 @@ static void scene_complain(const char *file, int line, const char *format, ...)
 #define CHECK(condition, ...)                                                                      \
 	do {                                                                                       \
 		if (!(condition))                                                                  \
-			scene_complain(__FILE__, __LINE__, #condition ": " __VA_ARGS__);           \
+			scene_complain(__FILE__, __LINE__, #condition, __VA_ARGS__);               \
 	} while (0)
 
 /* The same for what has to succeed before there is anything to dump. */
 #define MUST(condition)                                                                            \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			scene_complain(__FILE__, __LINE__, #condition ": %s", strerror(errno));    \
+			scene_complain(__FILE__, __LINE__, #condition, "%s", strerror(errno));     \
 			_exit(99);                                                                 \
 		}                                                                                  \
 	} while (0)

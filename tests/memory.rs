@@ -1,0 +1,16 @@
+//! What belongs to an address space.
+
+mod common;
+
+round_trips! { anybody:
+    /// Private memory: contents, protections, flags, holes, heap, stack, the layout itself.
+    memory_private,
+    /// Mappings of files, private and shared, of parts, of unlinked files.
+    memory_files,
+    /// Shared memory of several processes.
+    memory_shared,
+    /// Memory in common until one writes.
+    memory_cow,
+    /// Locked memory, moved memory, huge pages, the vDSO.
+    memory_special,
+}

@@ -1,0 +1,21 @@
+/* As many MiB of memory as the first argument says. */
+#include "scene.h"
+
+#include <sys/mman.h>
+
+int main(int argc, char **argv)
+{
+	size_t length = (size_t)(argc > 1 ? atoi(argv[1]) : 1) << 20;
+	char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	MUST(memory != MAP_FAILED);
+	for (size_t i = 0; i < length; i += 4096)
+		*(size_t *)(memory + i) = i * 31 + 7;
+	await_go();
+	for (size_t i = 0; i < length; i += 4096)
+		if (*(size_t *)(memory + i) != i * 31 + 7) {
+			CHECK(0, "page %zu differs", i / 4096);
+			break;
+		}
+	return verdict();
+}
