@@ -42,6 +42,11 @@ pub fn parent_of(pid: i32) -> Option<i32> {
     stat(pid)?.1.get(1)?.parse().ok()
 }
 
+/// The session of a process.
+pub fn session_of(pid: i32) -> Option<i32> {
+    stat(pid)?.1.get(3)?.parse().ok()
+}
+
 /// All process ids of the machine.
 pub fn all() -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("read /proc");

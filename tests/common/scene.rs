@@ -149,6 +149,21 @@ impl Scene {
         );
     }
 
+    /// Waits until nobody is left in these sessions. Processes that were born when the tree had
+    /// already been looked at are among them.
+    fn until_empty(&self, sessions: &[i32]) {
+        let members = || {
+            let all = processes::all().into_iter();
+            all.filter(|pid| processes::session_of(*pid).is_some_and(|sid| sessions.contains(&sid)))
+                .collect::<Vec<_>>()
+        };
+        let left = || self.left_of(&members());
+        until(
+            || format!("processes {:?} of the dumped tree do not go away", left()),
+            || left().is_empty().then_some(()),
+        );
+    }
+
     fn mark(&self) -> String {
         format!("SCENE_DIR={}", self.dir.display())
     }
@@ -233,9 +248,14 @@ impl<'a> Task<'a> {
     /// Dumps the tree with `criu`, which has to work, and waits until it is gone.
     pub fn dump_with(self, criu: &Criu, images: &Path, options: &[&str]) -> Dumped<'a> {
         let pids = tree_of(self.pid);
+        let sessions: Vec<i32> =
+            pids.iter().filter_map(|pid| processes::session_of(*pid)).collect();
         let tids = pids.iter().flat_map(|pid| processes::threads_of(*pid)).collect();
         criu.dump(self.pid, images).args(options).run().ok();
-        Dumped { tids, ..self.gone(&pids, images) }
+        let scene = self.scene;
+        let dumped = Dumped { tids, ..self.gone(&pids, images) };
+        scene.until_empty(&sessions);
+        dumped
     }
 
     pub fn dump(self, images: &Path) -> Dumped<'a> {
