@@ -10,6 +10,7 @@
 //! Until step 5 every process is a blank, which dies with its value: a failed restore leaves no
 //! trace.
 
+mod numbers;
 mod spaces;
 mod stages;
 
@@ -33,6 +34,7 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     validate(&snapshot, &dir, request)?;
     log.info(format!("{} tasks to restore", snapshot.tree.len()));
     hooks.notify(Stage::PreRestore, None)?;
+    numbers::wait_until_free(&snapshot)?;
     let root = snapshot.root().pid.cast_signed();
     let mut building = stages::build_tree(request, &snapshot, &dir)?;
     log.info("the tree is there");
