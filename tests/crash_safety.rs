@@ -103,9 +103,15 @@ fn thread_facts() -> Batch {
 }
 
 /// Changes every copy of one register's value that stands where the heal code looks for it.
+///
+/// Only a random value of the victim's loop: an address or a small number may stand there for
+/// other reasons.
 fn damage_registers(injection: &Injection<'_>) {
     let task = injection.task();
     let value = task.threads[injection.thread()].regs.r12;
+    if value >> 48 == 0 {
+        return;
+    }
     let maps = proc::maps(task.pid).unwrap();
     let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]").unwrap();
     for at in vdso.range.clone().step_by(8) {

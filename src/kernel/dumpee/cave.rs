@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-use super::FrozenThread;
+use super::{FrozenTask, frame};
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
 use crate::kernel::proc::{self, Mapping};
@@ -126,29 +126,48 @@ pub(super) fn hole(maps: &[Mapping], len: u64) -> Result<RemoteAddr> {
     Ok(RemoteAddr(middle.next_multiple_of(ALIGN)))
 }
 
-/// Untouched pages at the bottom of the stack for `len` bytes, if there are any.
-pub(super) fn stack_bottom(
-    pid: i32,
-    maps: &[Mapping],
-    threads: &[FrozenThread],
-    len: usize,
-) -> Option<Range<u64>> {
+/// Pages at the bottom of the stack for a vector state.
+pub(super) struct StackPages {
+    /// Untouched, or left by an engine that was killed.
+    pub chosen: Option<Range<u64>>,
+    /// More that were left.
+    pub stale: Vec<Range<u64>>,
+}
+
+/// Looks for pages at the bottom of the stack that nothing uses, for `len` bytes.
+pub(super) fn stack_pages(task: &FrozenTask, maps: &[Mapping], len: usize) -> StackPages {
     /// No thread's stack may be this close.
     const MARGIN: u64 = 64 << 10;
-    /// Pages looked at: a session that was killed leaves its pages behind.
     const TRIES: u64 = 8;
-    let stack = maps.iter().find(|mapping| mapping.name == "[stack]" && mapping.is_private())?;
-    let pages = (len as u64).div_ceil(PAGE);
-    let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
-    (0..TRIES).map(|skip| stack.range.start + skip * pages * PAGE).find_map(|start| {
-        let place = start..start + pages * PAGE;
-        let free = place.end + MARGIN <= stack.range.end
-            && !threads
-                .iter()
-                .any(|thread| near(thread.regs.rsp, &stack.range, place.end + MARGIN))
-            && place.clone().step_by(PAGE as usize).all(|page| is_untouched(&pagemap, page));
-        free.then_some(place)
-    })
+    let mut found = StackPages { chosen: None, stale: Vec::new() };
+    let stack = maps.iter().find(|mapping| mapping.name == "[stack]" && mapping.is_private());
+    let pagemap = File::open(format!("/proc/{}/pagemap", task.pid));
+    let (Some(stack), Ok(pagemap)) = (stack, pagemap) else { return found };
+    let size = (len as u64).next_multiple_of(PAGE);
+    for start in (0..TRIES).map(|skip| stack.range.start + skip * size) {
+        let place = start..start + size;
+        let limit = place.end + MARGIN;
+        if limit > stack.range.end
+            || task.threads.iter().any(|t| near(t.regs.rsp, &stack.range, limit))
+        {
+            break;
+        }
+        let untouched =
+            place.clone().step_by(PAGE as usize).all(|page| is_untouched(&pagemap, page));
+        let stale = !untouched && !is_untouched(&pagemap, start) && is_stale(task, start);
+        if found.chosen.is_none() && (untouched || stale) {
+            found.chosen = Some(place);
+        } else if stale {
+            found.stale.push(place);
+        }
+    }
+    found
+}
+
+/// Whether a page begins with a vector state of ours; no thread is inside the heal code now.
+fn is_stale(task: &FrozenTask, page: u64) -> bool {
+    let mut state = [0u8; frame::LEGACY_AND_HEADER];
+    memory::read(task.pid, RemoteAddr(page), &mut state).is_ok() && frame::is_fpstate(&state)
 }
 
 fn near(rsp: u64, stack: &Range<u64>, limit: u64) -> bool {

@@ -54,7 +54,10 @@ pub(super) struct Block {
     pub trampoline: [u8; 16],
     pub ordinary: Ucontext,
     pub eintr: Ucontext,
-    pub fill: [u64; 4],
+    /// A scratch that an earlier session of this block has left mapped; 0 if there is none.
+    pub inherited: u64,
+    pub inherited_len: u64,
+    pub fill: [u64; 2],
 }
 
 /// Registers for plain moves.
@@ -304,10 +307,11 @@ pub(super) fn code() -> &'static [u8] {
     })
 }
 
-/// Where a block says what scratch and what page it has: offsets of address and length.
-pub(super) const SCRATCH_AT: (usize, usize) =
-    (offset_of!(Block, scratch), offset_of!(Block, scratch_len));
-pub(super) const PAGE_AT: (usize, usize) = (offset_of!(Block, page), offset_of!(Block, page_len));
+/// Where a block names scratches: offsets of address and length.
+pub(super) const SCRATCHES_AT: [(usize, usize); 2] = [
+    (offset_of!(Block, scratch), offset_of!(Block, scratch_len)),
+    (offset_of!(Block, inherited), offset_of!(Block, inherited_len)),
+];
 
 /// Bytes of a block.
 pub(super) const BLOCK_SIZE: usize = size_of::<Block>();
@@ -332,7 +336,9 @@ impl Block {
             trampoline: TRAMPOLINE,
             ordinary: Ucontext::default(),
             eintr: Ucontext::default(),
-            fill: [0; 4],
+            inherited: 0,
+            inherited_len: 0,
+            fill: [0; 2],
         }
     }
 
@@ -352,6 +358,11 @@ impl Block {
     pub fn frames_at(at: RemoteAddr) -> (u64, u64) {
         let place = |offset: usize| at.0 + offset as u64;
         (place(offset_of!(Block, ordinary)), place(offset_of!(Block, eintr)))
+    }
+
+    /// Where the inherited scratch of a block at `at` is named.
+    pub fn inherited_at(at: RemoteAddr) -> RemoteAddr {
+        RemoteAddr(at.0 + offset_of!(Block, inherited) as u64)
     }
 
     /// Where the mask of interrupting signals of a block at `at` is.
@@ -377,7 +388,7 @@ const _: () = assert!(offset_of!(Block, moves) == 12 * 8);
 const _: () = assert!(offset_of!(Block, trampoline) == 30 * 8);
 const _: () = assert!(offset_of!(Block, ordinary) == 32 * 8);
 const _: () = assert!(offset_of!(Block, eintr) == 32 * 8 + 304);
-const _: () = assert!(offset_of!(Block, fill) == 32 * 8 + 608);
+const _: () = assert!(offset_of!(Block, inherited) == 32 * 8 + 608);
 const _: () = assert!(BLOCK_SIZE == 896);
 
 #[cfg(test)]

@@ -129,6 +129,9 @@ const XSTATE_BV: usize = 512;
 /// Bytes of the smallest vector state.
 pub(super) const LEGACY_AND_HEADER: usize = 576;
 const SW_RESERVED: usize = 464;
+/// Where in the software's part our mark is: the kernel reads none of it but the first 20 bytes.
+const MARK_AT: usize = 24;
+const MARK: [u8; 8] = *b"criu-rs\0";
 const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
 
@@ -143,6 +146,8 @@ pub(super) fn fpstate(xstate: &[u8]) -> Option<Vec<u8>> {
     software.extend_from_slice(&(size as u32 + 4).to_le_bytes());
     software.extend_from_slice(&features_within(size).to_le_bytes());
     software.extend_from_slice(&(size as u32).to_le_bytes());
+    software.resize(MARK_AT, 0);
+    software.extend_from_slice(&MARK);
     software.resize(48, 0);
     state[SW_RESERVED..SW_RESERVED + 48].copy_from_slice(&software);
     state.extend_from_slice(&MAGIC2.to_le_bytes());
@@ -159,7 +164,7 @@ pub(super) fn fpstate_len(xstate: &[u8]) -> usize {
 
 /// Whether these bytes begin a vector state made by [`fpstate`].
 pub(super) fn is_fpstate(bytes: &[u8]) -> bool {
-    bytes.get(SW_RESERVED..SW_RESERVED + 4) == Some(&MAGIC1.to_le_bytes()[..])
+    bytes.get(SW_RESERVED + MARK_AT..SW_RESERVED + MARK_AT + MARK.len()) == Some(&MARK[..])
 }
 
 /// Whether tile registers are in use: 8 KiB of state.
@@ -217,6 +222,7 @@ mod tests {
         let state = fpstate(&xstate).unwrap();
         assert_eq!(state.len(), LEGACY_AND_HEADER + 4);
         assert_eq!(fpstate_len(&xstate), state.len());
+        assert!(is_fpstate(&state) && !is_fpstate(&xstate));
         assert_eq!(state[SW_RESERVED..][..4], MAGIC1.to_le_bytes());
         assert_eq!(state[LEGACY_AND_HEADER..], MAGIC2.to_le_bytes());
         assert_eq!(fpstate(&xstate[..100]), None);

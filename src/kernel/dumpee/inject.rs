@@ -35,6 +35,8 @@ pub struct Injection<'a> {
     scratch: Range<u64>,
     /// Stack pages that hold the vector state.
     page: Option<Range<u64>>,
+    /// What an earlier session of the same block has left mapped.
+    inherited: Option<Range<u64>>,
     /// None once a failure has left the thread to its heal code, or when it is over.
     armed: Option<Healable>,
 }
@@ -72,10 +74,8 @@ impl<'a> Injection<'a> {
         let site = site::find(task, &maps)?;
         let len = (scratch_len as u64).next_multiple_of(cave::PAGE);
         let start = cave::hole(&maps, len)?.0;
-        let state = frame::fpstate(&frozen.xstate);
-        let page = state
-            .as_ref()
-            .and_then(|state| cave::stack_bottom(task.pid, &maps, &task.threads, state.len()));
+        let state = frame::fpstate(&frozen.xstate).unwrap_or_default();
+        let pages = cave::stack_pages(task, &maps, state.len());
         let mut session = Self {
             task,
             thread,
@@ -83,12 +83,13 @@ impl<'a> Injection<'a> {
             block: site.block,
             status,
             scratch: start..start + len,
-            page,
+            page: pages.chosen.filter(|_| !state.is_empty()),
+            inherited: site.inherited.clone(),
             armed: None,
         };
-        session.write_healing(&site, state.as_deref().unwrap_or_default())?;
+        session.write_healing(&site, &state)?;
         session.map_scratch()?;
-        session.remove_leftovers(&site.leftovers)?;
+        session.remove_leftovers(&site.leftovers, &pages.stale)?;
         Ok(session)
     }
 
@@ -142,6 +143,9 @@ impl<'a> Injection<'a> {
         block.scratch = self.scratch.start;
         block.scratch_len = self.scratch.end - self.scratch.start;
         block.signal = site::choose_park(&self.status, frozen).signal();
+        if let Some(range) = &self.inherited {
+            (block.inherited, block.inherited_len) = (range.start, range.end - range.start);
+        }
         if let Some(page) = &self.page {
             (block.page, block.page_len) = (page.start, page.end - page.start);
         }
@@ -185,21 +189,22 @@ impl<'a> Injection<'a> {
     }
 
     /// Removes what killed engines have left in this process.
-    fn remove_leftovers(&mut self, leftovers: &[Leftover]) -> Result<()> {
+    fn remove_leftovers(&mut self, leftovers: &[Leftover], pages: &[Range<u64>]) -> Result<()> {
         let mut batch = Batch::new();
-        for leftover in leftovers {
-            if let Some(range) = &leftover.scratch {
-                batch.call(libc::SYS_munmap, args![range.start, range.end - range.start]);
-            }
-            if let Some(range) = &leftover.page {
-                let len = range.end - range.start;
-                batch.call(libc::SYS_madvise, args![range.start, len, libc::MADV_DONTNEED]);
-            }
+        for Range { start, end } in leftovers.iter().flat_map(|leftover| &leftover.scratch) {
+            batch.call(libc::SYS_munmap, args![*start, end - start]);
+        }
+        for Range { start, end } in pages {
+            batch.call(libc::SYS_madvise, args![*start, end - start, libc::MADV_DONTNEED]);
         }
         self.run(batch)?;
-        // Its own block is freed at the end.
-        for leftover in leftovers.iter().filter(|leftover| leftover.block != self.block) {
-            self.force(leftover.block, &code::FREE.to_le_bytes())?;
+        for leftover in leftovers {
+            if leftover.block == self.block {
+                self.inherited = None;
+                self.force(Block::inherited_at(self.block), &[0; 16])?;
+            } else {
+                self.force(leftover.block, &code::FREE.to_le_bytes())?;
+            }
         }
         Ok(())
     }
@@ -341,6 +346,10 @@ impl<'a> Injection<'a> {
     }
 
     fn end(&self) -> Result<()> {
+        // A block that names what could not be removed yet stays in use.
+        if self.inherited.is_some() {
+            return Ok(());
+        }
         self.force(self.block, &code::FREE.to_le_bytes())
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Site {
     pub block: RemoteAddr,
     /// The code has still to be written.
     pub is_new: bool,
+    /// What the block's earlier session has left: named again in the block until it is removed.
+    pub inherited: Option<Range<u64>>,
     /// What engines that were killed have left, safe to remove.
     pub leftovers: Vec<Leftover>,
 }
@@ -32,12 +34,19 @@ pub(super) struct Site {
 /// What a killed engine has left.
 #[derive(Clone, Debug)]
 pub(super) struct Leftover {
-    /// Its block, in use for ever.
+    /// Its block, still in use.
     pub block: RemoteAddr,
-    /// Its scratch, if that is still mapped.
+    /// The scratch that the block names, if that is still mapped.
     pub scratch: Option<Range<u64>>,
-    /// The stack pages with its vector state, if they still hold it.
-    pub page: Option<Range<u64>>,
+}
+
+/// A block as it is found.
+struct Found {
+    at: RemoteAddr,
+    is_free: bool,
+    /// Scratches named in it that are still mapped: at most one, because a session removes what
+    /// it inherits before its own can be left behind.
+    left: Vec<Range<u64>>,
 }
 
 /// Finds a site.
@@ -54,57 +63,46 @@ pub(super) fn find(task: &FrozenTask, maps: &[Mapping]) -> Result<Site> {
 
 fn try_tail(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> Result<Option<Site>> {
     let code = RemoteAddr(tail.start);
-    let blocks = tail.start + code::code().len() as u64;
     let bytes = cave::bytes(task.memory(), tail)?;
-    let at = |index: usize| {
-        (code::code().len() + index * BLOCK_SIZE, RemoteAddr(blocks + (index * BLOCK_SIZE) as u64))
-    };
-    if !bytes.starts_with(code::code()) {
-        let site = Site { code, block: RemoteAddr(blocks), is_new: true, leftovers: Vec::new() };
-        return Ok((!is_referenced(task, maps, tail)).then_some(site));
-    }
-    let (used, free): (Vec<usize>, Vec<usize>) =
-        (0..BLOCKS).partition(|index| word(&bytes, at(*index).0) != code::FREE);
-    if used.is_empty() {
-        return Ok(Some(Site { code, block: at(free[0]).1, is_new: false, leftovers: Vec::new() }));
-    }
-    if is_referenced(task, maps, tail) {
-        let site = |index: &usize| Site {
-            code,
-            block: at(*index).1,
-            is_new: false,
-            leftovers: Vec::new(),
-        };
-        return Ok(free.first().map(site));
-    }
-    let mut leftovers = Vec::new();
-    for index in used {
-        let (offset, block) = at(index);
-        leftovers.extend(leftover(task, maps, block, &bytes[offset..offset + BLOCK_SIZE]));
-    }
-    // With every block left by a killed engine, the first is used again.
-    let block = at(free.first().copied().unwrap_or(0)).1;
-    Ok(Some(Site { code, block, is_new: false, leftovers }))
+    let is_new = !bytes.starts_with(code::code());
+    let blocks = look_at_blocks(task, maps, tail, if is_new { None } else { Some(&bytes) });
+    let is_clean = !is_new && blocks.iter().all(|block| block.is_free);
+    let is_quiet = is_clean || !is_referenced(task, maps, tail);
+    // With every block left by a killed engine one is used again, if nothing returns into it.
+    let free = blocks.iter().find(|block| block.is_free && (is_quiet || !is_new));
+    let empty = blocks.iter().find(|block| is_quiet && block.left.is_empty());
+    let any = blocks.first().filter(|_| is_quiet);
+    let Some(chosen) = free.or(empty).or(any) else { return Ok(None) };
+    let (block, inherited) = (chosen.at, chosen.left.first().cloned());
+    let used = blocks.iter().filter(|block| is_quiet && !block.is_free);
+    let left = used.map(|block| Leftover { block: block.at, scratch: block.left.first().cloned() });
+    let is_unused = |scratch: &Range<u64>| !is_referenced(task, maps, scratch);
+    let leftovers = left.filter(|left| left.scratch.as_ref().is_none_or(is_unused)).collect();
+    Ok(Some(Site { code, block, is_new, inherited, leftovers }))
 }
 
-/// What the session of the block with these `bytes` has left; None if something still uses it.
-fn leftover(
+/// The blocks of a tail; `bytes` are those of the tail if our code is in it.
+fn look_at_blocks(
     task: &FrozenTask,
     maps: &[Mapping],
-    block: RemoteAddr,
-    bytes: &[u8],
-) -> Option<Leftover> {
-    let range = |place: (usize, usize)| {
-        let start = word(bytes, place.0);
-        start..start.saturating_add(word(bytes, place.1))
+    tail: &Range<u64>,
+    bytes: Option<&[u8]>,
+) -> Vec<Found> {
+    let look = |index: usize| {
+        let offset = code::code().len() + index * BLOCK_SIZE;
+        let at = RemoteAddr(tail.start + offset as u64);
+        let block = bytes.map(|bytes| &bytes[offset..offset + BLOCK_SIZE]);
+        let used = block.filter(|block| word(block, 0) != code::FREE);
+        let scratches = used.into_iter().flat_map(|block| {
+            code::SCRATCHES_AT.map(|(start, len)| {
+                let start = word(block, start);
+                start..start.saturating_add(word(block, len))
+            })
+        });
+        let left = scratches.filter(|range| is_our_scratch(task, maps, at, range)).collect();
+        Found { at, is_free: used.is_none(), left }
     };
-    let scratch =
-        Some(range(code::SCRATCH_AT)).filter(|range| is_our_scratch(task, maps, block, range));
-    if scratch.as_ref().is_some_and(|range| is_referenced(task, maps, range)) {
-        return None;
-    }
-    let page = Some(range(code::PAGE_AT)).filter(|range| is_our_page(task, maps, range));
-    Some(Leftover { block, scratch, page })
+    (0..BLOCKS).map(look).collect()
 }
 
 /// Mapped as it was, and signed.
@@ -122,20 +120,6 @@ fn is_our_scratch(
         && cave::is_touched(task.pid, range.start)
         && memory::read(task.pid, RemoteAddr(range.start + SIGNATURE_AT), &mut found).is_ok()
         && found == signature(block)
-}
-
-/// Still in the stack, below every thread's, and with a vector state in it.
-fn is_our_page(task: &FrozenTask, maps: &[Mapping], range: &Range<u64>) -> bool {
-    let stack = maps.iter().find(|mapping| mapping.name == "[stack]");
-    let inside = |stack: &Mapping| {
-        stack.range.start <= range.start && range.start < range.end && range.end < stack.range.end
-    };
-    let mut state = vec![0u8; frame::LEGACY_AND_HEADER];
-    stack.is_some_and(inside)
-        && !task.threads.iter().any(|thread| range.contains(&thread.regs.rsp))
-        && cave::is_touched(task.pid, range.start)
-        && memory::read(task.pid, RemoteAddr(range.start), &mut state).is_ok()
-        && frame::is_fpstate(&state)
 }
 
 /// Where a scratch is signed.
