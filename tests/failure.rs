@@ -192,11 +192,8 @@ fn executable_gone() {
 
 /// An action script that says no at this stage.
 fn refusing_script(scene: &Scene, stage: &str) -> std::path::PathBuf {
-    let path = scene.path("script");
     let text = format!("#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" != {stage} ]\n");
-    fs::write(&path, text).expect("write a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
-    path
+    scene.script("script", &text)
 }
 
 /// An action script refuses the dump, before it and when it is nearly over.

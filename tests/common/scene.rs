@@ -72,9 +72,18 @@ impl Scene {
     pub fn program(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         if !path.exists() {
-            fs::copy(compile(name), &path).expect("copy a program");
+            copy(&compile(name), &path);
         }
         path
+    }
+
+    /// A shell script.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let source = self.path(&format!("{name}.source"));
+        fs::write(&source, text).expect("write a script");
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o755)).expect("chmod a script");
+        copy(&source, &self.path(name));
+        self.path(name)
     }
 
     /// Starts a program of `tests/programs` and waits until it is ready to be dumped.
@@ -185,6 +194,13 @@ impl Scene {
         }
         let _ = self.left_of(&ours);
     }
+}
+
+/// By another process: a descriptor of ours that is open for writing would, for a moment, be in
+/// every child that another thread starts, and such a file cannot be executed.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().expect("run cp");
+    assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
 }
 
 impl Drop for Scene {

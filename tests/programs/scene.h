@@ -31,6 +31,12 @@
 
 #define UNUSED __attribute__((unused))
 
+/* Called with the argument `plain`: what CRIU does not carry has to be left out. */
+static UNUSED int scene_plain(int argc, char **argv)
+{
+	return argc > 1 && strcmp(argv[1], "plain") == 0;
+}
+
 static volatile sig_atomic_t scene_go;
 static volatile int scene_failures;
 
@@ -103,15 +109,27 @@ static void scene_on_go(int signal UNUSED)
 	scene_go = 1;
 }
 
-/* From here on SIGUSR1 means: look at your objects. It stays blocked outside scene_wait(). */
-static UNUSED void scene_begin(void)
+static void scene_block(void)
 {
-	struct sigaction action = { .sa_handler = scene_on_go };
 	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	MUST(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+}
+
+/* Before there are threads: none but the one that waits may take the signal. */
+static __attribute__((constructor)) void scene_start(void)
+{
+	scene_block();
+}
+
+/* From here on SIGUSR1 means: look at your objects. It stays blocked outside scene_wait(). */
+static UNUSED void scene_begin(void)
+{
+	struct sigaction action = { .sa_handler = scene_on_go };
+
+	scene_block();
 	MUST(sigaction(SIGUSR1, &action, NULL) == 0);
 }
 
