@@ -40,7 +40,7 @@ const _: () = assert!(size_of::<Ucontext>() == 304);
 /// UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS.
 const UC_FLAGS: u64 = 7;
 
-const SYS_RESTART_SYSCALL: u64 = 219;
+pub(super) const SYS_RESTART_SYSCALL: u64 = 219;
 const MINUS_EINTR: u64 = (-4i64).cast_unsigned();
 
 impl Ucontext {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libc::user_regs_struct;
 use nix::errno::Errno;
 
-use super::{cave, seize};
+use super::{cave, frame, seize};
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::kernel::ptrace::{self, RseqConfig, Status, Stop, Sys};
 use crate::kernel::remote::RemoteAddr;
@@ -110,6 +110,7 @@ impl FrozenThread {
         let doing = || format!("pid {pid}: read thread {tid}");
         self.regs = settled_regs(pid, tid, healing)?;
         refuse_32_bit(pid, &self.regs)?;
+        self.step_back_from_restart(pid);
         self.sigmask = ptrace::get_sigmask(tid).doing(doing)?;
         self.xstate = ptrace::get_xstate(tid).doing(doing)?;
         self.rseq = ptrace::rseq_configuration(tid).doing(doing)?;
@@ -119,6 +120,26 @@ impl FrozenThread {
             let _ = self.abort_rseq(pid, rseq);
         }
         Ok(())
+    }
+
+    /// A thread stopped between two stops may stand before the `restart_syscall` that the kernel
+    /// has made of its interrupted call. That looks like user mode, but it hangs on the restart
+    /// block: so it is taken back to the state from which the kernel does the same again.
+    fn step_back_from_restart(&mut self, pid: i32) {
+        const SYSCALL: [u8; 2] = [0x0f, 0x05];
+        if self.regs.rax != frame::SYS_RESTART_SYSCALL {
+            return;
+        }
+        let mut code = [0; 2];
+        let read = memory::read(pid, RemoteAddr(self.regs.rip), &mut code);
+        if read.is_ok() && code == SYSCALL {
+            self.regs.rip += SYSCALL.len() as u64;
+            self.regs.rax = ERESTART_RESTARTBLOCK.cast_unsigned();
+            // The number of the call itself, where the kernel still has it.
+            if self.regs.orig_rax.cast_signed() < 0 {
+                self.regs.orig_rax = frame::SYS_RESTART_SYSCALL;
+            }
+        }
     }
 
     /// Sends a thread that stands inside a restartable sequence to its abort handler.
@@ -263,6 +284,34 @@ mod tests {
         assert_eq!(with(libc::SYS_epoll_wait, -4), Restart::Hidden);
         assert_eq!(with(libc::SYS_read, -4), Restart::None);
         assert_eq!(with(0, 17), Restart::None);
+    }
+
+    #[test]
+    fn a_call_about_to_be_continued_is_still_an_interrupted_one() {
+        let mut sleep = std::process::Command::new("sleep").arg("0.5").spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let pid = sleep.id().cast_signed();
+        let start = Instant::now();
+        {
+            let task = super::super::FrozenTask::seize(pid).unwrap();
+            let thread = &task.threads[0];
+            assert_eq!(thread.restart(), Restart::Block);
+            // What a stop sees right after the kernel has prepared the restart.
+            ptrace::setregs(pid, &frame::healed(thread)).unwrap();
+        }
+        // That one went its way; now the same state, held and read.
+        let task = super::super::FrozenTask::seize(pid).unwrap();
+        let thread = &task.threads[0];
+        ptrace::setregs(pid, &frame::healed(thread)).unwrap();
+        let mut again = FrozenThread::unread(pid);
+        again.read(pid, &(0..0)).unwrap();
+        assert_eq!(again.restart(), Restart::Block);
+        assert_eq!((again.regs.rip, again.regs.rax), (thread.regs.rip, thread.regs.rax));
+        // Its own registers, as a session would put them back.
+        ptrace::setregs(pid, &again.regs).unwrap();
+        task.release().unwrap();
+        assert!(sleep.wait().unwrap().success());
+        assert!((350..650).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     }
 
     // A restartable sequence that never ends by itself: its abort handler returns.
