@@ -302,9 +302,21 @@ pub(super) fn code() -> &'static [u8] {
         // SAFETY: the assembler put `len` constant bytes there.
         let bytes = unsafe { std::slice::from_raw_parts(&raw const criu_dumpee_code, len) };
         let mut padded = bytes.to_vec();
-        padded.resize(len.next_multiple_of(64), 0);
+        padded.resize((len + WINDOW).next_multiple_of(64), 0);
         padded
     })
+}
+
+/// How much code at an instruction pointer shows whose it is.
+pub(super) const WINDOW: usize = 16;
+
+/// Whether a thread whose instruction pointer stands at `bytes` is in our code.
+pub(super) fn is_ours(bytes: &[u8; WINDOW]) -> bool {
+    /// The second instruction of the trampoline.
+    const JUMP: std::ops::Range<usize> = 7..16;
+    code().windows(WINDOW).any(|window| window == bytes && window[0] != 0)
+        || *bytes == TRAMPOLINE
+        || bytes[..JUMP.len()] == TRAMPOLINE[JUMP]
 }
 
 /// Where a block names scratches: offsets of address and length.
@@ -398,6 +410,17 @@ mod tests {
     #[test]
     fn code_and_two_blocks_fit_into_the_usual_tail() {
         assert!(code().len() + 2 * BLOCK_SIZE <= 2752, "{} bytes of code", code().len());
+    }
+
+    #[test]
+    fn our_code_is_recognised_at_every_instruction() {
+        let at = |start: usize| is_ours(code()[start..][..WINDOW].try_into().unwrap());
+        let places = places();
+        for place in [places.mapped, places.bare, places.via_rcx, places.run, places.parked] {
+            assert!(at(place as usize));
+        }
+        assert!(is_ours(&TRAMPOLINE));
+        assert!(!is_ours(&[0; WINDOW]) && !is_ours(&[0x90; WINDOW]));
     }
 
     #[test]

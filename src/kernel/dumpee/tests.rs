@@ -152,17 +152,40 @@ fn a_death_at_any_state_change_leaves_no_trace() {
     }
 }
 
+/// An engine that dies while a process sleeps for 600 ms, which has to sleep that long and end
+/// without EINTR. (Not `sleep`: it notices an EINTR itself and sleeps on.)
+fn die_during_a_sleep(life: u32, session: impl FnOnce(i32) -> Result<()>) {
+    let start = Instant::now();
+    let sleeper = in_child(|| {
+        let time = libc::timespec { tv_sec: 0, tv_nsec: 600_000_000 };
+        // SAFETY: `time` is a valid time, and there is no place for a rest.
+        unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) }.abs()
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!die_after(life, || session(sleeper.as_raw())));
+    let status = waitpid(sleeper, None).unwrap();
+    assert_eq!(status, WaitStatus::Exited(sleeper, 0), "death {life}");
+    let took = start.elapsed();
+    assert!((600..850).contains(&took.as_millis()), "death {life}: {took:?}");
+}
+
 #[test]
 fn a_sleep_goes_on_to_the_millisecond_after_a_death() {
     for life in [4, 6, 10] {
-        let start = Instant::now();
-        let mut sleep = Command::new("sleep").arg("0.6").spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        let pid = sleep.id().cast_signed();
-        assert!(!die_after(life, || FrozenTask::seize(pid)?.inject()?.finish()));
-        assert!(sleep.wait().unwrap().success());
-        let took = start.elapsed();
-        assert!((600..850).contains(&took.as_millis()), "death {life}: {took:?}");
+        die_during_a_sleep(life, |pid| FrozenTask::seize(pid)?.inject()?.finish());
+    }
+}
+
+#[test]
+fn a_sleep_stopped_while_it_is_being_continued_survives_a_death() {
+    for life in [4, 6, 10] {
+        die_during_a_sleep(life, |pid| {
+            let mut task = FrozenTask::seize(pid)?;
+            // A stop can come between the kernel's restart and the program's call.
+            ptrace::setregs(pid, &frame::healed(&task.threads[0])).doing(|| "prepare")?;
+            task.threads[0].read(pid, &(0..0))?;
+            task.inject()?.finish()
+        });
     }
 }
 
@@ -260,6 +283,11 @@ fn without_a_vdso_another_tail_serves() {
         unsafe { libc::munmap(vdso.start as *mut libc::c_void, len) };
     });
     ask_and_let_go(&echo);
+    // Seized again while it heals.
+    for life in 3..20 {
+        die_after(life, || FrozenTask::seize(echo.pid.as_raw())?.inject()?.finish());
+        ask_and_let_go(&echo);
+    }
 }
 
 /// What a signal does that comes while the engine has the process, which then dies.

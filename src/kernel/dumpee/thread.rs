@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libc::user_regs_struct;
 use nix::errno::Errno;
 
-use super::{cave, frame, seize};
+use super::{cave, code, frame, seize};
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::kernel::ptrace::{self, RseqConfig, Status, Stop, Sys};
 use crate::kernel::remote::RemoteAddr;
@@ -197,7 +197,7 @@ fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<user_regs_st
     let deadline = Instant::now() + PATIENCE;
     loop {
         let regs = ptrace::getregs(tid).doing(|| format!("pid {pid}: read thread {tid}"))?;
-        if !healing.contains(&regs.rip) {
+        if !healing.contains(&regs.rip) && !is_in_our_code(pid, regs.rip) {
             return Ok(regs);
         }
         if Instant::now() > deadline {
@@ -206,6 +206,12 @@ fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<user_regs_st
         }
         seize::let_run(pid, tid, Duration::from_micros(200))?;
     }
+}
+
+/// The code may stand elsewhere than behind the vdso.
+fn is_in_our_code(pid: i32, rip: u64) -> bool {
+    let mut bytes = [0; code::WINDOW];
+    memory::read(pid, RemoteAddr(rip), &mut bytes).is_ok() && code::is_ours(&bytes)
 }
 
 fn refuse_32_bit(pid: i32, regs: &user_regs_struct) -> Result<()> {
