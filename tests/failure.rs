@@ -286,3 +286,14 @@ fn no_dump_at_all() {
     fs::rename(&away, &inventory).expect("move it back");
     dumped.restore().verify();
 }
+
+/// A task cannot be stopped in time.
+#[test]
+fn timeout() {
+    let scene = Scene::new("timeout");
+    let task = scene.start("vforked", &[]);
+    let call = task.dump_call(&scene.path("images")).args(["--timeout", "1"]);
+    says(&call.run().refused(), &["timeout", &task.pid().to_string()]);
+    task.signal_group(Signal::SIGUSR1);
+    task.ends_well();
+}

@@ -44,6 +44,8 @@ impl Member {
     }
 }
 
+const LONGER: &str = "raise --timeout; the tree runs on";
+
 /// Stops the tree below `root`. `timeout` of zero is no limit. Parents stand before children.
 pub fn freeze(root: i32, timeout: Duration) -> Result<Vec<Member>> {
     let mut freezing = Freezing { deadline: deadline(timeout), members: BTreeMap::new() };
@@ -73,12 +75,18 @@ impl Freezing {
         let Some(before) = stat(pid)? else {
             return if ppid == 0 { Err(no_such_task(pid)) } else { Ok(()) };
         };
-        let Some(state) = stop(pid, &before)? else { return Ok(()) };
+        let Some(state) = stop(pid, &before, self.patience())? else { return Ok(()) };
         let Some(stat) = stat(pid)? else { return Ok(()) };
         let member =
             Member { pid, ppid, pgid: stat.pgrp, sid: stat.session, comm: stat.comm, state };
         self.members.insert(pid, member);
         Ok(())
+    }
+
+    /// The time that is left, which is as good as endless where there is no limit.
+    fn patience(&self) -> Duration {
+        let endless = Duration::from_secs(u32::MAX.into());
+        self.deadline.map_or(endless, |(deadline, _)| deadline.duration_since(Instant::now()))
     }
 
     fn check_deadline(&self) -> Result<()> {
@@ -87,7 +95,7 @@ impl Freezing {
                 Kind::TimedOut,
                 format!("the tree could not be stopped within {} s", timeout.as_secs()),
             )
-            .remedy("raise --timeout; the tree runs on")),
+            .remedy(LONGER)),
             _ => Ok(()),
         }
     }
@@ -125,15 +133,18 @@ impl Freezing {
 
 /// Stops a process, unless it is a zombie; none if it is gone. A process that is just exiting
 /// cannot be seized (EPERM, ESRCH): what it is now decides, not the error.
-fn stop(pid: i32, before: &Stat) -> Result<Option<State>> {
+fn stop(pid: i32, before: &Stat, patience: Duration) -> Result<Option<State>> {
     if let Some(zombie) = zombie(before) {
         return Ok(Some(zombie));
     }
-    match FrozenTask::seize(pid) {
+    match FrozenTask::seize_within(pid, patience) {
         Ok(task) => Ok(Some(State::Alive(Box::new(task)))),
         Err(error) => match stat(pid)? {
             None => Ok(None),
-            Some(now) => zombie(&now).map(Some).ok_or(error),
+            Some(now) => zombie(&now).map(Some).ok_or_else(|| match error.kind() {
+                Kind::TimedOut => error.remedy(LONGER),
+                _ => error,
+            }),
         },
     }
 }

@@ -23,6 +23,7 @@ mod tests;
 mod thread;
 
 use std::fs::File;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -50,7 +51,12 @@ impl FrozenTask {
     ///
     /// Everything that follows has to happen in the thread that calls this.
     pub fn seize(pid: i32) -> Result<Self> {
-        let stopped = seize::all(pid)?;
+        Self::seize_within(pid, seize::PATIENCE)
+    }
+
+    /// The same with another limit of the time that its threads may take to stop.
+    pub fn seize_within(pid: i32, patience: Duration) -> Result<Self> {
+        let stopped = seize::all(pid, patience)?;
         let group_stop = stopped.iter().find_map(|thread| thread.group_stop);
         let threads = stopped.iter().map(|thread| FrozenThread::unread(thread.tid)).collect();
         // From here on a failure lets the threads go through Drop.

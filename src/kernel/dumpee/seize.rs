@@ -14,8 +14,9 @@ use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::kernel::proc;
 use crate::kernel::ptrace::{self, Status, Stop, Sys};
 
-/// How long a thread may take to stop: one in state D does not stop before its wait ends.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a thread may take to stop where the caller sets no limit of its own: one in state D
+/// does not stop before its wait ends.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A thread that has stopped as asked.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +34,18 @@ struct Seizure {
     awaited: Vec<i32>,
     /// All of these.
     known: HashSet<i32>,
-    deadline: Instant,
+    begun: Instant,
+    patience: Duration,
 }
 
 /// Seizes and stops all threads of `pid`, until no new one appears. The leader comes first.
-pub(super) fn all(pid: i32) -> Result<Vec<Stopped>> {
+pub(super) fn all(pid: i32, patience: Duration) -> Result<Vec<Stopped>> {
     refuse_early(pid)?;
-    let deadline = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     let (stopped, awaited, known) = (Vec::new(), Vec::new(), HashSet::new());
-    let mut seizure = Seizure { pid, stopped, awaited, known, deadline };
+    let mut seizure = Seizure { pid, stopped, awaited, known, begun, patience };
     while !seizure.pass()? {
-        if Instant::now() > deadline {
+        if seizure.is_late() {
             return Err(seizure.too_slow());
         }
     }
@@ -121,7 +123,7 @@ impl Seizure {
             if self.awaited.is_empty() {
                 return Ok(());
             }
-            if Instant::now() > self.deadline {
+            if self.is_late() {
                 return Err(self.too_slow());
             }
             pause(rounds);
@@ -146,13 +148,17 @@ impl Seizure {
         Ok(())
     }
 
+    fn is_late(&self) -> bool {
+        self.begun.elapsed() > self.patience
+    }
+
     fn too_slow(&self) -> Error {
         let tid = self.awaited.first().copied().unwrap_or(self.pid);
         let state = proc::status(self.pid, tid).map_or('?', |status| status.state);
         let text = format!(
-            "pid {}: thread {tid} (state {state}) did not stop within {} s",
+            "pid {}: thread {tid} (state {state}) did not stop within {:.1} s",
             self.pid,
-            PATIENCE.as_secs()
+            self.begun.elapsed().as_secs_f64()
         );
         Error::new(Kind::TimedOut, text)
     }
