@@ -43,7 +43,7 @@ impl Criu {
     pub fn call(&self, verb: &str, images: &Path) -> Call {
         let log = format!("{verb}.log");
         let call = Call { binary: self.binary.clone(), args: Vec::new(), log: images.join(&log) };
-        call.args([verb, "-v4", "-o", &log, "-D"]).arg(images)
+        call.args([verb, "-o", &log, "-D"]).arg(images).arg("-v4")
     }
 }
 
@@ -63,6 +63,12 @@ impl Call {
 
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Logs as much as by default.
+    pub fn quiet(mut self) -> Self {
+        self.args.retain(|arg| arg != "-v4");
         self
     }
 

@@ -378,10 +378,15 @@ impl<'a> Dumped<'a> {
         self.restore_with(&Criu::ours(), &[])
     }
 
+    /// The task that somebody else has restored.
+    pub fn running(self) -> Task<'a> {
+        Task { scene: self.scene, pid: self.pid, child: None, ready: None }
+    }
+
     /// The task that a successful restore has made.
     #[track_caller]
     pub fn restored(self, ran: Ran) -> Task<'a> {
         ran.ok();
-        Task { scene: self.scene, pid: self.pid, child: None, ready: None }
+        self.running()
     }
 }
