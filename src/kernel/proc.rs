@@ -59,11 +59,13 @@ pub fn status(pid: i32, tid: i32) -> Result<Status> {
         .ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
 }
 
+/// Names of programs need not be UTF-8; nothing that is parsed here is spoilt by that.
 fn read(path: &str, pid: i32) -> Result<String> {
-    fs::read_to_string(path).map_err(|error| match error.raw_os_error() {
+    let bytes = fs::read(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => gone(pid),
         _ => Error::io(format_args!("read {path}"), &error),
-    })
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The error of a process that does not exist.

@@ -136,12 +136,13 @@ impl Capture {
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
         let fs = self.collector.add_fs(frozen, refusals)?;
+        // First, since an injection clears away what an engine killed earlier left in the memory.
+        let captured = task::capture_process(frozen, &mut self.filters, refusals)?;
         let collector = &mut self.collector;
         let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
             collector.add_path(fd, flags, place, refusals)
         };
         let layout = memory::capture(frozen, &mut add_file, refusals)?;
-        let captured = task::capture_process(frozen, &mut self.filters, refusals)?;
         self.snapshot.extras.extend(captured.extras);
         let mm = layout.mm(pid, captured.mm)?;
         self.layouts.push((pid, layout));

@@ -42,7 +42,9 @@ pub struct Stat {
 impl Stat {
     /// `/proc/N/stat` exists for threads, too, although the directory does not list them.
     pub fn read(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // The name need not be UTF-8.
+        Self::parse(&String::from_utf8_lossy(&text))
     }
 
     /// The name is in parentheses and may contain any character.

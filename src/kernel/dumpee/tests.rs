@@ -211,7 +211,17 @@ impl Echo {
         });
         let echo = Self { pid, to, from };
         assert_eq!(echo.next(), b'0');
+        echo.await_read();
         echo
+    }
+
+    /// Until it is in its read: a signal that comes earlier would interrupt nothing.
+    fn await_read(&self) {
+        let path = format!("/proc/{}/syscall", self.pid);
+        let in_read = format!("{} ", libc::SYS_read);
+        while !std::fs::read_to_string(&path).unwrap().starts_with(&in_read) {
+            std::thread::yield_now();
+        }
     }
 
     fn next(&self) -> u8 {

@@ -62,9 +62,11 @@ impl Odd {
         self.child.as_ref().unwrap().id().cast_signed()
     }
 
-    /// The tracer has reaped it, who is its parent here.
-    fn is_reaped(&mut self) {
-        self.child = None;
+    /// Waits for its end: it is our own child, which a dump leaves to its parent.
+    fn reap(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().unwrap();
+        }
     }
 }
 
@@ -261,7 +263,7 @@ fn round_trip(mut odd: Odd) -> Captured {
     let mut filters = SeccompEntry::default();
     let before = captured(&task, &mut filters);
     task.kill().unwrap();
-    odd.is_reaped();
+    odd.reap();
     let mm = MmEntry { dumpable: Some(before.mm.dumpable), ..MmEntry::default() };
     let image = TaskImage {
         core: before.leader.clone(),
@@ -277,6 +279,7 @@ fn round_trip(mut odd: Odd) -> Captured {
     let mut filters_after = SeccompEntry::default();
     let after = captured(&task, &mut filters_after);
     task.kill().unwrap();
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
     assert_eq!(filters, filters_after);
     assert_eq!(before.mm.dumpable, after.mm.dumpable);
     assert_eq!(before.extras, after.extras);
