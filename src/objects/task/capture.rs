@@ -43,12 +43,14 @@ pub fn capture_process(
 ) -> Result<Captured> {
     let outside = Outside::read(task, refusals)?;
     // Before anything is asked inside: what is pending now was so at the stop.
-    let shared = pending::capture(task.pid, Queue::Shared)?;
-    let private = task
+    let mut shared = pending::capture(task.pid, Queue::Shared)?;
+    let mut private = task
         .threads
         .iter()
         .map(|thread| pending::capture(thread.tid, Queue::Private))
         .collect::<Result<Vec<_>>>()?;
+    let queues = iter::once(&mut shared).chain(&mut private);
+    let pending_stop = queues.fold(false, |found, queue| pending::take_stop(queue) || found);
     let inside = Inside::ask(task, &outside.timers, refusals)?;
     let mut extras = Extras::new(task.pid);
     let mut cores = Vec::with_capacity(task.threads.len());
@@ -63,7 +65,9 @@ pub fn capture_process(
         cores.push(core.doing(|| format!("thread {}", thread.tid))?);
     }
     capture_filters(task, &outside, &mut cores, filters)?;
-    let (mm, entry) = (inside.mm, process(task, outside, inside, shared, &mut extras)?);
+    let mm = inside.mm;
+    let mut entry = process(task, outside, inside, shared, &mut extras)?;
+    state::to_image(&mut entry, task.group_stop.or(pending_stop.then_some(libc::SIGSTOP)));
     Ok(finish(task, cores, entry, mm, extras))
 }
 
@@ -174,7 +178,7 @@ fn process(
     extras.0.personality = exact;
     extras.0.mdwe = inside.mdwe;
     let [real, virt, prof] = inside.itimers;
-    let mut entry = TaskCoreEntry {
+    Ok(TaskCoreEntry {
         personality,
         flags: outside.flags,
         blk_sigset: task.threads[0].sigmask,
@@ -188,9 +192,7 @@ fn process(
         child_subreaper: Some(inside.subreaper),
         membarrier_registration_mask: inside.membarrier,
         ..TaskCoreEntry::default()
-    };
-    state::to_image(&mut entry, task.group_stop);
-    Ok(entry)
+    })
 }
 
 /// For each thread, the leader first: the handler that will run as soon as it resumes.

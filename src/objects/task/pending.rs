@@ -72,6 +72,17 @@ pub fn signals(queue: &SignalQueueEntry) -> u64 {
     known.fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
+/// Takes the stops out of a queue that was captured, and tells whether there were any.
+///
+/// They are written down as the state of the process: in a stopped one they have no effect (SIGCONT
+/// discards them), and any other is about to be stopped by them. CRIU has them in no image, and its
+/// restorer would stop halfway.
+pub fn take_stop(queue: &mut SignalQueueEntry) -> bool {
+    let found = holds_stop(queue);
+    queue.signals.retain(|info| signal(info) != SIGSTOP);
+    found
+}
+
 /// Whether a stop is among the pending signals: it acts as soon as the process runs, so it is not
 /// queued but makes the restored process a stopped one.
 pub fn holds_stop(queue: &SignalQueueEntry) -> bool {
@@ -174,6 +185,14 @@ mod tests {
         rebuild_private(&mut batch, 1, 2, &stop);
         assert_eq!(batch.len(), 1);
         assert!(holds_stop(&stop));
+    }
+
+    #[test]
+    fn a_pending_stop_becomes_a_state() {
+        let mut waiting = queue(&[(SIGSTOP, 0), (libc::SIGTERM, 0), (SIGSTOP, 0)]);
+        assert!(take_stop(&mut waiting));
+        assert_eq!(waiting, queue(&[(libc::SIGTERM, 0)]));
+        assert!(!take_stop(&mut waiting));
     }
 
     #[test]
