@@ -14,3 +14,9 @@ round_trips! { anybody:
     /// Locked memory, moved memory, huge pages, the vDSO.
     memory_special,
 }
+
+/// After a restore, what was in common in memory still is: it is not there twice.
+#[test]
+fn memory_stays_shared() {
+    common::Round { args: &["sharing"], ..common::Round::of("memory_cow") }.run();
+}

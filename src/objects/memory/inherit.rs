@@ -98,12 +98,14 @@ pub fn inherit(
     fill::fill(blank, child.mm, child.pagemap, child.pages, fresh)?;
     finish::protect(blank, child.mm, child.pagemap, fresh)?;
     let (theirs, ours) = (by_vma(parent), by_vma(child));
+    let mut buffers = Buffers::default();
     for (index, source) in kept.iter().enumerate() {
         if let Some(source) = *source {
             let pieces = compare(&theirs[source], &ours[index]);
             let prot = (parent.mm.vmas[source].prot, child.mm.vmas[index].prot);
             adapt(blank, &child.mm.vmas[index], prot, &pieces)?;
-            let mut writer = Writer::new(blank, parent.pages, child.pages);
+            let (parent, child) = (parent.pages, child.pages);
+            let mut writer = Writer { blank, parent, child, buffers: &mut buffers };
             pieces.iter().try_for_each(|piece| writer.write(*piece))?;
         }
     }
@@ -199,19 +201,30 @@ fn compare(theirs: &[Run], ours: &[Run]) -> Vec<Piece> {
     pieces
 }
 
+/// As long as the longest piece so far: most VMAs have few pages, and zeroing costs.
+#[derive(Default)]
+struct Buffers {
+    ours: Vec<u8>,
+    theirs: Vec<u8>,
+}
+
+impl Buffers {
+    fn hold(&mut self, size: usize) {
+        if self.ours.len() < size {
+            self.ours.resize(size, 0);
+            self.theirs.resize(size, 0);
+        }
+    }
+}
+
 struct Writer<'a> {
     blank: &'a Blank,
     parent: &'a File,
     child: &'a File,
-    bytes: Vec<u8>,
-    theirs: Vec<u8>,
+    buffers: &'a mut Buffers,
 }
 
-impl<'a> Writer<'a> {
-    fn new(blank: &'a Blank, parent: &'a File, child: &'a File) -> Self {
-        Self { blank, parent, child, bytes: vec![0; BOUNCE], theirs: vec![0; BOUNCE] }
-    }
-
+impl Writer<'_> {
     /// Writes the pages of a piece that are not the parent's.
     fn write(&mut self, piece: Piece) -> Result<()> {
         let Some(ours) = piece.ours else { return Ok(()) };
@@ -220,12 +233,13 @@ impl<'a> Writer<'a> {
             let len = (piece.len - done).min(BOUNCE as u64);
             let size = usize::try_from(len).expect("fits the buffer");
             let read = || "read of the pages file";
-            self.child.read_exact_at(&mut self.bytes[..size], ours + done).doing(read)?;
+            self.buffers.hold(size);
+            self.child.read_exact_at(&mut self.buffers.ours[..size], ours + done).doing(read)?;
             match piece.theirs {
                 None => self.put(piece.start + done, 0, size)?,
                 Some(theirs) => {
                     self.parent
-                        .read_exact_at(&mut self.theirs[..size], theirs + done)
+                        .read_exact_at(&mut self.buffers.theirs[..size], theirs + done)
                         .doing(read)?;
                     self.put_different(piece.start + done, size)?;
                 }
@@ -237,7 +251,8 @@ impl<'a> Writer<'a> {
 
     fn put_different(&self, start: u64, size: usize) -> Result<()> {
         let page = usize::try_from(PAGE_SIZE).expect("a small number");
-        let equal = |at: usize| self.bytes[at..at + page] == self.theirs[at..at + page];
+        let Buffers { ours, theirs } = &*self.buffers;
+        let equal = |at: usize| ours[at..at + page] == theirs[at..at + page];
         let mut at = 0;
         while at < size {
             let from = at;
@@ -253,10 +268,15 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes `bytes[from..to]` to `start`.
+    /// Writes `from..to` of our buffer to `start`.
     fn put(&self, start: u64, from: usize, to: usize) -> Result<()> {
         let run = Run { start, len: (to - from) as u64, offset: 0 };
-        fill::write_batch(self.blank.pid(), self.blank.memory()?, &[run], &self.bytes[from..to])
+        fill::write_batch(
+            self.blank.pid(),
+            self.blank.memory()?,
+            &[run],
+            &self.buffers.ours[from..to],
+        )
     }
 }
 
