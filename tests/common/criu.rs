@@ -95,9 +95,8 @@ impl Call {
 
     pub fn run(self) -> Ran {
         // A file and not a pipe: a restored task may inherit it and keep it open.
-        let said = self.log.with_extension(format!("said-{}", std::process::id()));
-        let said = std::env::temp_dir().join(said.file_name().expect("a name"));
-        let said = said.with_extension(unique());
+        let said = format!("criu-test-said-{}-{}", std::process::id(), unique());
+        let said = std::env::temp_dir().join(said);
         let file = fs::File::create(&said).expect("make a file for the output");
         let mut command = self.command();
         command.stdout(file.try_clone().expect("another descriptor")).stderr(file);

@@ -51,7 +51,10 @@ pub fn freeze(root: i32, timeout: Duration) -> Result<Vec<Member>> {
     let mut freezing = Freezing { deadline: deadline(timeout), members: BTreeMap::new() };
     freezing.add(root, 0)?;
     while freezing.add_new_children()? {}
-    Ok(freezing.into_order(root))
+    match freezing.into_order(root) {
+        members if members.first().is_some_and(|root| root.frozen().is_some()) => Ok(members),
+        _ => Err(no_such_task(root).context("it has ended, at most a zombie is left")),
+    }
 }
 
 fn deadline(timeout: Duration) -> Option<(Instant, Duration)> {
