@@ -50,7 +50,8 @@ pub fn capture_process(
         .map(|thread| pending::capture(thread.tid, Queue::Private))
         .collect::<Result<Vec<_>>>()?;
     let queues = iter::once(&mut shared).chain(&mut private);
-    let pending_stop = queues.fold(false, |found, queue| pending::take_stop(queue) || found);
+    // All of them are searched, whatever was found before: each is emptied of stops.
+    let pending_stop = queues.map(pending::take_stop).fold(false, std::ops::BitOr::bitor);
     let inside = Inside::ask(task, &outside.timers, refusals)?;
     let mut extras = Extras::new(task.pid);
     let mut cores = Vec::with_capacity(task.threads.len());
