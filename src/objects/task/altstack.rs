@@ -25,7 +25,7 @@ impl Answer {
     pub fn to_image(&self, outcome: &Outcome) -> ThreadSasEntry {
         ThreadSasEntry {
             ss_sp: outcome.u64(self.0),
-            ss_flags: outcome.u32(self.0.skip(8)),
+            ss_flags: outcome.u32(self.0.skip(8)) & !SS_ONSTACK,
             ss_size: outcome.u64(self.0.skip(16)),
         }
     }
