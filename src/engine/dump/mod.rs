@@ -63,6 +63,7 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     let tasks = finish(request, members)?;
     stats.finish(request.work()?)?;
     log.info(format!("{tasks} tasks are let go"));
+    log.info("Dumping finished successfully");
     Ok(Outcome::Dumped)
 }
 

@@ -58,7 +58,11 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     for task in armed {
         task.launch()?;
     }
-    hooks.notify(Stage::PostResume, Some(root))?;
+    log.info("Restore finished successfully. Tasks resumed.");
+    // The tree runs: a no comes too late to be a failure of the restore.
+    if let Err(error) = hooks.notify(Stage::PostResume, Some(root)) {
+        log.warn(error);
+    }
     Ok(Outcome::Restored { pid: root })
 }
 
