@@ -143,6 +143,7 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
 }
 
 fn run(verb: Verb, options: Options) -> i32 {
+    host::keep_memory();
     let prepared = host::settle_signals().and_then(|()| setup::open(verb, &options));
     let (places, log) = match prepared {
         Ok(prepared) => prepared,

@@ -84,14 +84,20 @@ impl ImageDir {
     /// Reads a file of messages wholly; a missing file is none.
     pub fn try_read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.try_open(name)? else { return Ok(None) };
-        let read = || format!("read {}/{name}", self.path());
-        let len = file.metadata().doing(read)?.len();
+        let len = file.metadata().doing(|| format!("stat {}/{name}", self.path()))?.len();
+        self.read_opened(name, file, len).map(Some)
+    }
+
+    /// Reads an opened file of messages that has `len` bytes now.
+    pub fn read_opened(&self, name: &str, file: File, len: u64) -> Result<Vec<u8>> {
         if len > MAX_METADATA {
             return Err(Error::image(name, format!("{len} bytes are too many for this image")));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(len).expect("below the limit") + 1);
-        file.take(MAX_METADATA).read_to_end(&mut bytes).doing(read)?;
-        Ok(Some(bytes))
+        file.take(MAX_METADATA)
+            .read_to_end(&mut bytes)
+            .doing(|| format!("read {}/{name}", self.path()))?;
+        Ok(bytes)
     }
 }
 

@@ -5,7 +5,7 @@
 //! A line a file: name, size in bytes, CRC-32 in hexadecimal or `-` for raw pages, whose checksum
 //! would cost a second pass over the memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use super::dir::{ImageDir, MANIFEST};
@@ -67,8 +67,10 @@ impl Manifest {
         Ok(Self { files })
     }
 
-    /// Compares the directory with what was written.
-    pub fn check(&self, dir: &ImageDir) -> Result<()> {
+    /// Compares the directory with what was written. Returns the files of messages, which had to
+    /// be read for it.
+    pub fn check(&self, dir: &ImageDir) -> Result<HashMap<String, Vec<u8>>> {
+        let mut contents = HashMap::with_capacity(self.files.len());
         for (name, expected) in &self.files {
             let file = dir.open(name)?;
             let size = file.metadata().doing(|| format!("stat {name}"))?.len();
@@ -77,12 +79,13 @@ impl Manifest {
                 return Err(damaged(name, cause));
             }
             let Some(crc) = expected.crc else { continue };
-            let bytes = dir.try_read(name)?.unwrap_or_default();
+            let bytes = dir.read_opened(name, file, size)?;
             if crc32fast::hash(&bytes) != crc {
                 return Err(damaged(name, "was altered since the dump (checksum)".into()));
             }
+            contents.insert(name.clone(), bytes);
         }
-        Ok(())
+        Ok(contents)
     }
 }
 

@@ -4,7 +4,8 @@
 //! our own dumps, framing and message contents by the decoder, references between messages here
 //! and in the `validate` of each kind of object.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
 
@@ -25,10 +26,10 @@ const MAX_TASKS: usize = 4 << 20;
 
 /// Reads the whole directory.
 pub fn read(dir: &ImageDir) -> Result<Snapshot> {
-    let load = Load { dir };
+    let mut load = Load { dir, checked: RefCell::default() };
     let inventory = load.inventory()?;
     if let Some(manifest) = Manifest::load(dir)? {
-        manifest.check(dir)?;
+        load.checked = manifest.check(dir)?.into();
     }
     let tree = load.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
     check_tree(&tree)?;
@@ -43,11 +44,21 @@ pub fn read(dir: &ImageDir) -> Result<Snapshot> {
 
 struct Load<'a> {
     dir: &'a ImageDir,
+    /// Files that were read to check them against the manifest.
+    checked: RefCell<HashMap<String, Vec<u8>>>,
 }
 
 impl Load<'_> {
+    /// A file's bytes, for once; none if it is missing.
+    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.checked.borrow_mut().remove(name) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.dir.try_read(name),
+        }
+    }
+
     fn inventory(&self) -> Result<InventoryEntry> {
-        let Some(bytes) = self.dir.try_read(INVENTORY)? else {
+        let Some(bytes) = self.bytes(INVENTORY)? else {
             let cause =
                 format!("{}: no dump in this directory ({INVENTORY} is missing)", self.dir.path());
             return Err(
@@ -65,7 +76,7 @@ impl Load<'_> {
 
     /// All entries of a file that has to be there.
     fn all<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Vec<M>> {
-        match self.dir.try_read(name)? {
+        match self.bytes(name)? {
             Some(bytes) => decode_all(name, &bytes, magic),
             None => Err(Error::new(
                 Kind::BadImages,
@@ -76,7 +87,7 @@ impl Load<'_> {
 
     /// All entries of a file that is left out when it would be empty.
     fn some<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Vec<M>> {
-        match self.dir.try_read(name)? {
+        match self.bytes(name)? {
             Some(bytes) => decode_all(name, &bytes, magic),
             None => Ok(Vec::new()),
         }
@@ -124,8 +135,7 @@ impl Load<'_> {
 
     fn pagemap(&self, name: &str) -> Result<Pagemap> {
         let bytes = self
-            .dir
-            .try_read(name)?
+            .bytes(name)?
             .ok_or_else(|| Error::image(name, "is missing: the dump is not whole"))?;
         let mut decoder = Decoder::new(name, &bytes, magic::PAGEMAP)?;
         let head: PagemapHead =
@@ -180,7 +190,7 @@ impl Load<'_> {
         magic: u32,
         len: impl Fn(&M) -> u32,
     ) -> Result<Vec<(M, Vec<u8>)>> {
-        let Some(bytes) = self.dir.try_read(name)? else { return Ok(Vec::new()) };
+        let Some(bytes) = self.bytes(name)? else { return Ok(Vec::new()) };
         let mut decoder = Decoder::new(name, &bytes, magic)?;
         let mut all = Vec::new();
         while let Some(entry) = decoder.entry::<M>()? {
@@ -217,7 +227,7 @@ impl Load<'_> {
     }
 
     fn ghost(&self, name: &str) -> Result<GhostFile> {
-        let bytes = self.dir.try_read(name)?.ok_or_else(|| Error::image(name, "is missing"))?;
+        let bytes = self.bytes(name)?.ok_or_else(|| Error::image(name, "is missing"))?;
         let mut decoder = Decoder::new(name, &bytes, magic::GHOST_FILE)?;
         let entry: GhostFileEntry =
             decoder.entry()?.ok_or_else(|| Error::image(name, "has no entry"))?;

@@ -3,6 +3,7 @@
 //! Each parser takes text, so that it is tested on saved text.
 
 use std::fs;
+use std::io::Read;
 use std::ops::Range;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -32,9 +33,11 @@ pub struct Status {
 
 impl Status {
     fn parse(text: &str) -> Option<Self> {
+        let lines: Vec<(&str, &str)> =
+            text.lines().filter_map(|line| line.split_once(':')).collect();
         let field = |name: &str| {
-            let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            values.map(str::trim).next()
+            let found = lines.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.trim())
         };
         let set = |name| u64::from_str_radix(field(name)?, 16).ok();
         Some(Self {
@@ -59,18 +62,82 @@ pub fn status(pid: i32, tid: i32) -> Result<Status> {
         .ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
 }
 
-/// Names of programs need not be UTF-8; nothing that is parsed here is spoilt by that.
+/// Names in these files may be any bytes.
 fn read(path: &str, pid: i32) -> Result<String> {
-    let bytes = fs::read(path).map_err(|error| match error.raw_os_error() {
+    let bytes = contents(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => gone(pid),
         _ => Error::io(format_args!("read {path}"), &error),
     })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// A file of `/proc`. They have no size, and who does not know that reads them in tiny pieces.
+pub fn contents(path: &str) -> std::io::Result<Vec<u8>> {
+    const ROOM: usize = 4096;
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0; ROOM];
+    let mut len = 0;
+    loop {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(got) => len += got,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if len == bytes.len() {
+            bytes.resize(2 * len, 0);
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// The error of a process that does not exist.
 pub fn gone(pid: i32) -> Error {
     Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
+}
+
+/// What `/proc/PID/stat` says of a process and its place in the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The name, which may contain anything.
+    pub comm: String,
+    /// The letter of the state.
+    pub state: char,
+    /// The process group.
+    pub pgrp: i32,
+    /// The session.
+    pub session: i32,
+    /// How many threads the process has.
+    pub num_threads: usize,
+    /// The wait status of a zombie; 0 for those who may not know.
+    pub exit_code: i32,
+}
+
+impl Stat {
+    fn parse(text: &str) -> Option<Self> {
+        // Fields are counted from 1, the state is the third.
+        const STATE: usize = 3;
+        let (before, after) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - STATE);
+        Some(Self {
+            comm: before.split_once('(')?.1.to_owned(),
+            state: field(STATE)?.chars().next()?,
+            pgrp: field(5)?.parse().ok()?,
+            session: field(6)?.parse().ok()?,
+            num_threads: field(20)?.parse().ok()?,
+            exit_code: field(52).map_or(Some(0), |code| code.parse().ok())?,
+        })
+    }
+}
+
+/// The stat of a process; [`Kind::NoSuchTask`] if it is gone.
+pub fn stat(pid: i32) -> Result<Stat> {
+    let path = format!("/proc/{pid}/stat");
+    let text = read(&path, pid)?;
+    Stat::parse(&text).ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
 }
 
 /// The threads of a process as listed now, in the order of their ids.
@@ -132,7 +199,7 @@ impl Mapping {
 pub fn maps(pid: i32) -> Result<Vec<Mapping>> {
     let path = format!("/proc/{pid}/maps");
     // Not `read_to_string`: the name of a mapped file may be any bytes.
-    let bytes = fs::read(&path).doing(|| format!("read {path}"))?;
+    let bytes = contents(&path).doing(|| format!("read {path}"))?;
     let text = String::from_utf8_lossy(&bytes);
     let parsed: Option<Vec<Mapping>> = text.lines().map(Mapping::parse).collect();
     parsed.ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
@@ -154,6 +221,17 @@ mod tests {
         assert_eq!((status.pending, status.shared_pending), (1, 0x200));
         assert_eq!((status.ignored, status.caught), (0x1000, 0x1_8000_4002));
         assert_eq!(status.seccomp, 2);
+    }
+
+    #[test]
+    fn stat_is_parsed() {
+        let zeros = "0 ".repeat(31);
+        let text = format!("7 (a) b (c) Z 1 5 6 0 -1 4194304 9 0 0 0 0 0 0 0 20 0 3 {zeros}256\n");
+        let stat = Stat::parse(&text).unwrap();
+        assert_eq!((stat.comm.as_str(), stat.state), ("a) b (c", 'Z'));
+        assert_eq!((stat.pgrp, stat.session), (5, 6));
+        assert_eq!((stat.num_threads, stat.exit_code), (3, 256));
+        assert_eq!(Stat::parse("7 (a) S 1"), None);
     }
 
     #[test]

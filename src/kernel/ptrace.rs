@@ -208,13 +208,14 @@ pub fn setregs(tid: pid_t, regs: &user_regs_struct) -> Sys<()> {
     with(libc::PTRACE_SETREGS, tid, 0, ptr::from_ref(regs).cast_mut()).map(drop)
 }
 
-/// A register set, at most `max` bytes of it.
-pub fn getregset(tid: pid_t, note: c_long, max: usize) -> Sys<Vec<u8>> {
-    let mut bytes = vec![0u8; max];
-    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: max };
+/// A register set.
+pub fn getregset(tid: pid_t, note: c_long) -> Sys<Vec<u8>> {
+    // On the stack, which is warm: one is read of every thread.
+    const MAX: usize = 16384;
+    let mut bytes = [0u8; MAX];
+    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: MAX };
     with(libc::PTRACE_GETREGSET as _, tid, note, &raw mut iov)?;
-    bytes.truncate(iov.iov_len);
-    Ok(bytes)
+    Ok(bytes[..iov.iov_len].to_vec())
 }
 
 /// Sets a register set.
@@ -226,8 +227,7 @@ pub fn setregset(tid: pid_t, note: c_long, bytes: &[u8]) -> Sys<()> {
 
 /// The extended processor state, XSAVE layout (11008 bytes on a machine with AMX).
 pub fn get_xstate(tid: pid_t) -> Sys<Vec<u8>> {
-    const MAX: usize = 16384;
-    getregset(tid, NT_X86_XSTATE, MAX)
+    getregset(tid, NT_X86_XSTATE)
 }
 
 /// Sets the extended processor state.

@@ -19,6 +19,7 @@ const UNSERVED: i32 = 255;
 /// This is `criu swrk FD`, and what the C library starts as its own worker. The process belongs to
 /// the worker: its signals and its current directory are changed.
 pub fn serve_worker(fd: i32) -> i32 {
+    host::keep_memory();
     let ready = host::settle_signals().and_then(|()| host::adopt(fd)).map(Channel::new);
     match ready {
         Ok(channel) => worker::serve(&channel).unwrap_or(UNSERVED),

@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use procfs::process::{Process, Stat};
-
 use crate::error::{Error, Kind, Refusals, Result};
 use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::proc::{self, Stat};
 
 /// One process of the tree.
 #[derive(Debug)]
@@ -154,7 +153,7 @@ fn stop(pid: i32, before: &Stat, patience: Duration) -> Result<Option<State>> {
 
 fn zombie(stat: &Stat) -> Option<State> {
     let dead = matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
-    dead.then(|| State::Zombie { exit_status: stat.exit_code.unwrap_or(0) })
+    dead.then(|| State::Zombie { exit_status: stat.exit_code })
 }
 
 /// Sessions whose leader or terminal is outside the tree need `shell_job`.
@@ -177,10 +176,9 @@ fn no_such_task(pid: i32) -> Error {
 
 /// None if the process is gone.
 fn stat(pid: i32) -> Result<Option<Stat>> {
-    match Process::new(pid).and_then(|process| process.stat()) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(procfs::ProcError::NotFound(_)) => Ok(None),
-        Err(error) => Err(proc_error(pid, "stat", &error)),
+    match proc::stat(pid) {
+        Err(error) if error.kind() == Kind::NoSuchTask => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -193,8 +191,4 @@ fn children(pid: i32) -> Result<Vec<i32>> {
         children.extend(text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
     }
     Ok(children)
-}
-
-fn proc_error(pid: i32, file: &str, error: &procfs::ProcError) -> Error {
-    Error::new(Kind::System, format!("read /proc/{pid}/{file}: {error}"))
 }

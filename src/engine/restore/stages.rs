@@ -22,8 +22,8 @@ use crate::options::Request;
 /// Length of the helper area in every process: room for the largest batch.
 const HELPER_LEN: u64 = 1 << 20;
 
-/// Trees with more pages than this are filled by several threads, which one processor would slow
-/// down more than round trips between processors do.
+/// An address space with more pages than this is filled by several threads, which one processor
+/// would slow down more than round trips between processors do.
 const MAX_PINNED_PAGES: u64 = 4096;
 
 /// A tree under construction: blanks for every process that is not there yet.
@@ -49,7 +49,7 @@ pub fn build_tree<'a>(
     let files = OpenFiles::prepare(snapshot, restore_options(request)?)?;
     let mut spaces = AddressSpaces::new(snapshot, dir)?;
     let spec = spawn_spec(request, snapshot)?;
-    let pin = if pages(snapshot) <= MAX_PINNED_PAGES { Some(Pin::here()?) } else { None };
+    let pin = if largest(snapshot) <= MAX_PINNED_PAGES { Some(Pin::here()?) } else { None };
     let root = Blank::spawn(&spec)?;
     let mut on_clone =
         |by: Who, blank: &mut Blank, child: Who| spaces.before_clone(&files, by, blank, child);
@@ -58,9 +58,12 @@ pub fn build_tree<'a>(
     Ok(Building { snapshot, dir, filters, reach: Reach::ours()?, tree, spaces, files, pin })
 }
 
-fn pages(snapshot: &Snapshot) -> u64 {
+/// Pages of the largest address space or shared object.
+fn largest(snapshot: &Snapshot) -> u64 {
     let pagemaps = snapshot.tasks.values().filter_map(|task| task.pagemap.as_ref());
-    pagemaps.flat_map(|pagemap| &pagemap.entries).map(|entry| entry.nr_pages()).sum()
+    let all = pagemaps.chain(snapshot.shared_memory.values());
+    let pages = all.map(|pagemap| pagemap.entries.iter().map(|entry| entry.nr_pages()).sum());
+    pages.max().unwrap_or(0)
 }
 
 /// The session and group that a shell job joins: ours.

@@ -8,13 +8,12 @@
 //!   and resets the upper halves of the vector registers;
 //! * the vector state has to be aligned to 64 and in the standard (not compacted) layout.
 
-use std::sync::OnceLock;
-
 use libc::user_regs_struct;
 
 use super::FrozenThread;
 use super::code::Moves;
 use super::thread::{Restart, issue_again};
+use crate::kernel::xsave::Layout;
 
 /// `struct ucontext` of x86-64.
 #[repr(C)]
@@ -173,41 +172,15 @@ pub(super) fn has_tiles(xstate: &[u8]) -> bool {
 }
 
 fn used_size(used: u64) -> usize {
-    let components = layout().iter().enumerate();
-    let ends = components
-        .filter(|(bit, _)| used & (1 << bit) != 0)
-        .map(|(_, component)| component.offset + component.size);
+    let components = Layout::host().components.iter();
+    let ends = components.filter(|(bit, _)| used & (1 << bit) != 0).map(|(_, place)| place.end);
     ends.max().unwrap_or(0).max(LEGACY_AND_HEADER)
 }
 
 fn features_within(size: usize) -> u64 {
-    let components = layout().iter().enumerate();
-    let within = components
-        .filter(|(_, component)| component.size != 0 && component.offset + component.size <= size)
-        .map(|(bit, _)| 1u64 << bit);
+    let components = Layout::host().components.iter();
+    let within = components.filter(|(_, place)| place.end <= size).map(|(bit, _)| 1u64 << bit);
     within.fold(3, |features, feature| features | feature)
-}
-
-#[derive(Clone, Copy, Default)]
-struct Component {
-    offset: usize,
-    size: usize,
-}
-
-/// Offset and size of each component. CPUID traps in a virtual machine: asked once.
-fn layout() -> &'static [Component; 63] {
-    static LAYOUT: OnceLock<[Component; 63]> = OnceLock::new();
-    LAYOUT.get_or_init(|| {
-        let mut all = [Component::default(); 63];
-        for (bit, component) in all.iter_mut().enumerate().skip(2) {
-            let leaf = std::arch::x86_64::__cpuid_count(0xd, bit as u32);
-            let supervisor = leaf.ecx & 1 != 0;
-            if leaf.eax != 0 && !supervisor {
-                *component = Component { offset: leaf.ebx as usize, size: leaf.eax as usize };
-            }
-        }
-        all
-    })
 }
 
 #[cfg(test)]

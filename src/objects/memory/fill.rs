@@ -23,7 +23,7 @@ use crate::kernel::uffd::Uffd;
 
 use super::bits::{flags, status};
 use super::map::{Filling, fillings, huge_first};
-use super::queue::{self, BOUNCE, Queue};
+use super::queue::{self, Queue};
 use super::runs::{self, Run};
 
 /// Anonymous bytes from which on a userfaultfd pays for its set-up.
@@ -137,11 +137,12 @@ fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<(
     let queue = Queue::new(plan.runs(wanted));
     let (pid, memory) = (blank.pid(), blank.memory()?);
     let name = names::pages(plan.pagemap.pages_id);
+    let room = queue::bounce(bytes);
     queue::share(bytes, || {
-        let mut buffer = vec![0; BOUNCE.min(usize::try_from(bytes).unwrap_or(BOUNCE))];
+        let mut buffer = vec![0; room];
         let mut batch = Vec::new();
         loop {
-            let len = queue.take(&mut batch, BOUNCE);
+            let len = queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let bytes = &mut buffer[..len];
             pages.read_exact_at(bytes, first.offset).doing(|| format!("read {name}"))?;

@@ -18,7 +18,7 @@ use crate::kernel::pagemap::{self, Region, Scan, category, entry};
 use crate::kernel::remote::RemoteAddr;
 
 use super::bits::{page, status};
-use super::queue::{self, BOUNCE, Queue};
+use super::queue::{self, Queue};
 use super::runs::{self, Builder, Run};
 use super::vdso::Vdso;
 
@@ -54,7 +54,8 @@ pub fn write(
     }
     let plain = runs::by_vma(&pagemap, vmas).filter(|(index, _)| !is_vdso(&vmas[*index]));
     let queue = Queue::new(plain.map(|(_, run)| run));
-    queue::share(runs::total(&pagemap), || copy(source, &queue, &write_at))?;
+    let total = runs::total(&pagemap);
+    queue::share(total, || copy(source, &queue, queue::bounce(total), &write_at))?;
     drop(queue);
     Ok(pagemap)
 }
@@ -152,13 +153,14 @@ fn write_vdso(vma: &VmaEntry, run: Run, write_at: &WriteAt<'_>) -> Result<()> {
 fn copy<I: Iterator<Item = Run>>(
     source: Source<'_>,
     queue: &Queue<I>,
+    room: usize,
     write_at: &WriteAt<'_>,
 ) -> Result<()> {
     let pagemap = pagemap::Pagemap::open(source.pid)?;
-    let mut buffer = vec![0; BOUNCE];
+    let mut buffer = vec![0; room];
     let mut batch = Vec::new();
     loop {
-        let len = queue.take(&mut batch, BOUNCE);
+        let len = queue.take(&mut batch, room);
         let Some(first) = batch.first() else { return Ok(()) };
         let bytes = &mut buffer[..len];
         if !(exclusive(&pagemap, &batch)? && read_at_once(source.pid, &batch, bytes)) {

@@ -9,10 +9,17 @@ use super::runs::Run;
 /// Bytes that pass through a thread's buffer at a time: they stay in its CPU's cache between the
 /// read and the write.
 pub const BOUNCE: usize = 256 << 10;
+/// The same for few bytes in all: a fresh buffer costs a page fault for each of its pages.
+const SMALL_BOUNCE: usize = 64 << 10;
 /// A second thread pays from this many bytes on.
 pub const WORTH_A_THREAD: u64 = 4 << 20;
 /// The kernel takes no more stretches of memory at a time.
 const MAX_STRETCHES: usize = 1024;
+
+/// Size of a thread's buffer if there are `total` bytes to move.
+pub fn bounce(total: u64) -> usize {
+    if total < WORTH_A_THREAD { SMALL_BOUNCE } else { BOUNCE }
+}
 
 /// Runs not yet taken.
 pub struct Queue<I> {

@@ -19,7 +19,7 @@ use crate::kernel::PAGE_SIZE;
 use crate::kernel::mapping;
 
 use super::bits::{flags, page, status};
-use super::queue::{self, BOUNCE, Queue};
+use super::queue::{self, Queue};
 use super::runs::{self, Builder};
 
 /// Objects whose contents are to be saved.
@@ -59,11 +59,13 @@ fn save(file: &File, size: u64, creation: &Creation, pages_id: u32) -> Result<Pa
     let name = names::pages(pages_id);
     let out = creation.create(&name)?;
     let queue = Queue::new(runs::of(&pagemap));
-    queue::share(runs::total(&pagemap), || {
-        let mut buffer = vec![0; BOUNCE];
+    let total = runs::total(&pagemap);
+    let room = queue::bounce(total);
+    queue::share(total, || {
+        let mut buffer = vec![0; room];
         let mut batch = Vec::new();
         loop {
-            let len = queue.take(&mut batch, BOUNCE);
+            let len = queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let mut rest = &mut buffer[..len];
             for run in &batch {
@@ -119,11 +121,13 @@ fn seek(file: &File, at: u64, whence: Whence) -> std::result::Result<u64, Errno>
 /// Brings the contents back into an object of `size` bytes; `pagemap` is validated.
 pub fn fill(file: &File, size: u64, pagemap: &Pagemap, pages: &File) -> Result<()> {
     let queue = Queue::new(runs::of(pagemap));
-    queue::share(runs::total(pagemap), || {
-        let mut buffer = vec![0; BOUNCE];
+    let total = runs::total(pagemap);
+    let room = queue::bounce(total);
+    queue::share(total, || {
+        let mut buffer = vec![0; room];
         let mut batch = Vec::new();
         loop {
-            let len = queue.take(&mut batch, BOUNCE);
+            let len = queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let mut rest = &mut buffer[..len];
             pages.read_exact_at(rest, first.offset).doing(|| "read of the pages file")?;

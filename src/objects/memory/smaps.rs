@@ -4,6 +4,9 @@ use std::io::BufRead;
 
 use crate::error::{Context, Error, Kind, Result};
 
+const FLAGS: &[u8] = b"VmFlags:";
+const PAGE_SIZE: &[u8] = b"KernelPageSize:";
+
 /// One VMA as the kernel shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
@@ -46,9 +49,15 @@ pub fn parse(mut from: impl BufRead) -> Result<Vec<Mapping>> {
         if from.read_until(b'\n', &mut line).doing(|| "read smaps")? == 0 {
             return Ok(all);
         }
+        // Of the two dozen lines of a VMA three are wanted; the first begins with a small letter
+        // or a digit, unlike the others.
+        let is_header = !line[0].is_ascii_uppercase();
+        if !(is_header || line.starts_with(FLAGS) || line.starts_with(PAGE_SIZE)) {
+            continue;
+        }
         let text = String::from_utf8_lossy(&line);
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        match attribute(text) {
+        match attribute(text).filter(|_| !is_header) {
             None => all.push(header(text).ok_or_else(|| unreadable(text))?),
             Some((key, value)) => {
                 let last = all.last_mut().ok_or_else(|| unreadable(text))?;
@@ -62,18 +71,15 @@ fn unreadable(line: &str) -> Error {
     Error::new(Kind::Internal, format!("smaps: cannot read line {line:?}"))
 }
 
-/// `Key:   value` lines; a VMA's first line has no colon in its first word.
+/// `Key:   value` lines.
 fn attribute(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.split_once(':')?;
-    let word = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    word.then_some((key, value.trim()))
+    line.split_once(':').map(|(key, value)| (key, value.trim()))
 }
 
 fn note(mapping: &mut Mapping, key: &str, value: &str) -> Option<()> {
     match key {
         "VmFlags" => value.clone_into(&mut mapping.flags),
-        "KernelPageSize" => mapping.page_kib = value.strip_suffix("kB")?.trim().parse().ok()?,
-        _ => {}
+        _ => mapping.page_kib = value.strip_suffix("kB")?.trim().parse().ok()?,
     }
     Some(())
 }

@@ -7,15 +7,13 @@
 //! dumpee's own would fault its pages in.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::VmaEntry;
 
 use super::bits::status;
-use super::classify;
-use super::smaps;
+use crate::kernel::proc;
 
 /// Where the vDSO's code stands behind the start of the whole block, and the sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +34,13 @@ pub struct Vdso {
 impl Vdso {
     /// Reads our own; none if the kernel was told not to have one.
     pub fn own() -> Result<Option<Self>> {
-        let file = File::open("/proc/self/smaps").doing(|| "open /proc/self/smaps")?;
-        let all = smaps::parse(BufReader::with_capacity(1 << 16, file))?;
+        let all = proc::maps(std::process::id().cast_signed())?;
         let Some(code_at) = all.iter().find(|mapping| mapping.name == "[vdso]") else {
             return Ok(None);
         };
-        let data = all.iter().filter(|mapping| classify::is_vvar(mapping));
-        let start = data.map(|mapping| mapping.start).min().unwrap_or(code_at.start);
+        let code_at = code_at.range.clone();
+        let data = all.iter().filter(|mapping| mapping.name.starts_with("[vvar"));
+        let start = data.map(|mapping| mapping.range.start).min().unwrap_or(code_at.start);
         let code_len = code_at.end - code_at.start;
         let mut code = vec![0; usize::try_from(code_len).expect("a few pages")];
         let mem = File::open("/proc/self/mem").doing(|| "open /proc/self/mem")?;

@@ -7,6 +7,7 @@ use super::{comm, credentials, posix_timers, rlimits};
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{PosixTimerEntry, TaskRlimitsEntry};
 use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::proc;
 
 /// Facts about a process and each of its threads.
 pub struct Outside {
@@ -77,11 +78,14 @@ fn flags(stat: &str) -> Result<u32> {
 
 /// Names in these files may be any bytes.
 fn text(path: &str) -> Result<String> {
-    bytes(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    bytes(path).map(|bytes| {
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    })
 }
 
 fn bytes(path: &str) -> Result<Vec<u8>> {
-    fs::read(path).doing(|| format!("read {path}"))
+    proc::contents(path).doing(|| format!("read {path}"))
 }
 
 #[cfg(test)]

@@ -34,9 +34,11 @@ pub struct Status {
 impl Status {
     /// Reads the text of the file.
     pub fn parse(text: &str) -> Result<Self> {
+        let lines: Vec<(&str, &str)> =
+            text.lines().filter_map(|line| line.split_once(':')).collect();
         let line = |name: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            found.ok_or_else(|| broken(name))
+            let found = lines.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| *value).ok_or_else(|| broken(name))
         };
         let set = |name| u64::from_str_radix(line(name)?.trim(), 16).map_err(|_| broken(name));
         let number = |name| line(name)?.trim().parse::<u32>().map_err(|_| broken(name));
