@@ -4,6 +4,7 @@
 //! first, [`Creation::commit`] puts the new one in place last, by rename; a dump given up halfway
 //! removes what it wrote.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -54,7 +55,12 @@ impl ImageDir {
         for stale in [INVENTORY, MANIFEST, INVENTORY_TEMPORARY] {
             self.remove(stale)?;
         }
-        Ok(Creation { dir: self.clone(), written: Mutex::default(), committed: false })
+        Ok(Creation {
+            dir: self.clone(),
+            written: Mutex::default(),
+            pieces: Mutex::default(),
+            committed: false,
+        })
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -106,7 +112,17 @@ impl ImageDir {
 pub struct Creation {
     dir: ImageDir,
     written: Mutex<Vec<String>>,
+    /// Checksums of what was written at offsets, by file.
+    pieces: Mutex<HashMap<String, Vec<Piece>>>,
     committed: bool,
+}
+
+/// A stretch of a file and its CRC-32.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    offset: u64,
+    len: u64,
+    crc: u32,
 }
 
 impl Creation {
@@ -136,7 +152,28 @@ impl Creation {
 
     /// Writes at an offset; safe from several threads.
     pub fn write_at(&self, file: &File, name: &str, bytes: &[u8], offset: u64) -> Result<()> {
-        file.write_all_at(bytes, offset).map_err(|error| self.full(name, &error))
+        file.write_all_at(bytes, offset).map_err(|error| self.full(name, &error))?;
+        // Now, while the bytes are in the processor's cache.
+        let piece = Piece { offset, len: bytes.len() as u64, crc: crc32fast::hash(bytes) };
+        self.pieces.lock().entry(name.to_owned()).or_default().push(piece);
+        Ok(())
+    }
+
+    /// CRC-32 of a file of `size` bytes that was written by [`write_at`](Self::write_at); none if
+    /// it has holes.
+    pub fn checksum(&self, name: &str, size: u64) -> Option<u32> {
+        let mut pieces = self.pieces.lock().remove(name).unwrap_or_default();
+        pieces.sort_unstable_by_key(|piece| piece.offset);
+        let mut whole = crc32fast::Hasher::new();
+        let mut end = 0;
+        for Piece { offset, len, crc } in pieces {
+            if offset != end {
+                return None;
+            }
+            whole.combine(&crc32fast::Hasher::new_with_initial_len(crc, len));
+            end += len;
+        }
+        (end == size).then(|| whole.finalize())
     }
 
     /// Size of a file written so far.
@@ -210,6 +247,20 @@ mod tests {
         creation.store("core-1.img", b"x").unwrap();
         drop(creation);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_checksum_does_not_depend_on_the_order_of_writing() {
+        let (path, dir) = scratch("checksum");
+        let creation = dir.begin().unwrap();
+        let file = creation.create("pages-1.img").unwrap();
+        creation.write_at(&file, "pages-1.img", b"world", 6).unwrap();
+        creation.write_at(&file, "pages-1.img", b"hello ", 0).unwrap();
+        assert_eq!(creation.checksum("pages-1.img", 11), Some(crc32fast::hash(b"hello world")));
+        creation.write_at(&file, "pages-1.img", b"hole", 20).unwrap();
+        assert_eq!(creation.checksum("pages-1.img", 24), None);
+        drop(creation);
         std::fs::remove_dir_all(path).unwrap();
     }
 

@@ -2,15 +2,25 @@
 //! noticed before anything is started. CRIU neither writes nor reads it; a directory without one
 //! is a dump of CRIU's and is checked by its contents alone.
 //!
-//! A line a file: name, size in bytes, CRC-32 in hexadecimal or `-` for raw pages, whose checksum
-//! would cost a second pass over the memory.
+//! A line a file: name, size in bytes, CRC-32 in hexadecimal (`-` where there is none). Checksums of
+//! pages are made while they are written and their bytes are at hand. Reading them all once more
+//! before a restore is another matter: that is done up to [`MAX_READ_TWICE`] bytes in all; of more,
+//! the sizes are compared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
 
 use super::dir::{ImageDir, MANIFEST};
 use crate::error::{Context, Error, Kind, Result};
 
+/// Reading 1 GiB for its checksum alone would take half as long as restoring it.
+const MAX_READ_TWICE: u64 = 64 << 20;
+const BUFFER: usize = 256 << 10;
+
+/// How names of files of raw pages begin.
+const PAGES: &str = "pages-";
 const HEADER: &str = "libcriu-manifest 1";
 
 /// What each file of a dump must be.
@@ -33,8 +43,8 @@ impl Manifest {
     }
 
     /// Notes a file of raw pages.
-    pub fn add_size(&mut self, name: &str, size: u64) {
-        self.files.insert(name.to_owned(), Expected { size, crc: None });
+    pub fn add_pages(&mut self, name: &str, size: u64, crc: Option<u32>) {
+        self.files.insert(name.to_owned(), Expected { size, crc });
     }
 
     /// The file's text.
@@ -71,6 +81,8 @@ impl Manifest {
     /// be read for it.
     pub fn check(&self, dir: &ImageDir) -> Result<HashMap<String, Vec<u8>>> {
         let mut contents = HashMap::with_capacity(self.files.len());
+        let pages = self.files.iter().filter(|(name, _)| name.starts_with(PAGES));
+        let read_twice = pages.map(|(_, expected)| expected.size).sum::<u64>() <= MAX_READ_TWICE;
         for (name, expected) in &self.files {
             let file = dir.open(name)?;
             let size = file.metadata().doing(|| format!("stat {name}"))?.len();
@@ -79,13 +91,32 @@ impl Manifest {
                 return Err(damaged(name, cause));
             }
             let Some(crc) = expected.crc else { continue };
-            let bytes = dir.read_opened(name, file, size)?;
-            if crc32fast::hash(&bytes) != crc {
+            let found = if !name.starts_with(PAGES) {
+                let bytes = dir.read_opened(name, file, size)?;
+                let crc = crc32fast::hash(&bytes);
+                contents.insert(name.clone(), bytes);
+                crc
+            } else if read_twice {
+                checksum(file).doing(|| format!("read {name}"))?
+            } else {
+                crc
+            };
+            if found != crc {
                 return Err(damaged(name, "was altered since the dump (checksum)".into()));
             }
-            contents.insert(name.clone(), bytes);
         }
         Ok(contents)
+    }
+}
+
+fn checksum(mut file: File) -> std::io::Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            len => hasher.update(&buffer[..len]),
+        }
     }
 }
 
@@ -112,7 +143,7 @@ mod tests {
     fn text_round_trip() {
         let mut manifest = Manifest::default();
         manifest.add("core-1.img", b"abc");
-        manifest.add_size("pages-1.img", 8192);
+        manifest.add_pages("pages-1.img", 8192, None);
         assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
     }
 

@@ -152,7 +152,8 @@ impl Store<'_> {
         self.manifest.add(super::dir::INVENTORY, inventory);
         for pages_id in snapshot.pages_ids() {
             let name = names::pages(pages_id);
-            self.manifest.add_size(&name, self.creation.size(&name)?);
+            let size = self.creation.size(&name)?;
+            self.manifest.add_pages(&name, size, self.creation.checksum(&name, size));
         }
         Ok(self.manifest.to_text())
     }
