@@ -4,13 +4,14 @@
 //! kernel's restart codes in `rax`. The kernel would act on them at its return to the program,
 //! which for a dumped thread never comes, so it is done here:
 //!
-//! * **in an image** stands what CRIU writes: the call is wound back (`rax` the number, `rip` on
-//!   the `syscall` instruction), or, for a call that can only be continued by the kernel's own
-//!   note of it (`-ERESTART_RESTARTBLOCK`), has failed with EINTR;
-//! * **at a restore** such an EINTR is looked at again. A program that sleeps without any signal
-//!   handler does not expect one, and `orig_ax` still names the call. Where calling again is
-//!   exact (the kernel has stored the time left, or the deadline is absolute) or at least what
-//!   the program expects more than an EINTR, the call is wound back after all.
+//! * **in an image** a call that goes on is wound back (`rax` the number, `rip` on the `syscall`
+//!   instruction), as CRIU writes it. So is one that only the kernel's own note of it can continue
+//!   (`-ERESTART_RESTARTBLOCK`), and one that the stop itself has ended with EINTR, where calling
+//!   again is exact (the kernel has stored the time left, or the deadline is absolute) or at least
+//!   what the program expects more than an EINTR: without a signal handler it expects none. All
+//!   others have failed with EINTR;
+//! * **at a restore** an EINTR is looked at again, because CRIU writes one for every call of these
+//!   two kinds; `orig_ax` still names the call.
 //!
 //! In both cases a signal that is about to run a handler has the last word, as in the kernel.
 
@@ -43,6 +44,9 @@ pub fn for_image(at_stop: &user_regs_struct, handler: Option<Handler>) -> user_r
         ERESTARTNOINTR => wind_back(&mut regs),
         ERESTARTSYS if handler.is_none_or(|handler| handler.restarts) => wind_back(&mut regs),
         ERESTARTNOHAND if handler.is_none() => wind_back(&mut regs),
+        EINTR | ERESTART_RESTARTBLOCK if handler.is_none() && call_again(&regs) => {
+            wind_back(&mut regs);
+        }
         ERESTARTSYS | ERESTARTNOHAND | ERESTART_RESTARTBLOCK => fail_with_eintr(&mut regs),
         _ => {}
     }
@@ -146,12 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn a_continued_call_is_eintr_in_the_image_and_called_again_at_the_restore() {
+    fn a_continued_call_is_called_again() {
         let mut sleep = stopped(libc::SYS_nanosleep, ERESTART_RESTARTBLOCK);
         (sleep.rdi, sleep.rsi) = (0x1000, 0x1000);
         let image = for_image(&sleep, None);
-        assert_eq!((image.rax, image.rip), ((-EINTR).cast_unsigned(), IP));
+        assert!(is_wound_back(&image, libc::SYS_nanosleep));
         assert!(is_wound_back(&for_resume(&image, None), libc::SYS_nanosleep));
+    }
+
+    #[test]
+    fn the_eintr_in_an_image_of_criu_is_hidden() {
+        let image = stopped(libc::SYS_futex, EINTR);
+        assert!(is_wound_back(&for_resume(&image, None), libc::SYS_futex));
+        let pending = Some(Handler { restarts: true });
+        assert_eq!(for_resume(&image, pending).rip, IP);
     }
 
     #[test]
@@ -166,11 +178,12 @@ mod tests {
 
     #[test]
     fn the_eintr_that_the_stop_itself_caused_is_hidden() {
-        let image = for_image(&stopped(libc::SYS_epoll_wait, EINTR), None);
-        assert_eq!(image.rip, IP);
+        let waiting = stopped(libc::SYS_epoll_wait, EINTR);
+        let image = for_image(&waiting, None);
+        assert!(is_wound_back(&image, libc::SYS_epoll_wait));
         assert!(is_wound_back(&for_resume(&image, None), libc::SYS_epoll_wait));
         let pending = Some(Handler { restarts: true });
-        assert_eq!(for_resume(&image, pending).rip, IP);
+        assert_eq!(for_resume(&for_image(&waiting, pending), pending).rip, IP);
     }
 
     #[test]
