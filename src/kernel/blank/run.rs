@@ -35,6 +35,9 @@ impl Blank {
 
     /// Runs a batch in the leader.
     pub fn run(&mut self, batch: Batch) -> Result<Outcome> {
+        if batch.is_empty() {
+            return batch.outcome(&[]);
+        }
         let mut outcomes = self.run_in_threads(vec![(0, batch)])?;
         Ok(outcomes.remove(0))
     }

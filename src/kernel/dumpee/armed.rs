@@ -9,12 +9,13 @@
 //! register and mask changes matters: the mask is changed only while the registers lead to the
 //! heal code, else a death of the engine in between would leave all signals blocked for ever.
 
+use std::time::{Duration, Instant};
+
 use libc::user_regs_struct;
 use nix::errno::Errno;
 
 use super::FrozenThread;
 use super::code;
-use super::seize::pause;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::ptrace::{self, Status, Stop, Sys};
 use crate::kernel::remote::RemoteAddr;
@@ -261,14 +262,15 @@ impl Healable {
 }
 
 /// Waits for a stop that is microseconds away: sleeping at once would put this CPU to rest, and
-/// waking it takes longer than most batches.
+/// waking it takes longer than most batches. Without yielding, which on a busy machine gives away
+/// a whole time slice.
 fn wait_stop(tid: i32) -> Sys<Status> {
-    const ROUNDS: u32 = 64;
-    for round in 0..ROUNDS {
+    const SPIN: Duration = Duration::from_micros(50);
+    let begun = Instant::now();
+    while begun.elapsed() < SPIN {
         if let Some(status) = ptrace::try_wait(tid)? {
             return Ok(status);
         }
-        pause(round);
     }
     ptrace::wait(tid)
 }

@@ -173,10 +173,11 @@ impl Drop for Seizure {
     }
 }
 
-/// Yields first, then sleeps: most threads stop within microseconds.
-pub(super) fn pause(rounds: u32) {
+/// Looks again at once first, then sleeps: most threads stop within microseconds. Yielding would
+/// give away a whole time slice on a busy machine.
+fn pause(rounds: u32) {
     match rounds {
-        0..64 => std::thread::yield_now(),
+        0..64 => std::hint::spin_loop(),
         64..256 => std::thread::sleep(Duration::from_micros(50)),
         _ => std::thread::sleep(Duration::from_millis(1)),
     }

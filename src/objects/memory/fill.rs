@@ -27,7 +27,7 @@ use super::queue::{self, Queue};
 use super::runs::{self, Run};
 
 /// Anonymous bytes from which on a userfaultfd pays for its set-up.
-const WORTH_A_UFFD: u64 = 2 << 20;
+const WORTH_A_UFFD: u64 = 512 << 10;
 /// Bytes per `UFFDIO_COPY`: enough to hide its cost, few enough to share.
 const COPY: usize = 1 << 20;
 

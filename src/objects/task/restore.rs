@@ -94,24 +94,34 @@ impl<'a> Rebuild<'a> {
                 credentials::rebuild(batch, creds, &self.reach);
             }
         })
+        .map(drop)
     }
 
     /// no_new_privs, parent death signals, dumpable, transparent huge pages.
     pub fn after_credentials(&self, blank: &mut Blank) -> Result<()> {
-        self.run_in_all(blank, |thread, batch| {
+        let mut asked = None;
+        let outcomes = self.run_in_all(blank, |thread, batch| {
             if let Some(creds) = &thread.entry.creds {
                 credentials::rebuild_no_new_privs(batch, creds);
             }
             pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
+            if thread.index == 0 {
+                asked = Some(dumpable::rebuild(batch, self.dumpable()));
+                self.set_huge_pages(batch);
+            }
         })?;
-        let mut process = Batch::new();
-        let dumpable = dumpable::rebuild(&mut process, self.dumpable());
+        // The leader's batch has something in it, and is the first.
+        let (Some(asked), Some(outcome)) = (asked, outcomes.first()) else {
+            return Err(self.torn());
+        };
+        dumpable::check(self.dumpable(), outcome.ret(asked).doing(|| "ask for dumpable")?)
+    }
+
+    fn set_huge_pages(&self, batch: &mut Batch) {
         if let Some(disabled) = self.image.mm.as_ref().and_then(|mm| mm.thp_disabled) {
             let call = args![libc::PR_SET_THP_DISABLE, u32::from(disabled), 0, 0, 0];
-            process.must("set the huge page flag", libc::SYS_prctl, call);
+            batch.must("set the huge page flag", libc::SYS_prctl, call);
         }
-        let outcome = blank.run(process)?;
-        dumpable::check(self.dumpable(), outcome.ret(dumpable).doing(|| "ask for dumpable")?)
     }
 
     /// Actions, timers and pending signals.
@@ -141,18 +151,19 @@ impl<'a> Rebuild<'a> {
     pub fn limits(&self, blank: &mut Blank) -> Result<()> {
         let entry = self.process()?;
         let exact = self.extras.and_then(|extras| extras.personality);
-        self.run_in_all(blank, |_, batch| {
+        self.run_in_all(blank, |thread, batch| {
             personality::rebuild(batch, entry.personality, exact);
+            if thread.index > 0 {
+                return;
+            }
+            subreaper::rebuild(batch, entry.child_subreaper());
+            if let Some(extras) = self.extras {
+                mdwe::rebuild(batch, extras);
+            }
+            if let Some(limits) = &entry.rlimits {
+                rlimits::rebuild(batch, limits);
+            }
         })?;
-        let mut process = Batch::new();
-        subreaper::rebuild(&mut process, entry.child_subreaper());
-        if let Some(extras) = self.extras {
-            mdwe::rebuild(&mut process, extras);
-        }
-        if let Some(limits) = &entry.rlimits {
-            rlimits::rebuild(&mut process, limits);
-        }
-        blank.run(process)?;
         self.all()?.into_iter().try_for_each(|thread| scheduling::rebuild(thread.tid, thread.entry))
     }
 
@@ -288,7 +299,7 @@ impl<'a> Rebuild<'a> {
         &self,
         blank: &mut Blank,
         mut fill: impl FnMut(&Thread<'_>, &mut Batch),
-    ) -> Result<()> {
+    ) -> Result<Vec<Outcome>> {
         let mut batches = Vec::new();
         for thread in self.all()? {
             let mut batch = Batch::new();
@@ -297,7 +308,7 @@ impl<'a> Rebuild<'a> {
                 batches.push((thread.index, batch));
             }
         }
-        blank.run_in_threads(batches).map(drop).doing(|| format!("pid {}", self.pid))
+        blank.run_in_threads(batches).doing(|| format!("pid {}", self.pid))
     }
 }
 
