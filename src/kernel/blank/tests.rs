@@ -72,10 +72,12 @@ fn batches_return_results_and_data() {
 fn too_large_a_batch_is_an_error() {
     let mut blank = blank();
     let mut batch = Batch::new();
+    batch.call(libc::SYS_getpid, args![]);
     batch.space(blank.capacity() + 1);
     assert!(blank.run(batch).unwrap_err().to_string().contains("exceeds the helper area"));
     let mut batch = Batch::new();
-    batch.space(blank.capacity());
+    batch.call(libc::SYS_getpid, args![]);
+    batch.space(blank.capacity() - batch.encoded_len());
     blank.run(batch).unwrap();
 }
 

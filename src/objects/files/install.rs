@@ -6,8 +6,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::resource::{Resource, getrlimit};
-
 use super::collect::FD_CLOEXEC;
 use super::epoll::{self, Watch};
 use super::{OpenFiles, locks, table_of};
@@ -33,8 +31,9 @@ impl OpenFiles<'_> {
         let Some(highest) = numbers.chain(late.iter().map(|watch| watch.number)).max() else {
             return Ok(());
         };
-        raise_limit(blank)?;
-        blank.move_service_fd(highest + 1)?;
+        if blank.service_fd().is_none_or(|number| number.0 <= highest) {
+            blank.move_service_fd(highest + 1)?;
+        }
         self.watch_late(blank, &late, highest + 1)?;
         let files = sorted
             .iter()
@@ -149,17 +148,6 @@ pub(super) fn place(
         blank.run(batch)?;
     }
     Ok(())
-}
-
-/// A process under construction may use all numbers; its own limit comes last.
-fn raise_limit(blank: &mut Blank) -> Result<()> {
-    let (_, hard) =
-        getrlimit(Resource::RLIMIT_NOFILE).doing(|| "ask for the limit of descriptors")?;
-    let mut batch = Batch::new();
-    let limit = batch.bytes(&[hard.to_le_bytes(), hard.to_le_bytes()].concat());
-    let what = format!("pid {}: raise the limit of descriptors", blank.pid());
-    batch.must(what, libc::SYS_prlimit64, args![0, libc::RLIMIT_NOFILE, limit, 0]);
-    blank.run(batch).map(drop)
 }
 
 /// The calls that move received descriptors to their final numbers.
