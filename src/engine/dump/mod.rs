@@ -61,7 +61,10 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
         return Err(error);
     }
     let tasks = finish(request, members)?;
-    stats.finish(request.work()?)?;
+    // The dump is whole and the tree is gone: figures that cannot be stored do not undo that.
+    if let Err(error) = request.work().and_then(|work| stats.finish(work)) {
+        log.warn(error);
+    }
     log.info(format!("{tasks} tasks are let go"));
     log.info("Dumping finished successfully");
     Ok(Outcome::Dumped)
@@ -226,18 +229,21 @@ fn pstree_entry(member: &Member) -> PstreeEntry {
     }
 }
 
-/// Returns how many tasks there were. Children end before their parents, who might react.
+/// Returns how many tasks there were. Children end before their parents, who might react. Whatever
+/// happens to one, all others are treated alike.
 fn finish(request: &Request, members: Vec<Member>) -> Result<usize> {
     let count = members.len();
+    let mut result = Ok(());
     for member in members.into_iter().rev() {
         let State::Alive(frozen) = member.state else { continue };
-        if request.options.leave_stopped() {
-            frozen.leave_stopped()?;
+        let done = if request.options.leave_stopped() {
+            frozen.leave_stopped()
         } else if request.options.leave_running() {
-            frozen.release()?;
+            frozen.release()
         } else {
-            frozen.kill()?;
-        }
+            frozen.kill()
+        };
+        result = result.and(done);
     }
-    Ok(count)
+    result.map(|()| count)
 }
