@@ -156,9 +156,44 @@ fn has_default_action(pid: i32, signal: i32) -> bool {
     proc::status(pid, pid).is_ok_and(|status| (status.ignored | status.caught) & bit(signal) == 0)
 }
 
-/// Whether the parent is in the same session and another group, so that the group is not orphaned.
+/// Whether the process group of `pid` is not orphaned: the parent of one of its living members is
+/// in the same session and another group.
 fn is_job(pid: i32) -> bool {
-    let Some(child) = holder::Stat::read(pid) else { return false };
-    holder::Stat::read(child.parent)
-        .is_some_and(|parent| parent.group != child.group && parent.session == child.session)
+    let Some(process) = holder::Stat::read(pid) else { return false };
+    let continues = |member: &holder::Stat| {
+        let lives = member.group == process.group && !matches!(member.state, 'Z' | 'X');
+        lives
+            && holder::Stat::read(member.parent).is_some_and(|parent| {
+                parent.group != member.group && parent.session == member.session
+            })
+    };
+    continues(&process)
+        || holder::processes().filter_map(holder::Stat::read).any(|stat| continues(&stat))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_group_is_a_job_by_any_of_its_members() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 600 & echo $!; wait"]).process_group(0).stdout(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let sleeper: i32 = line.trim().parse().unwrap();
+        // The shell's own parent, this process, is in another group; the sleeper's is not.
+        assert!(is_job(shell.id().cast_signed()));
+        assert!(is_job(sleeper));
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert!(!is_job(sleeper), "nobody is left to continue it");
+        sys::kill(sleeper, libc::SIGKILL).unwrap();
+        assert!(!is_job(i32::MAX));
+    }
 }

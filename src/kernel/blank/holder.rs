@@ -10,10 +10,13 @@ pub fn holder_of(pid: i32) -> Option<String> {
     if let Some(stat) = Stat::read(pid) {
         return Some(stat.describe(pid));
     }
-    let pids = fs::read_dir("/proc").ok()?;
-    pids.flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find_map(|member| membership(pid, member))
+    processes().find_map(|member| membership(pid, member))
+}
+
+/// All processes that are there.
+pub fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn membership(pid: i32, member: i32) -> Option<String> {

@@ -55,7 +55,11 @@ pub fn refusal(mapping: &Mapping) -> Option<Why> {
         let io = mapping.has("io") || mapping.has("pf");
         (io && !is_vvar(mapping)).then_some(why("is mapped device memory", "unmap it"))
     };
-    named.or(flagged).map(|(_, why)| *why).or_else(device)
+    let huge = || {
+        let shared = mapping.has("ht") && has_file(mapping);
+        shared.then_some(why("shared huge pages are not carried", "unmap them before the dump"))
+    };
+    named.or(flagged).map(|(_, why)| *why).or_else(device).or_else(huge)
 }
 
 /// `[vvar]` and, since Linux 6.13, `[vvar_vclock]`: data of the vDSO.
@@ -203,10 +207,11 @@ mod tests {
         let mut huge = mapping("/anon_hugepage (deleted)", "rd wr ht");
         huge.page_kib = 2048;
         huge.inode = 7;
-        assert!(!has_file(&huge));
+        assert!(!has_file(&huge) && refusal(&huge).is_none());
         assert_eq!(anonymous(&huge).flags, 0x22 | 0x40000 | 21 << 26);
         huge.shared = true;
         assert!(has_file(&huge));
+        assert!(refusal(&huge).unwrap().reason.contains("huge pages"));
     }
 
     #[test]
