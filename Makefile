@@ -2,6 +2,7 @@
 # make install      PREFIX (/usr/local) and DESTDIR as usual; make uninstall
 # make demo         a C program dumps itself and comes back (root)
 # make test         all checks (root)
+# make bench        dump and restore, in pairs with the CRIU that CRIU_PEER names (root)
 # make header       writes include/criu/criu.h anew; make header-check compares
 # make symbols      writes the list of exported symbols anew; make symbols-check compares
 
@@ -18,7 +19,7 @@ VERSION := $(shell sed -n 's/^.define CRIU_VERSION "\(.*\)"/\1/p' include/criu/v
 OUT     := $(DESTDIR)$(PREFIX)
 
 .PHONY: build install uninstall demo test lint header header-check symbols symbols-check soname-check \
-	rust-test c-test clean
+	rust-test c-test bench clean
 
 # The command is linked statically: it is the worker that every verb starts, and starts in half the time.
 build:
@@ -102,6 +103,10 @@ $(STAGE)/installed: build
 	@# No sbin/criu beside this one.
 	cp $(STAGE)/lib/$(REAL) $(STAGE)/alone/lib/$(SONAME)
 	touch $@
+
+# What is installed is what is measured: its command starts quicker than one of `cargo build`.
+bench: $(STAGE)/installed
+	CRIU_BIN=$(STAGE)/sbin/criu $(CARGO) bench --bench paired
 
 demo: $(STAGE)/installed
 	$(CC) -std=gnu11 -Wall -Wextra examples/self-dump.c -o $(STAGE)/self-dump \

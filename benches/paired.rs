@@ -163,10 +163,12 @@ struct Library {
 }
 
 fn libraries() -> Vec<Library> {
-    let binary = Path::new(env!("CARGO_BIN_EXE_criu"));
-    // Installed by `cargo build`, or as it was linked for this benchmark.
-    let built = ["libcriu.so", "deps/libcriu.so"].map(|name| binary.with_file_name(name));
-    let path = built.into_iter().find(|path| path.exists()).expect("libcriu.so is built");
+    let binary = std::env::var_os("CRIU_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_criu")), PathBuf::from);
+    // Installed, put in place by `cargo build`, or as it was linked for this benchmark.
+    let built = ["../lib/libcriu.so", "libcriu.so", "deps/libcriu.so"];
+    let mut built = built.into_iter().map(|name| binary.with_file_name(name));
+    let path = built.find(|path| path.exists()).expect("libcriu.so is built");
     let ours = Library { path, binary: binary.into(), times: Times::default() };
     let theirs = std::env::var_os("CRIU_PEER_LIB").zip(std::env::var_os("CRIU_PEER"));
     let theirs =
