@@ -64,8 +64,9 @@ impl Uffd {
         Ok(())
     }
 
-    /// Puts `len` bytes at our address `src` (of mapped memory) to `dst` in the other process.
-    pub fn copy(&self, dst: u64, src: u64, len: u64) -> Result<()> {
+    /// Puts whole pages to `dst` in the other process.
+    pub fn copy(&self, dst: u64, bytes: &[u8]) -> Result<()> {
+        let (src, len) = (bytes.as_ptr() as u64, bytes.len() as u64);
         let mut done = 0;
         while done < len {
             let mut arg =

@@ -1,7 +1,8 @@
 //! Rebuild of the pages: from the pages file into the mapped VMAs.
 //!
-//! Much anonymous memory is filled by `UFFDIO_COPY` straight from the mapped image, which saves
-//! the kernel zeroing each page first; the rest by `process_vm_writev`. Nothing may touch memory
+//! Much anonymous memory is filled by `UFFDIO_COPY`, which saves the kernel zeroing each page first;
+//! the rest by `process_vm_writev`. Both take the bytes from a buffer that stays in the processor's
+//! cache: mapping and unmapping the pages of the image costs more than that copy. Nothing may touch memory
 //! registered with the userfaultfd in any other way: the access would wait for us for ever.
 
 use std::fs::File;
@@ -15,7 +16,6 @@ use crate::images::names;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
 use crate::kernel::blank::Blank;
-use crate::kernel::mapping::FileMapping;
 use crate::kernel::memory::{self, RemoteIovec};
 use crate::kernel::remote::{Batch, RemoteAddr, RemoteFd};
 use crate::kernel::sys;
@@ -28,8 +28,6 @@ use super::runs::{self, Run};
 
 /// Anonymous bytes from which on a userfaultfd pays for its set-up.
 const WORTH_A_UFFD: u64 = 512 << 10;
-/// Bytes per `UFFDIO_COPY`: enough to hide its cost, few enough to share.
-const COPY: usize = 1 << 20;
 
 /// Fills the wanted VMAs of `mm`, which are mapped and empty, from `pages`, the file that the
 /// validated `pagemap` speaks of.
@@ -117,16 +115,21 @@ fn copy(uffd: &Uffd, plan: &Plan<'_>, pages: &File) -> Result<()> {
         }
     }
     let name = names::pages(plan.pagemap.pages_id);
-    let mapping = FileMapping::new(pages, runs::total(plan.pagemap)).doing(|| name)?;
     let queue = Queue::new(plan.runs(|index| plan.by_copy(index)));
+    let room = queue::bounce(plan.copied);
     queue::share(plan.copied, || {
+        let mut buffer = vec![0; room];
         let mut batch = Vec::new();
-        while queue.take(&mut batch, COPY) > 0 {
+        loop {
+            let len = queue.take(&mut batch, room);
+            let Some(first) = batch.first() else { return Ok(()) };
+            let bytes = &mut buffer[..len];
+            pages.read_exact_at(bytes, first.offset).doing(|| format!("read {name}"))?;
             for run in &batch {
-                uffd.copy(run.start, mapping.addr(run.offset, run.len)?, run.len)?;
+                let from = usize::try_from(run.offset - first.offset).expect("in the buffer");
+                uffd.copy(run.start, &bytes[from..from + size(run)])?;
             }
         }
-        Ok(())
     })
 }
 
