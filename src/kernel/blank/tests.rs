@@ -109,6 +109,10 @@ fn a_stopped_process_executes_nothing() {
     let mut blank = blank();
     let pid = blank.pid();
     map_code(&mut blank, CODE, &EXIT_42);
+    // In a session of its own it is nobody's job: SIGTSTP would not stop it, SIGSTOP has to.
+    let mut batch = Batch::new();
+    batch.must("setsid", libc::SYS_setsid, args![]);
+    blank.run(batch).unwrap();
     let armed = blank.arm(&[entry(CODE)], Some(libc::SIGTSTP)).unwrap();
     let maps = maps(pid);
     assert_eq!(maps.len(), 1, "{maps:?}");
