@@ -132,16 +132,26 @@ impl Creation {
     }
 
     /// Creates a file of the dump.
+    ///
+    /// A file of an older dump is removed, not truncated: file systems such as ext4 write a file out
+    /// at once when it replaces what was cut off.
     pub fn create(&self, name: &str) -> Result<File> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        // Images hold the memory of a process: nobody but its owner has any business in them.
-        let mode = Mode::from_bits_truncate(0o600);
-        let fd = openat(self.dir.fd(), name, flags, mode).map_err(|errno| {
+        let created = match self.try_create(name) {
+            Err(Errno::EEXIST) => self.dir.remove(name).map(|()| self.try_create(name))?,
+            created => created,
+        };
+        let file = created.map_err(|errno| {
             Error::sys(format!("create {}/{name}", self.dir.path()), errno)
                 .remedy("give an images directory that the caller may write to")
         })?;
         self.written.lock().push(name.to_owned());
-        Ok(File::from(fd))
+        Ok(file)
+    }
+
+    fn try_create(&self, name: &str) -> nix::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        // Images hold the memory of a process: nobody but its owner has any business in them.
+        openat(self.dir.fd(), name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
     }
 
     /// Creates a file with these contents.
