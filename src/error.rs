@@ -41,7 +41,8 @@ pub enum Kind {
 }
 
 /// What failed, on which object, why, and what would help.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.text())]
 pub struct Error {
     kind: Kind,
     errno: Option<Errno>,
@@ -118,6 +119,20 @@ impl Error {
         self.errno
     }
 
+    /// What was being done, outermost first; the cause; the remedy.
+    fn text(&self) -> String {
+        let mut text = self.context.join(": ");
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&self.cause);
+        if let Some(remedy) = &self.remedy {
+            text.push_str("; ");
+            text.push_str(remedy);
+        }
+        text
+    }
+
     /// The `cr_errno` of the RPC and the errno of the C verbs: 0 where CRIU sets none.
     pub fn rpc_errno(&self) -> i32 {
         match self.kind {
@@ -128,21 +143,6 @@ impl Error {
         }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for doing in &self.context {
-            write!(f, "{doing}: ")?;
-        }
-        f.write_str(&self.cause)?;
-        match &self.remedy {
-            Some(remedy) => write!(f, "; {remedy}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// One object that cannot be carried, and what would allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,6 +31,7 @@ use crate::objects::files::{Collector, CollectorOptions};
 use crate::objects::memory::SharedMemory;
 use crate::objects::{memory, namespaces, task};
 use crate::options::Request;
+use crate::options::values::FileValidation;
 
 /// Image format 1.1.
 const IMAGE_VERSION: u32 = 2;
@@ -106,7 +107,7 @@ fn collector_options(request: &Request, members: &[Member]) -> CollectorOptions 
         ghost_limit: options.ghost_limit().into(),
         external: options.external.clone(),
         service_socket: request.service_socket,
-        build_ids: true,
+        build_ids: options.file_validation() == FileValidation::Buildid,
         pids: members.iter().map(|member| member.pid).collect(),
     }
 }

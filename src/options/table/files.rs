@@ -76,7 +76,7 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["file-validation"], Argument::Required("METHOD"))
         .default("buildid")
         .verbs(&[Dump])
-        .asks(|options| options.file_validation == Some(FileValidation::Buildid))
+        .honoured(&[Dump])
         .help("how files met again are compared: filesize, buildid"),
     flag!(force_irmap)
         .rpc(&[21])

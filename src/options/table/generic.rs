@@ -181,7 +181,7 @@ pub(super) const ROWS: &[Row] = &[
         .rpc(&[49])
         .long(&["status-fd"], Argument::Required("FD"))
         .setters(&["set_status_fd"])
-        .verbs(&[PageServer, LazyPages, Service])
+        .verbs(&[Dump, Restore, PageServer, LazyPages, Service])
         .help("write a zero byte to FD when requests can be served"),
     flag!(unprivileged)
         .rpc(&[67])
