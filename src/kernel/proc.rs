@@ -205,6 +205,12 @@ pub fn maps(pid: i32) -> Result<Vec<Mapping>> {
     parsed.ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
 }
 
+/// Whether this is the machine's own pid namespace, whose init is the global one: its namespace
+/// file has a fixed number (linux/nsfs.h, PID_NS_INIT_INO).
+pub fn in_first_pid_namespace() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

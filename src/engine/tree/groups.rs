@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::plan::{Planner, Who};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// Brings everybody into their final groups.
 pub(super) fn arrange(planner: &mut Planner<'_>) -> Result<()> {
@@ -19,10 +19,22 @@ pub(super) fn arrange(planner: &mut Planner<'_>) -> Result<()> {
     for node in planner.table.nodes() {
         let now = planner.task(node.pid).expect("everybody exists").pgid;
         if now != node.pgid {
+            if node.pgid == 0 {
+                return Err(cannot_return(node.pid));
+            }
             planner.set_group(Who::Task(node.pid), node.pgid);
         }
     }
     Ok(())
+}
+
+/// setpgid(2) takes 0 for the caller's own group, so a group without a number cannot be entered.
+fn cannot_return(pid: i32) -> Error {
+    let text = format!(
+        "pid {pid}: it left the restorer's process group and returned, but that group has no number \
+         in this pid namespace"
+    );
+    Error::new(Kind::Refused, text).remedy("start the restore under setsid(1)")
 }
 
 /// Whether the group is there and will stay: the engine's own, or one with its founder or the

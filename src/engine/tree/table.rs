@@ -114,6 +114,7 @@ impl Table {
             depth: HashMap::new(),
         };
         for node in mapped.collect::<Result<Vec<_>>>()? {
+            check_numbers(&node, outer)?;
             table.add(node)?;
         }
         table.check_memberships()?;
@@ -121,8 +122,8 @@ impl Table {
     }
 
     fn add(&mut self, node: Node) -> Result<()> {
-        if node.pid <= 0 || node.pgid <= 0 || node.sid <= 0 || self.nodes.contains_key(&node.pid) {
-            return Err(bad(format!("pid {} stands there twice or is no pid", node.pid)));
+        if self.nodes.contains_key(&node.pid) {
+            return Err(bad(format!("pid {} stands there twice", node.pid)));
         }
         let depth = match self.nodes.get(&node.ppid) {
             None if self.order.is_empty() => 0,
@@ -204,7 +205,7 @@ impl Table {
 
     /// Every number that the tree occupies while it is built.
     pub fn numbers(&self) -> BTreeSet<i32> {
-        self.nodes().flat_map(|node| [node.pid, node.pgid, node.sid]).collect()
+        self.nodes().flat_map(|node| [node.pid, node.pgid, node.sid]).filter(|id| *id > 0).collect()
     }
 }
 
@@ -225,6 +226,18 @@ fn map_outer(node: &Node, root: &Node, founded: bool, outer: Option<Outer>) -> R
         node.pgid = outer.pgid;
     }
     Ok(node)
+}
+
+/// The outer session and group are 0 where they lie outside the engine's pid namespace
+/// (pid_namespaces(7)).
+fn check_numbers(node: &Node, outer: Option<Outer>) -> Result<()> {
+    let (sid, pgid) = outer.map_or((None, None), |outer| (Some(outer.sid), Some(outer.pgid)));
+    let legal = |number: i32, outer: Option<i32>| number > 0 || outer == Some(number);
+    if node.pid > 0 && legal(node.sid, sid) && legal(node.pgid, pgid) {
+        return Ok(());
+    }
+    let Node { pid, pgid, sid, .. } = node;
+    Err(bad(format!("pid {pid}, process group {pgid} or session {sid} is no number of a process")))
 }
 
 pub(super) fn bad(cause: impl std::fmt::Display) -> Error {

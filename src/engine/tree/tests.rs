@@ -117,6 +117,20 @@ fn an_outer_session_without_shell_job_is_refused_with_a_remedy() {
     assert!(error.to_string().contains("--shell-job"), "{error}");
 }
 
+/// In a new pid namespace, what is outside of it has the number 0.
+#[test]
+fn an_outer_session_without_a_number_is_joined_but_not_entered_again() {
+    let outer = Some(Outer { sid: 0, pgid: 0 });
+    let born = [node(50, 0, 40, 30), node(51, 50, 40, 30), node(52, 50, 52, 30)];
+    assert!(plan(&born, outer).is_ok());
+    assert!(plan(&[node(50, 0, 50, 0)], None).is_err());
+    // 51 founded the group of 52, and is back in the outer one.
+    let back = [node(50, 0, 40, 30), node(51, 50, 40, 30), node(52, 51, 51, 30)];
+    let error = plan(&back, outer).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("pid 51: it left"), "{error}");
+}
+
 #[test]
 fn impossible_tables_are_refused() {
     let leader_in_foreign_group = vec![node(5, 0, 5, 5), node(6, 5, 5, 6)];

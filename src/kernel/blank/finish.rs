@@ -157,12 +157,14 @@ fn has_default_action(pid: i32, signal: i32) -> bool {
 }
 
 /// Whether the process group of `pid` is not orphaned: the parent of one of its living members is
-/// in the same session and another group.
+/// in the same session and another group. The machine's init continues nobody.
 fn is_job(pid: i32) -> bool {
     let Some(process) = holder::Stat::read(pid) else { return false };
+    let is_init = |pid| pid == 1 && proc::in_first_pid_namespace();
     let continues = |member: &holder::Stat| {
         let lives = member.group == process.group && !matches!(member.state, 'Z' | 'X');
         lives
+            && !is_init(member.parent)
             && holder::Stat::read(member.parent).is_some_and(|parent| {
                 parent.group != member.group && parent.session == member.session
             })
@@ -174,26 +176,41 @@ fn is_job(pid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader};
-    use std::os::unix::process::CommandExt;
+    use std::os::fd::AsFd;
     use std::process::{Command, Stdio};
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
 
+    /// The inner shell is a job of the outer one. The outer one leads a session of its own, to
+    /// which whoever takes the orphan does not belong, wherever the tests are run.
     #[test]
     fn a_group_is_a_job_by_any_of_its_members() {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "sleep 600 & echo $!; wait"]).process_group(0).stdout(Stdio::piped());
-        let mut shell = shell.spawn().unwrap();
+        let mut outer = Command::new("setsid");
+        outer.args([
+            "-w",
+            "bash",
+            "-c",
+            "set -m; sh -c 'sleep 600 & echo $$ $!; wait' & wait; cat",
+        ]);
+        let mut outer = outer.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let sleeper: i32 = line.trim().parse().unwrap();
-        // The shell's own parent, this process, is in another group; the sleeper's is not.
-        assert!(is_job(shell.id().cast_signed()));
-        assert!(is_job(sleeper));
-        shell.kill().unwrap();
-        shell.wait().unwrap();
-        assert!(!is_job(sleeper), "nobody is left to continue it");
+        BufReader::new(outer.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut pids = line.split_whitespace().map(|pid| pid.parse::<i32>().unwrap());
+        let (shell, sleeper) = (pids.next().unwrap(), pids.next().unwrap());
+        let before = (is_job(shell), is_job(sleeper));
+        let gone = sys::pidfd_open(shell).unwrap();
+        sys::kill(shell, libc::SIGKILL).unwrap();
+        let mut waited = [PollFd::new(gone.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waited, PollTimeout::NONE).unwrap();
+        let orphaned = !is_job(sleeper);
         sys::kill(sleeper, libc::SIGKILL).unwrap();
+        drop(outer.stdin.take());
+        outer.wait().unwrap();
+        // The shell's parent is in another group; the sleeper's is not.
+        assert_eq!(before, (true, true));
+        assert!(orphaned, "nobody is left to continue it");
         assert!(!is_job(i32::MAX));
     }
 }
