@@ -75,7 +75,8 @@ int main(int argc, char **argv)
 	union sigval value;
 	sigset_t set, before, pending;
 
-	/* Dispositions: a handler with flags and a mask, ignored, default. */
+	/* Dispositions: a handler with flags and a mask, ignored, default (nohup ignores SIGHUP). */
+	signal(SIGHUP, SIG_DFL);
 	action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER;
 	sigemptyset(&action.sa_mask);
 	sigaddset(&action.sa_mask, SIGINT);
