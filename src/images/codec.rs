@@ -11,6 +11,10 @@ pub const COMMON_MAGIC: u32 = 0x5456_4319;
 /// First word of service files (stats, irmap cache).
 pub const SERVICE_MAGIC: u32 = 0x5510_5940;
 
+/// The longest message that is decoded, in bytes: a million VMAs. Decoded, a message may be many times
+/// as large.
+const MAX_ENTRY: usize = 64 << 20;
+
 /// Builds one image file in memory.
 #[derive(Debug)]
 pub struct Encoder {
@@ -100,6 +104,10 @@ impl<'a> Decoder<'a> {
         }
         let at = self.len - self.rest.len();
         let len = self.word("an entry's length")? as usize;
+        if len > MAX_ENTRY {
+            let cause = format!("entry at byte {at}: {len} bytes are too many for a message");
+            return Err(Error::image(self.name, cause));
+        }
         let bytes = self.take(len, "an entry")?;
         let message = M::decode(bytes)
             .map_err(|error| Error::image(self.name, format!("entry at byte {at}: {error}")))?;
@@ -194,5 +202,14 @@ mod tests {
         )
         .unwrap();
         assert!(decoder.entry::<PstreeEntry>().is_err());
+    }
+    #[test]
+    fn a_message_has_a_length_that_a_message_can_have() {
+        let mut bytes = Encoder::new(MAGIC).finish();
+        bytes.extend((MAX_ENTRY as u32 + 1).to_le_bytes());
+        bytes.resize(bytes.len() + MAX_ENTRY + 1, 0);
+        let mut decoder = Decoder::new("x.img", &bytes, MAGIC).unwrap();
+        let text = decoder.entry::<PstreeEntry>().unwrap_err().to_string();
+        assert!(text.contains("too many for a message"), "{text}");
     }
 }

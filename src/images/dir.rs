@@ -79,12 +79,19 @@ impl ImageDir {
     }
 
     /// The same; a missing file is none.
+    ///
+    /// Nothing but a regular file is an image: a FIFO would be waited for, a device has no end.
     pub fn try_open(&self, name: &str) -> Result<Option<File>> {
-        match openat(self.fd(), name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-            Ok(fd) => Ok(Some(File::from(fd))),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(Error::sys(format!("open {}/{name}", self.path()), errno)),
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = match openat(self.fd(), name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(Error::sys(format!("open {}/{name}", self.path()), errno)),
+        };
+        if !file.metadata().doing(|| format!("stat {}/{name}", self.path()))?.is_file() {
+            return Err(Error::image(name, "is no regular file"));
         }
+        Ok(Some(file))
     }
 
     /// Reads a file of messages wholly; a missing file is none.
@@ -99,10 +106,8 @@ impl ImageDir {
         if len > MAX_METADATA {
             return Err(Error::image(name, format!("{len} bytes are too many for this image")));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(len).expect("below the limit") + 1);
-        file.take(MAX_METADATA)
-            .read_to_end(&mut bytes)
-            .doing(|| format!("read {}/{name}", self.path()))?;
+        let mut bytes = Vec::with_capacity(usize::try_from(len).expect("below the limit"));
+        file.take(len).read_to_end(&mut bytes).doing(|| format!("read {}/{name}", self.path()))?;
         Ok(bytes)
     }
 }

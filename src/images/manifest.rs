@@ -64,7 +64,8 @@ impl Manifest {
         Self::parse(&text).map(Some)
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads the file's text.
+    pub fn parse(text: &str) -> Result<Self> {
         let mut lines = text.lines();
         if lines.next() != Some(HEADER) || !text.ends_with('\n') {
             return Err(Error::image(MANIFEST, "is not a manifest of this version, or cut short"));

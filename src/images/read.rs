@@ -5,7 +5,7 @@
 //! and in the `validate` of each kind of object.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use prost::Message;
 
@@ -23,14 +23,34 @@ const IMAGE_VERSION: u32 = 2;
 pub const TASK_DEAD: u32 = 2;
 /// More processes or threads than Linux can have (PID_MAX_LIMIT).
 const MAX_TASKS: usize = 4 << 20;
+/// Bytes that the entries of one file may take in memory.
+const MAX_DECODED: usize = 1 << 30;
 
 /// Reads the whole directory.
 pub fn read(dir: &ImageDir) -> Result<Snapshot> {
-    let mut load = Load { dir, checked: RefCell::default() };
+    // Before the manifest: where there is no dump at all, that is what is wrong.
+    let files = |name: &str| dir.try_read(name);
+    Load { files: &files, place: dir.path() }.inventory()?;
+    let checked = match Manifest::load(dir)? {
+        Some(manifest) => RefCell::new(manifest.check(dir)?),
+        None => RefCell::default(),
+    };
+    // A file that was read to be compared with the manifest is not read once more.
+    let files = |name: &str| match checked.borrow_mut().remove(name) {
+        Some(bytes) => Ok(Some(bytes)),
+        None => dir.try_read(name),
+    };
+    read_files(&files, dir.path())
+}
+
+/// Reads files of messages from anywhere: `files` gives the bytes of one, or none if there is no
+/// such file; `place` says where they are, for messages.
+pub fn read_files(
+    files: &dyn Fn(&str) -> Result<Option<Vec<u8>>>,
+    place: String,
+) -> Result<Snapshot> {
+    let load = Load { files, place };
     let inventory = load.inventory()?;
-    if let Some(manifest) = Manifest::load(dir)? {
-        load.checked = manifest.check(dir)?.into();
-    }
     let tree = load.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
     check_tree(&tree)?;
     let mut snapshot = Snapshot { inventory, ..Snapshot::default() };
@@ -43,24 +63,20 @@ pub fn read(dir: &ImageDir) -> Result<Snapshot> {
 }
 
 struct Load<'a> {
-    dir: &'a ImageDir,
-    /// Files that were read to check them against the manifest.
-    checked: RefCell<HashMap<String, Vec<u8>>>,
+    files: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>,
+    place: String,
 }
 
 impl Load<'_> {
-    /// A file's bytes, for once; none if it is missing.
+    /// A file's bytes; none if it is missing.
     fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match self.checked.borrow_mut().remove(name) {
-            Some(bytes) => Ok(Some(bytes)),
-            None => self.dir.try_read(name),
-        }
+        (self.files)(name)
     }
 
     fn inventory(&self) -> Result<InventoryEntry> {
         let Some(bytes) = self.bytes(INVENTORY)? else {
             let cause =
-                format!("{}: no dump in this directory ({INVENTORY} is missing)", self.dir.path());
+                format!("{}: no dump in this directory ({INVENTORY} is missing)", self.place);
             return Err(
                 Error::new(Kind::BadImages, cause).remedy("give the directory of a finished dump")
             );
@@ -80,7 +96,7 @@ impl Load<'_> {
             Some(bytes) => decode_all(name, &bytes, magic),
             None => Err(Error::new(
                 Kind::BadImages,
-                format!("{}: {name} is missing: the dump is not whole", self.dir.path()),
+                format!("{}: {name} is missing: the dump is not whole", self.place),
             )),
         }
     }
@@ -137,14 +153,7 @@ impl Load<'_> {
         let bytes = self
             .bytes(name)?
             .ok_or_else(|| Error::image(name, "is missing: the dump is not whole"))?;
-        let mut decoder = Decoder::new(name, &bytes, magic::PAGEMAP)?;
-        let head: PagemapHead =
-            decoder.entry()?.ok_or_else(|| Error::image(name, "has no head"))?;
-        let mut entries = Vec::new();
-        while let Some(entry) = decoder.entry()? {
-            entries.push(entry);
-        }
-        Ok(Pagemap { pages_id: head.pages_id, entries })
+        decode_pagemap(name, &bytes)
     }
 
     fn shared(&self, snapshot: &mut Snapshot) -> Result<()> {
@@ -248,9 +257,8 @@ impl Load<'_> {
     fn shared_memory(&self, snapshot: &mut Snapshot) -> Result<()> {
         for shmid in referenced_shmids(snapshot) {
             let name = names::shared_pagemap(shmid);
-            if self.dir.try_open(&name)?.is_some() {
-                let pagemap = self.pagemap(&name)?;
-                snapshot.shared_memory.insert(shmid, pagemap);
+            if let Some(bytes) = self.bytes(&name)? {
+                snapshot.shared_memory.insert(shmid, decode_pagemap(&name, &bytes)?);
             }
         }
         Ok(())
@@ -268,10 +276,25 @@ fn pipe_len(entry: &PipeDataEntry) -> u32 {
     entry.bytes
 }
 
+fn decode_pagemap(name: &str, bytes: &[u8]) -> Result<Pagemap> {
+    let mut decoder = Decoder::new(name, bytes, magic::PAGEMAP)?;
+    let head: PagemapHead = decoder.entry()?.ok_or_else(|| Error::image(name, "has no head"))?;
+    Ok(Pagemap { pages_id: head.pages_id, entries: collect(name, decoder)? })
+}
+
 fn decode_all<M: Message + Default>(name: &str, bytes: &[u8], magic: u32) -> Result<Vec<M>> {
-    let mut decoder = Decoder::new(name, bytes, magic)?;
+    collect(name, Decoder::new(name, bytes, magic)?)
+}
+
+/// The entries left. An empty one takes four bytes of its file, and many times that in memory: files
+/// of nothing else, which may be sparse, are stopped.
+fn collect<M: Message + Default>(name: &str, mut decoder: Decoder<'_>) -> Result<Vec<M>> {
+    let most = MAX_DECODED / size_of::<M>();
     let mut entries = Vec::new();
     while let Some(entry) = decoder.entry()? {
+        if entries.len() == most {
+            return Err(Error::image(name, format!("has more than {most} entries")));
+        }
         entries.push(entry);
     }
     Ok(entries)
@@ -283,13 +306,13 @@ fn check_tree(tree: &[PstreeEntry]) -> Result<()> {
     if tree.is_empty() {
         return bad("has no task".into());
     }
-    let mut tids = std::collections::BTreeSet::new();
-    for (index, entry) in tree.iter().enumerate() {
+    let (mut pids, mut tids) = (HashSet::new(), HashSet::new());
+    for entry in tree {
         if entry.pid == 0 || i32::try_from(entry.pid).is_err() {
             return bad(format!("{} is no pid", entry.pid));
         }
-        let parent_known = tree[..index].iter().any(|known| known.pid == entry.ppid);
-        if index > 0 && !parent_known {
+        let root = pids.is_empty();
+        if !root && !pids.contains(&entry.ppid) {
             return bad(format!("pid {}: its parent {} is not in the tree", entry.pid, entry.ppid));
         }
         let others = entry.threads.iter().filter(|tid| **tid != entry.pid && **tid != 0);
@@ -298,6 +321,7 @@ fn check_tree(tree: &[PstreeEntry]) -> Result<()> {
                 return bad(format!("the number {tid} stands for two tasks"));
             }
         }
+        pids.insert(entry.pid);
     }
     Ok(())
 }
@@ -369,5 +393,19 @@ mod tests {
             assert!(read(&dir).unwrap_err().to_string().contains(file));
             std::fs::remove_dir_all(path).unwrap();
         }
+    }
+    #[test]
+    fn what_is_no_regular_file_is_neither_waited_for_nor_read() {
+        let (path, dir) = stored("irregular");
+        let target = path.join("pstree.img");
+        std::fs::remove_file(path.join("manifest")).unwrap();
+        std::fs::remove_file(&target).unwrap();
+        nix::unistd::mkfifo(&target, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let text = read(&dir).unwrap_err().to_string();
+        assert_eq!(text, "pstree.img: is no regular file");
+        std::fs::remove_file(&target).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &target).unwrap();
+        assert_eq!(read(&dir).unwrap_err().to_string(), text);
+        std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -6,6 +6,9 @@
 //! log-file "my dump.log"   # quotes keep blanks; \" is a quote
 //! ```
 
+use std::fs::File;
+use std::io::Read;
+
 use super::Options;
 use super::getopt::{self, Scan};
 use crate::error::{Context, Error, Kind, Result};
@@ -13,6 +16,8 @@ use crate::error::{Context, Error, Kind, Result};
 const GLOBAL: &str = "/etc/criu/default.conf";
 const OF_USER: &str = ".criu/default.conf";
 const VARIABLE: &str = "CRIU_CONFIG_FILE";
+/// In bytes.
+const MAX_LENGTH: u64 = 1 << 20;
 
 /// Reads the files that `scan` leaves in force: global, of the user, of the environment, and the
 /// one that was named. A later one overrides. A file that does not exist says nothing, except for
@@ -40,10 +45,20 @@ fn read_if_present(path: &str, options: &mut Options) -> Result<()> {
 /// Reads one file.
 pub fn read_file(path: &str, options: &mut Options) -> Result<()> {
     let place = || format!("configuration file {path}");
-    let bytes = std::fs::read(path).doing(place).map_err(|e| e.with_kind(Kind::BadOptions))?;
+    let bytes = contents(path).doing(place).map_err(|e| e.with_kind(Kind::BadOptions))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::new(Kind::BadOptions, "is not UTF-8").context(place()))?;
     read(&text, options).doing(place)
+}
+
+/// The bytes of a file, which may be a pipe but must have an end.
+fn contents(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_LENGTH + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_LENGTH {
+        return Err(std::io::Error::other(format!("is longer than {MAX_LENGTH} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Reads the text of a file.
@@ -141,5 +156,16 @@ mod tests {
         assert!(error("log-file a b").starts_with("line 1: `a b' is more than one word"));
         assert_eq!(error("log-file"), "line 1: option '--log-file' requires an argument");
         assert_eq!(error("version"), "line 1: `version' is no option of a request");
+    }
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let text = read_file("/dev/zero", &mut Options::default()).unwrap_err().to_string();
+        assert!(text.starts_with("configuration file /dev/zero: is longer than"), "{text}");
+    }
+
+    #[test]
+    fn counting_up_ends_at_the_largest_number() {
+        let options = options("verbosity 2147483647\nverbosity\nverbosity vvv\n");
+        assert_eq!(options.log_level(), i32::MAX);
     }
 }

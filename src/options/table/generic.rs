@@ -239,10 +239,11 @@ fn pid_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
 fn log_level_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     let level = match given {
         Given::Text(more) if more.starts_with('v') => {
-            options.log_level() + i32::try_from(more.len()).unwrap_or(0) + 1
+            let more = i32::try_from(more.len()).unwrap_or(i32::MAX);
+            options.log_level().saturating_add(more).saturating_add(1)
         }
         Given::Text(text) => text.parse().unwrap_or(0),
-        Given::Yes | Given::No => options.log_level() + 1,
+        Given::Yes | Given::No => options.log_level().saturating_add(1),
     };
     options.log_level = Some(level);
     Ok(())

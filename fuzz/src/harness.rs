@@ -1,0 +1,184 @@
+//! Takes bytes from anybody, and must neither panic nor hang nor allocate beyond measure.
+//!
+//! The fuzz targets call these functions with made-up bytes, `tests/fuzz_corpus.rs` with those of
+//! the kept corpus. What a message or an image asks for is not done.
+
+// Each user compiles this module and uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use criu::images::dir::ImageDir;
+use criu::images::manifest::Manifest;
+use criu::images::names::{self, magic};
+use criu::images::proto::{CriuReq, CriuResp};
+use criu::images::read::read_files;
+use criu::objects::{files, memory, namespaces, task};
+use criu::options::getopt::Scan;
+use criu::options::{Options, Places, Request, Verb, config, getopt, table};
+use criu::rpc::setup::{Client, Session};
+use prost::Message;
+
+/// A datagram of the RPC, up to the request that the engine would get.
+pub fn rpc(bytes: &[u8]) {
+    // What the C library makes of the answers of a worker.
+    let _ = CriuResp::decode(bytes);
+    let Ok(message) = CriuReq::decode(bytes) else { return };
+    let mut message = message.opts.unwrap_or_default();
+    if let Ok(options) = Options::from_rpc(&message) {
+        let again = Options::from_rpc(&options.to_rpc()).expect("what was said may be said again");
+        assert_eq!(options, again, "an option is lost on its way");
+    }
+    // No files are read here.
+    message.config_file = None;
+    for verb in Verb::ALL {
+        if let Ok(session) = Session::new(verb, &message, Client::this_process()) {
+            let _ = session.into_request();
+        }
+    }
+}
+
+/// A configuration file, and the same words as a command line.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut options = Options::default();
+    if config::read(text, &mut options).is_ok() {
+        for verb in Verb::ALL {
+            let _ = Request::new(verb, options.clone(), Places::default());
+        }
+    }
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    let Scan { .. } = getopt::scan(&words);
+    let mut options = Options::default();
+    if getopt::read(&words, &mut options).is_ok() {
+        let _ = table::check(Verb::Dump, &options);
+    }
+}
+
+/// Image files: those of the input in the place of those of a small dump.
+///
+/// The input is a list of records: a byte that says which kind of file, two bytes of length, the
+/// upper two bits of which say what follows.
+pub fn images(bytes: &[u8]) {
+    static BASE: LazyLock<Files> =
+        LazyLock::new(|| Files::unpack(include_bytes!("../base/dump.bin")));
+    static PAGES: LazyLock<ImageDir> = LazyLock::new(pages);
+    let files = Files::unpack(bytes);
+    if let Some(text) = files.0.get(&MANIFEST).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+        let _ = Manifest::parse(text);
+    }
+    let read = |name: &str| {
+        let kind = kind_of(name);
+        Ok(kind.and_then(|kind| files.0.get(&kind).or_else(|| BASE.0.get(&kind))).cloned())
+    };
+    let Ok(snapshot) = read_files(&read, "made up".to_owned()) else { return };
+    namespaces::validate(&snapshot, &[], &mut criu::error::Refusals::default());
+    let _ = files::validate(&snapshot);
+    let _ = memory::validate(&snapshot, &PAGES);
+    let filters = snapshot.seccomp.clone().unwrap_or_default();
+    for (pid, image) in &snapshot.tasks {
+        let extras = snapshot.extras.iter().find(|extras| extras.pid == *pid);
+        let _ = task::validate(*pid, image, extras, &filters);
+    }
+}
+
+/// A directory with a file of a few pages.
+fn pages() -> ImageDir {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let base = if package.ends_with("fuzz") { "base" } else { "fuzz/base" };
+    ImageDir::new(File::open(package.join(base)).expect("the base dump").into())
+}
+
+/// Kinds of files, by how their names begin; the longer of two that begin alike stands first.
+pub const KINDS: [(&str, u32); 25] = [
+    ("inventory.img", magic::INVENTORY),
+    (names::PSTREE, magic::PSTREE),
+    ("core-", magic::CORE),
+    ("ids-", magic::IDS),
+    ("mm-", magic::MM),
+    ("fs-", magic::FS),
+    ("pagemap-shmem-", magic::PAGEMAP),
+    ("pagemap-", magic::PAGEMAP),
+    ("fdinfo-", magic::FDINFO),
+    (names::FILES, magic::FILES),
+    (names::PIPES_DATA, magic::PIPES_DATA),
+    (names::FIFO_DATA, magic::FIFO_DATA),
+    (names::SK_QUEUES, magic::SK_QUEUES),
+    (names::TTY_INFO, magic::TTY_INFO),
+    (names::TTY_DATA, magic::TTY_DATA),
+    (names::REMAP_FPATH, magic::REMAP_FPATH),
+    ("ghost-file-", magic::GHOST_FILE),
+    (names::MEMFD, magic::MEMFD_INODE),
+    (names::FILE_LOCKS, magic::FILE_LOCKS),
+    (names::CGROUP, magic::CGROUP),
+    (names::SECCOMP, magic::SECCOMP),
+    (names::TASK_EXTRAS, magic::TASK_EXTRAS),
+    ("timens-", magic::TIMENS),
+    ("utsns-", magic::UTSNS),
+    ("ipcns-var-", magic::IPC_VAR),
+];
+/// The kind behind all of these: a manifest is text.
+pub const MANIFEST: usize = KINDS.len();
+
+/// The kind of the file `name`.
+pub fn kind_of(name: &str) -> Option<usize> {
+    KINDS.iter().position(|(start, _)| name.starts_with(start))
+}
+
+/// What a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A message, which gets its length in front of it.
+    Message = 0,
+    /// Bytes behind a message.
+    Payload = 1,
+    /// The whole file, as it is.
+    Raw = 2,
+}
+
+/// Appends a record to an input.
+pub fn pack(into: &mut Vec<u8>, kind: usize, what: Record, bytes: &[u8]) {
+    assert!(bytes.len() <= LENGTH.into(), "a record of {} bytes", bytes.len());
+    into.push(kind as u8);
+    into.extend(((what as u16) << 14 | bytes.len() as u16).to_be_bytes());
+    into.extend(bytes);
+}
+
+/// The bits of a record's length.
+const LENGTH: u16 = 0x3fff;
+
+/// Contents by kind: all files of one kind are the same.
+struct Files(HashMap<usize, Vec<u8>>);
+
+impl Files {
+    fn unpack(mut bytes: &[u8]) -> Self {
+        let mut files: HashMap<usize, Vec<u8>> = HashMap::new();
+        while let [kind, high, low, rest @ ..] = bytes {
+            let word = u16::from_be_bytes([*high, *low]);
+            let (record, rest) = rest.split_at(rest.len().min((word & LENGTH).into()));
+            bytes = rest;
+            let kind = usize::from(*kind) % (MANIFEST + 1);
+            let file = files.entry(kind).or_insert_with(|| magic_words(kind));
+            match word >> 14 {
+                0 => {
+                    file.extend((record.len() as u32).to_le_bytes());
+                    file.extend(record);
+                }
+                1 => file.extend(record),
+                _ => *file = record.to_vec(),
+            }
+        }
+        Self(files)
+    }
+}
+
+fn magic_words(kind: usize) -> Vec<u8> {
+    match KINDS.get(kind) {
+        None => Vec::new(),
+        Some((_, magic::INVENTORY)) => magic::INVENTORY.to_le_bytes().to_vec(),
+        Some((_, magic)) => [0x5456_4319u32.to_le_bytes(), magic.to_le_bytes()].concat(),
+    }
+}
