@@ -39,6 +39,10 @@ pub struct Log {
     level: i32,
     start: Instant,
     output: Mutex<Output>,
+    /// Name of the file in the work directory, where it is one.
+    name: Option<String>,
+    /// Messages for the caller go here, and not to where the lines go.
+    messages: Option<File>,
     first_error: Mutex<Option<String>>,
 }
 
@@ -49,6 +53,18 @@ enum Output {
     Stderr,
     #[cfg(test)]
     Memory(Vec<u8>),
+}
+
+impl Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Output::Nowhere => Ok(()),
+            Output::File(file) => file.write_all(bytes),
+            Output::Stderr => std::io::stderr().write_all(bytes),
+            #[cfg(test)]
+            Output::Memory(memory) => memory.write_all(bytes),
+        }
+    }
 }
 
 impl Log {
@@ -78,7 +94,20 @@ impl Log {
             OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC;
         let fd = openat(work, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .doing(|| format!("create log file {name}"))?;
-        Ok(Self::to(Output::File(File::from(fd)), level))
+        Ok(Self { name: Some(name.to_owned()), ..Self::to(Output::File(File::from(fd)), level) })
+    }
+
+    /// Messages for the caller go to standard output, wherever the lines go.
+    pub fn with_messages_on_stdout(mut self) -> Result<Self> {
+        let copy = std::io::stdout().as_fd().try_clone_to_owned();
+        self.messages = Some(File::from(copy.doing(|| "dup of standard output for messages")?));
+        Ok(self)
+    }
+
+    /// A log beside this one, for the task `pid`; none where this one is no file of a name.
+    pub fn of_task(&self, work: BorrowedFd<'_>, pid: i32) -> Result<Option<Self>> {
+        let name = self.name.as_ref();
+        name.map(|name| Self::create(work, &format!("{name}.{pid}"), self.level)).transpose()
     }
 
     fn to(output: Output, level: i32) -> Self {
@@ -86,6 +115,8 @@ impl Log {
             level,
             start: Instant::now(),
             output: Mutex::new(output),
+            name: None,
+            messages: None,
             first_error: Mutex::new(None),
         }
     }
@@ -111,6 +142,16 @@ impl Log {
     /// The first error logged: what the RPC reports as `cr_errmsg`.
     pub fn first_error(&self) -> Option<String> {
         self.first_error.lock().clone()
+    }
+
+    /// What the caller asked to be told, whatever the level.
+    pub fn message(&self, text: impl std::fmt::Display) {
+        let line = format!("{text}\n");
+        // There is nobody else to tell.
+        let _ = match &self.messages {
+            Some(file) => (&*file).write_all(line.as_bytes()),
+            None => self.output.lock().write(line.as_bytes()),
+        };
     }
 
     /// Something failed; one line of the log for each line of `text`.
@@ -151,13 +192,7 @@ impl Log {
         }
         let line = format!("{}{text}\n", self.time_stamp());
         // A log that cannot be written must not stop the work: there is nobody to tell.
-        let _ = match &mut *self.output.lock() {
-            Output::Nowhere => Ok(()),
-            Output::File(file) => file.write_all(line.as_bytes()),
-            Output::Stderr => std::io::stderr().write_all(line.as_bytes()),
-            #[cfg(test)]
-            Output::Memory(bytes) => bytes.write_all(line.as_bytes()),
-        };
+        let _ = self.output.lock().write(line.as_bytes());
     }
 
     fn time_stamp(&self) -> String {
@@ -204,6 +239,27 @@ mod tests {
         let lines = lines(&log);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("Warn  (log.rs:"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn a_message_is_told_at_any_level_and_as_it_is() {
+        let log = Log::to(Output::Memory(Vec::new()), 0);
+        log.message("Displaying");
+        log.error("no");
+        assert_eq!(lines(&log), ["Displaying"]);
+    }
+
+    #[test]
+    fn a_task_has_its_log_beside_the_other() {
+        let dir = std::env::temp_dir().join(format!("criu-log-task-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let work = File::open(&dir).unwrap();
+        let log = Log::create(work.as_fd(), "restore.log", 4).unwrap();
+        log.of_task(work.as_fd(), 12).unwrap().unwrap().info("filled");
+        let text = std::fs::read_to_string(dir.join("restore.log.12")).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(text.ends_with(") filled\n"), "{text}");
+        assert!(Log::none().of_task(work.as_fd(), 12).unwrap().is_none());
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn response(request: &CriuReq, outcome: Outcome) -> CriuResp {
     match outcome {
         Outcome::Dumped => response.dump = Some(CriuDumpResp { restored: Some(false) }),
         Outcome::Restored { pid } => response.restore = Some(CriuRestoreResp { pid }),
-        Outcome::Checked => {}
+        Outcome::Checked | Outcome::Done => {}
     }
     response
 }

@@ -23,6 +23,8 @@ use crate::{rpc, version};
 
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
+/// What CRIU ends with where its main returns -1.
+const FAILED_OTHERWISE: i32 = 255;
 
 /// Runs the command line `arguments`, the program's name first. The result is the exit code.
 pub fn main(arguments: &[String]) -> i32 {
@@ -59,6 +61,10 @@ fn usage() -> i32 {
 }
 
 fn command(options: Options, line: &Line) -> i32 {
+    if line.own.contains(&Own::Help) {
+        print!("{}", help::full());
+        return DONE;
+    }
     if line.own.contains(&Own::Version) {
         println!("Version: {}\nlibcriu: {}", version::compatible(), version::OWN);
         return DONE;
@@ -69,6 +75,10 @@ fn command(options: Options, line: &Line) -> i32 {
     };
     if word == "swrk" {
         return worker(&line.words[1..]);
+    }
+    if word == "exec" {
+        eprintln!("Error: exec is no command any more; to set a stopped tree going, say continue");
+        return FAILED_OTHERWISE;
     }
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
         eprintln!("Error: unknown command: {}", line.words.join(" "));
@@ -157,9 +167,14 @@ fn run(verb: Verb, options: Options) -> i32 {
         Ok(code) => code,
         Err(error) => {
             report(&error, &log);
-            FAILED
+            failure(verb)
         }
     }
+}
+
+/// The exit code of a verb that failed.
+fn failure(verb: Verb) -> i32 {
+    if verb == Verb::CpuinfoDump { FAILED_OTHERWISE } else { FAILED }
 }
 
 /// The log has every error; a person at a terminal is told where the log does not go there.
@@ -180,7 +195,7 @@ fn act(request: &Request, log: &Log) -> Result<i32> {
     let mut hooks = Scripts::new(request);
     match engine::run(request, &mut hooks, log)? {
         Outcome::Restored { pid } => after_restore(request, pid),
-        Outcome::Dumped | Outcome::Checked => Ok(DONE),
+        Outcome::Dumped | Outcome::Checked | Outcome::Done => Ok(DONE),
     }
 }
 

@@ -14,7 +14,7 @@ pub fn open(verb: Verb, options: &Options) -> Result<(Places, Log)> {
     let images_path = options.images_dir.as_deref().unwrap_or(".");
     let work_path = options.work_dir.as_deref().unwrap_or(images_path);
     let images = match verb {
-        Verb::Check | Verb::Service => None,
+        Verb::Check | Verb::Service | Verb::Continue => None,
         _ => Some(directory("image directory", images_path)?),
     };
     let work = directory("work directory", work_path)?;
@@ -25,6 +25,8 @@ pub fn open(verb: Verb, options: &Options) -> Result<(Places, Log)> {
         Some("-") => Log::stdout(level)?,
         Some(name) => Log::create(work.as_fd(), name, level)?,
     };
+    // Not otherwise: a caller may have closed its standard output.
+    let log = if options.display_stats() { log.with_messages_on_stdout()? } else { log };
     Ok((Places { images, work: Some(work), service_socket: None }, log))
 }
 
@@ -33,9 +35,10 @@ fn directory(what: &str, path: &str) -> Result<OwnedFd> {
     nix::fcntl::open(path, flags, Mode::empty()).doing(|| format!("open {what} {path}"))
 }
 
-/// Dump and restore are root's.
+/// What changes or reads other processes is root's; what reads and writes files is everybody's.
 pub fn require_privileges(verb: Verb) -> Result<()> {
-    if nix::unistd::geteuid().is_root() {
+    let own = matches!(verb, Verb::Dedup | Verb::CpuinfoDump | Verb::CpuinfoCheck | Verb::Continue);
+    if own || nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     let cause = format!("{}: this takes root's privileges", verb.name());

@@ -1,10 +1,14 @@
-//! Dump, restore, check: stories read top to bottom.
+//! Dump, restore, check and the smaller verbs: stories read top to bottom.
 
 pub mod check;
+mod continuing;
+mod cpuinfo;
+mod dedup;
 pub mod dump;
 pub mod hooks;
 pub mod restore;
 pub mod scripts;
+mod stats;
 pub mod tree;
 
 use crate::error::{Error, Kind, Result};
@@ -20,6 +24,8 @@ pub enum Outcome {
     Restored { pid: i32 },
     /// All that was asked about is there.
     Checked,
+    /// What was to be done is done, and there is nothing to say of it.
+    Done,
 }
 
 /// Carries a request out. `hooks` are asked at its stages; what it does is told to `log`, its
@@ -29,6 +35,10 @@ pub fn run(request: &Request, hooks: &mut dyn hooks::Hooks, log: &Log) -> Result
         Verb::Dump => dump::dump(request, hooks, log),
         Verb::Restore => restore::restore(request, hooks, log),
         Verb::Check => check::run(&request.options, log).map(|_| Outcome::Checked),
+        Verb::Dedup => dedup::run(request, log).map(|()| Outcome::Done),
+        Verb::CpuinfoDump => cpuinfo::dump(request, log).map(|()| Outcome::Done),
+        Verb::CpuinfoCheck => cpuinfo::check(request, log).map(|()| Outcome::Checked),
+        Verb::Continue => continuing::run(request, log).map(|()| Outcome::Done),
         verb => {
             let cause = format!("{} is not carried out by this version", verb.name());
             Err(Error::new(Kind::Refused, cause))

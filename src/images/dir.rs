@@ -50,6 +50,49 @@ impl ImageDir {
             .map_or_else(|_| "images directory".into(), |path| path.display().to_string())
     }
 
+    /// Names of the files in it.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let entries = std::fs::read_dir(path).doing(|| format!("list {}", self.path()))?;
+        let names = entries.map(|entry| {
+            let entry = entry.doing(|| format!("list {}", self.path()))?;
+            Ok(entry.file_name().to_string_lossy().into_owned())
+        });
+        names.collect()
+    }
+
+    /// Puts a file there, in one step, in the place of an older one.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let doing = || format!("write {}/{name}", self.path());
+        let temporary = format!(".{name}.partial");
+        self.remove(&temporary)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let fd = openat(self.fd(), temporary.as_str(), flags, Mode::from_bits_truncate(0o600));
+        File::from(fd.doing(doing)?).write_all(bytes).doing(doing)?;
+        renameat(self.fd(), temporary.as_str(), self.fd(), name).doing(doing)
+    }
+
+    /// Opens an image that is there, to change it.
+    pub fn open_to_change(&self, name: &str) -> Result<File> {
+        openat(self.fd(), name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .map(File::from)
+            .doing(|| format!("open {}/{name}", self.path()))
+    }
+
+    /// The directory of this name in it; none if it is not there.
+    pub fn subdirectory(&self, name: &str) -> Result<Option<Self>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match openat(self.fd(), name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self::new(fd))),
+            Err(Errno::ENOENT) if !self.is_dangling(name) => Ok(None),
+            Err(errno) => Err(Error::sys(format!("open {}/{name}", self.path()), errno)),
+        }
+    }
+
+    fn is_dangling(&self, name: &str) -> bool {
+        nix::fcntl::readlinkat(self.fd(), name).is_ok()
+    }
+
     /// Starts a dump: from here on the directory holds no valid older one.
     pub fn begin(&self) -> Result<Creation> {
         for stale in [INVENTORY, MANIFEST, INVENTORY_TEMPORARY] {

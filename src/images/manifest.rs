@@ -2,7 +2,8 @@
 //! noticed before anything is started. CRIU neither writes nor reads it; a directory without one
 //! is a dump of CRIU's and is checked by its contents alone.
 //!
-//! A line a file: name, size in bytes, CRC-32 in hexadecimal (`-` where there is none). Checksums of
+//! A line a file: name, size in bytes, CRC-32 in hexadecimal (`-` where there is none, `holes` where
+//! pages were taken out because a newer dump of the same tree has them). Checksums of
 //! pages are made while they are written and their bytes are at hand. Reading them all once more
 //! before a restore is another matter: that is done up to [`MAX_READ_TWICE`] bytes in all; of more,
 //! the sizes are compared.
@@ -21,6 +22,7 @@ const BUFFER: usize = 256 << 10;
 
 /// How names of files of raw pages begin.
 const PAGES: &str = "pages-";
+const HOLES: &str = "holes";
 const HEADER: &str = "libcriu-manifest 1";
 
 /// What each file of a dump must be.
@@ -33,25 +35,39 @@ pub struct Manifest {
 struct Expected {
     size: u64,
     crc: Option<u32>,
+    /// Pages were taken out.
+    holes: bool,
 }
 
 impl Manifest {
     /// Notes a file of messages.
     pub fn add(&mut self, name: &str, bytes: &[u8]) {
-        let expected = Expected { size: bytes.len() as u64, crc: Some(crc32fast::hash(bytes)) };
+        let expected =
+            Expected { size: bytes.len() as u64, crc: Some(crc32fast::hash(bytes)), holes: false };
         self.files.insert(name.to_owned(), expected);
     }
 
     /// Notes a file of raw pages.
     pub fn add_pages(&mut self, name: &str, size: u64, crc: Option<u32>) {
-        self.files.insert(name.to_owned(), Expected { size, crc });
+        self.files.insert(name.to_owned(), Expected { size, crc, holes: false });
+    }
+
+    /// Notes that pages are taken out of a file: the dump is whole only together with a newer one.
+    pub fn note_holes(&mut self, name: &str) {
+        if let Some(expected) = self.files.get_mut(name) {
+            (expected.crc, expected.holes) = (None, true);
+        }
     }
 
     /// The file's text.
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\n");
-        for (name, Expected { size, crc }) in &self.files {
-            let crc = crc.map_or_else(|| "-".to_owned(), |crc| format!("{crc:08x}"));
+        for (name, Expected { size, crc, holes }) in &self.files {
+            let crc = match crc {
+                Some(crc) => format!("{crc:08x}"),
+                None if *holes => HOLES.to_owned(),
+                None => "-".to_owned(),
+            };
             writeln!(text, "{name} {size} {crc}").expect("a String grows");
         }
         text
@@ -91,6 +107,11 @@ impl Manifest {
                 let cause = format!("has {size} bytes, the dump wrote {}", expected.size);
                 return Err(damaged(name, cause));
             }
+            if expected.holes {
+                let cause = format!("{name}: pages were taken out of it by dedup");
+                return Err(Error::new(Kind::BadImages, cause)
+                    .remedy("restore the newer dump that has them"));
+            }
             let Some(crc) = expected.crc else { continue };
             let found = if !name.starts_with(PAGES) {
                 let bytes = dir.read_opened(name, file, size)?;
@@ -128,12 +149,13 @@ fn damaged(name: &str, cause: String) -> Error {
 
 fn parse_line(line: &str) -> Option<(String, Expected)> {
     let mut words = line.rsplitn(3, ' ');
-    let crc = match words.next()? {
-        "-" => None,
-        hex => Some(u32::from_str_radix(hex, 16).ok()?),
+    let (crc, holes) = match words.next()? {
+        "-" => (None, false),
+        HOLES => (None, true),
+        hex => (Some(u32::from_str_radix(hex, 16).ok()?), false),
     };
     let size = words.next()?.parse().ok()?;
-    Some((words.next()?.to_owned(), Expected { size, crc }))
+    Some((words.next()?.to_owned(), Expected { size, crc, holes }))
 }
 
 #[cfg(test)]
@@ -145,6 +167,8 @@ mod tests {
         let mut manifest = Manifest::default();
         manifest.add("core-1.img", b"abc");
         manifest.add_pages("pages-1.img", 8192, None);
+        manifest.add_pages("pages-2.img", 4096, Some(7));
+        manifest.note_holes("pages-2.img");
         assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
     }
 

@@ -28,6 +28,7 @@ pub mod magic {
     /// Ours: spells "LCTX".
     pub const TASK_EXTRAS: u32 = 0x5854_434c;
     pub const STATS: u32 = 0x5709_3306;
+    pub const CPUINFO: u32 = 0x6140_4013;
 }
 
 pub const PSTREE: &str = "pstree.img";
@@ -42,6 +43,10 @@ pub const MEMFD: &str = "memfd.img";
 pub const FILE_LOCKS: &str = "filelocks.img";
 pub const CGROUP: &str = "cgroup.img";
 pub const SECCOMP: &str = "seccomp.img";
+pub const CPUINFO: &str = "cpuinfo.img";
+
+/// The directory (mostly a symbolic link to it) with the dump before this one.
+pub const PARENT: &str = "parent";
 
 /// Ours, so without the ending by which other tools look for images they know.
 pub const TASK_EXTRAS: &str = "task-extras";

@@ -62,6 +62,17 @@ pub fn read_files(
     Ok(snapshot)
 }
 
+/// A pagemap out of its bytes; `name` is for messages.
+pub fn decode_pagemap(name: &str, bytes: &[u8]) -> Result<Pagemap> {
+    let mut decoder = Decoder::new(name, bytes, magic::PAGEMAP)?;
+    let head: PagemapHead = decoder.entry()?.ok_or_else(|| Error::image(name, "has no head"))?;
+    let mut entries = Vec::new();
+    while let Some(entry) = decoder.entry()? {
+        entries.push(entry);
+    }
+    Ok(Pagemap { pages_id: head.pages_id, entries })
+}
+
 struct Load<'a> {
     files: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>,
     place: String,
@@ -177,6 +188,7 @@ impl Load<'_> {
         snapshot.extras = self.some(names::TASK_EXTRAS, magic::TASK_EXTRAS)?;
         snapshot.cgroup = self.optional(names::CGROUP, magic::CGROUP)?;
         snapshot.seccomp = self.optional(names::SECCOMP, magic::SECCOMP)?;
+        snapshot.cpuinfo = self.optional(names::CPUINFO, magic::CPUINFO)?;
         self.namespaces(snapshot)?;
         self.ghosts(snapshot)?;
         self.shared_memory(snapshot)

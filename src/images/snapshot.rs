@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub ipc_vars: BTreeMap<u32, IpcVarEntry>,
     /// `task-extras`: what CRIU's format has no field for.
     pub extras: Vec<TaskExtrasEntry>,
+    /// cpuinfo.img
+    pub cpuinfo: Option<CpuinfoEntry>,
     /// filelocks.img
     pub file_locks: Vec<FileLockEntry>,
 }

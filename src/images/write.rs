@@ -119,6 +119,7 @@ impl Store<'_> {
         self.some(names::TASK_EXTRAS, magic::TASK_EXTRAS, &snapshot.extras)?;
         self.some(names::CGROUP, magic::CGROUP, &snapshot.cgroup)?;
         self.some(names::SECCOMP, magic::SECCOMP, &snapshot.seccomp)?;
+        self.some(names::CPUINFO, magic::CPUINFO, &snapshot.cpuinfo)?;
         for (&id, entry) in &snapshot.timens {
             self.messages(&names::timens(id), magic::TIMENS, [entry])?;
         }

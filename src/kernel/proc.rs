@@ -140,6 +140,17 @@ pub fn stat(pid: i32) -> Result<Stat> {
     Stat::parse(&text).ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
 }
 
+/// The children of a process, of all its threads; none if it is gone.
+pub fn children(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let mut children = Vec::new();
+    for entry in tasks.into_iter().flatten().flatten() {
+        let text = fs::read_to_string(entry.path().join("children")).unwrap_or_default();
+        children.extend(text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+    }
+    children
+}
+
 /// The threads of a process as listed now, in the order of their ids.
 pub fn threads(pid: i32) -> Result<Vec<i32>> {
     let path = format!("/proc/{pid}/task");

@@ -80,7 +80,7 @@ fn statement(line: &str, options: &mut Options) -> Result<()> {
         None => format!("--{key}"),
     };
     let read = getopt::read(&[argument], options)?;
-    if read.words.is_empty() && read.own.is_empty() && read.close.is_empty() {
+    if read == getopt::Line::default() {
         return Ok(());
     }
     Err(bad(format!("`{line}' is no option of a request")))

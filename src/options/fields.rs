@@ -6,7 +6,7 @@
 
 use super::values::{
     CgroupMode, CgroupRoot, FileValidation, InheritFd, JoinNs, NetworkLock, PageServer, Pair,
-    PreDumpMode,
+    PreDumpMode, cpu_cap,
 };
 
 macro_rules! options {
@@ -118,8 +118,8 @@ options! {
         ghost_limit: u32 = 1 << 20,
         /// Seconds that stopping the tree may take; 0 is no limit.
         timeout: u32 = 10,
-        /// Which properties of the processor are compared.
-        cpu_cap: u32 = u32::MAX,
+        /// Which properties of the processor are written and compared.
+        cpu_cap: u32 = cpu_cap::DEFAULT,
         /// `CLONE_NEW*` of namespaces that are made empty.
         empty_ns: u32 = 0,
         /// Control groups.

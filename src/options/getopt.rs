@@ -21,9 +21,11 @@ pub enum Own {
     Close,
     /// `check`: everything.
     All,
+    /// An older way to say `check --extra`, which CRIU refuses as well.
+    Ms,
 }
 
-const OWN: [(&str, Option<char>, Own, Argument, &str); 7] = [
+const OWN: [(&str, Option<char>, Own, Argument, &str); 8] = [
     ("help", Some('h'), Own::Help, Argument::None, "show this text"),
     ("version", Some('V'), Own::Version, Argument::None, "show the version"),
     ("config", None, Own::Config, Argument::Required("FILE"), "read this configuration file"),
@@ -31,6 +33,7 @@ const OWN: [(&str, Option<char>, Own, Argument, &str); 7] = [
     ("exec-cmd", None, Own::ExecCmd, Argument::None, "restore: run the command after `--'"),
     ("close", None, Own::Close, Argument::Required("FD"), "close a descriptor first"),
     ("all", None, Own::All, Argument::None, "check: --extra and --experimental"),
+    ("ms", None, Own::Ms, Argument::None, "refused: it was replaced by --extra and its like"),
 ];
 
 /// Rows for the help text: names, argument and meaning.
@@ -46,6 +49,8 @@ pub struct Line {
     pub own: Vec<Own>,
     /// Descriptors to close.
     pub close: Vec<i32>,
+    /// The configuration file that was named last.
+    pub config: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -75,19 +80,24 @@ impl Target {
 /// Reads a command line, without the program's name, into `options`.
 pub fn read(arguments: &[String], options: &mut Options) -> Result<Line> {
     let mut line = Line::default();
+    read_into(arguments, options, &mut line).map(|()| line)
+}
+
+/// The same; what stands before an error is read.
+fn read_into(arguments: &[String], options: &mut Options, line: &mut Line) -> Result<()> {
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         if argument == "--" {
             line.words.extend(rest.by_ref().cloned());
         } else if let Some(long) = argument.strip_prefix("--") {
-            read_long(long, &mut rest, options, &mut line)?;
+            read_long(long, &mut rest, options, line)?;
         } else if argument.len() > 1 && argument.starts_with('-') {
-            read_shorts(&argument[1..], &mut rest, options, &mut line)?;
+            read_shorts(&argument[1..], &mut rest, options, line)?;
         } else {
             line.words.push(argument.clone());
         }
     }
-    Ok(line)
+    Ok(())
 }
 
 fn read_long<'a>(
@@ -147,7 +157,15 @@ fn take(target: Target, given: Given<'_>, options: &mut Options, line: &mut Line
         (Target::Own(Own::Close, _), Given::Text(text)) => {
             line.close.push(text.parse().map_err(|_| bad(format!("`{text}' is no descriptor")))?);
         }
-        (Target::Own(own, _), _) => line.own.push(own),
+        (Target::Own(Own::Ms, _), _) => {
+            return Err(bad("--ms is deprecated").remedy("see --extra, --experimental and --all"));
+        }
+        (Target::Own(own, _), given) => {
+            if let (Own::Config, Given::Text(file)) = (own, given) {
+                line.config = Some(file.to_owned());
+            }
+            line.own.push(own);
+        }
     }
     Ok(())
 }
@@ -203,23 +221,18 @@ pub struct Scan {
     pub no_default_config: bool,
 }
 
-/// Looks for these without reading anything else.
+/// Looks for these. Help is shown whatever else the line says, and an error is reported when the
+/// line is read after the files.
 pub fn scan(arguments: &[String]) -> Scan {
-    let mut scan = Scan::default();
-    for (index, argument) in arguments.iter().enumerate() {
-        match argument.as_str() {
-            "--" => break,
-            "--help" | "-h" => scan.help = true,
-            "--no-default-config" => scan.no_default_config = true,
-            "--config" => scan.config = arguments.get(index + 1).cloned(),
-            other => {
-                if let Some(file) = other.strip_prefix("--config=") {
-                    scan.config = Some(file.to_owned());
-                }
-            }
-        }
+    let mut line = Line::default();
+    let _ = read_into(arguments, &mut Options::default(), &mut line);
+    let asks_for_help = |word: &String| matches!(word.as_str(), "--help" | "-h");
+    let of_criu = arguments.iter().take_while(|word| *word != "--");
+    Scan {
+        help: of_criu.into_iter().any(asks_for_help) || line.own.contains(&Own::Help),
+        no_default_config: line.own.contains(&Own::NoDefaultConfig),
+        config: line.config,
     }
-    scan
 }
 
 fn bad(cause: impl Into<String>) -> Error {
@@ -300,5 +313,47 @@ mod tests {
         let scan = scan(&arguments);
         assert_eq!(scan.config.as_deref(), Some("/c"));
         assert!(scan.no_default_config && !scan.help);
+    }
+
+    #[test]
+    fn configuration_is_found_by_shorter_names_and_help_before_errors() {
+        let scan = |text: &str| {
+            let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            super::scan(&words)
+        };
+        assert_eq!(scan("check --conf a --conf=b").config.as_deref(), Some("b"));
+        assert_eq!(scan("check -o --config").config, None);
+        assert!(scan("check --hel").help);
+        assert!(scan("check --nosuch -h").help);
+        assert!(!scan("restore --exec-cmd -- sh -h").help);
+    }
+
+    /// Every name that getopt_long of CRIU 4.2 is given.
+    #[test]
+    fn every_long_option_is_known() {
+        const NAMES: &str = "tree leave-stopped leave-running restore-detached! restore-sibling! \
+             daemon! images-dir work-dir log-file join-ns root ext-unix-sk help tcp-established! \
+             close log-pid! version evasive-devices! pidfile veth-pair action-script link-remap! \
+             shell-job! file-locks! page-server! address port prev-images-dir ms track-mem! \
+             auto-dedup! libdir cpu-cap force-irmap! ext-mount-map exec-cmd manage-cgroups \
+             cgroup-root inherit-fd feature skip-mnt enable-fs enable-external-sharing \
+             enable-external-masters freeze-cgroup ghost-limit irmap-scan-path lsm-profile \
+             timeout external empty-ns lazy-pages extra! experimental! all cgroup-props \
+             cgroup-props-file cgroup-dump-controller skip-in-flight! deprecated! \
+             display-stats! weak-sysctls! status-fd tcp-close! verbosity ps-socket stream! \
+             config no-default-config tls-cacert tls-cacrl tls-cert tls-key tls! \
+             tls-no-cn-verify cgroup-yard pre-dump-mode file-validation skip-file-rwx-check! \
+             lsm-mount-context network-lock mntns-compat-mode! unprivileged! ghost-fiemap! \
+             allow-uprobes!";
+        let known: Vec<String> = long_names().map(|(long, ..)| long).collect();
+        let knows = |name: &str| known.iter().any(|long| long == name);
+        for word in NAMES.split_whitespace() {
+            let name = word.trim_end_matches('!');
+            assert!(knows(name), "--{name}");
+            assert_eq!(knows(&format!("no-{name}")), word.ends_with('!'), "--no-{name}");
+        }
+        for letter in "dSsRthDovxVrjJlWLM".chars() {
+            assert!(find_short(letter).is_some(), "-{letter}");
+        }
     }
 }

@@ -30,11 +30,12 @@ pub enum Verb {
     CpuinfoDump,
     CpuinfoCheck,
     Service,
+    Continue,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 10] = [
+    pub const ALL: [Verb; 11] = [
         Verb::Dump,
         Verb::PreDump,
         Verb::Restore,
@@ -45,6 +46,7 @@ impl Verb {
         Verb::CpuinfoDump,
         Verb::CpuinfoCheck,
         Verb::Service,
+        Verb::Continue,
     ];
 
     /// The verb as it is typed on the command line.
@@ -60,6 +62,7 @@ impl Verb {
             Verb::CpuinfoDump => "cpuinfo dump",
             Verb::CpuinfoCheck => "cpuinfo check",
             Verb::Service => "service",
+            Verb::Continue => "continue",
         }
     }
 }

@@ -108,7 +108,7 @@ impl Freezing {
         let alive: Vec<i32> =
             self.members.values().filter(|m| m.frozen().is_some()).map(|m| m.pid).collect();
         for parent in alive {
-            for child in children(parent)? {
+            for child in proc::children(parent) {
                 match self.members.get_mut(&child) {
                     Some(member) if member.ppid != 0 => member.ppid = parent,
                     Some(_) => {}
@@ -180,15 +180,4 @@ fn stat(pid: i32) -> Result<Option<Stat>> {
         Err(error) if error.kind() == Kind::NoSuchTask => Ok(None),
         other => other.map(Some),
     }
-}
-
-fn children(pid: i32) -> Result<Vec<i32>> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-    let mut children = Vec::new();
-    for entry in tasks.into_iter().flatten().flatten() {
-        let path = entry.path().join("children");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        children.extend(text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
-    }
-    Ok(children)
 }

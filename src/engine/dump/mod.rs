@@ -11,15 +11,14 @@
 
 mod freeze;
 mod ids;
-mod stats;
 
 use std::time::Duration;
 
 use self::freeze::{Member, State};
 use self::ids::SharedIds;
-use self::stats::Stats;
-use super::Outcome;
 use super::hooks::{Hooks, Stage};
+use super::stats::DumpStats;
+use super::{Outcome, cpuinfo};
 use crate::error::{Context, Refusals, Result};
 use crate::images::dir::{Creation, ImageDir};
 use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry};
@@ -43,12 +42,14 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     let root = request.pid()?;
     let images = request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
     let dir = ImageDir::new(images);
+    let cpuinfo = cpuinfo::wanted(request)?;
     hooks.notify(Stage::PreDump, Some(root))?;
-    let mut stats = Stats::start();
+    let mut stats = DumpStats::start();
     let members = freeze::freeze(root, Duration::from_secs(request.options.timeout().into()))?;
     stats.frozen();
     log.info(format!("{} tasks are stopped", members.len()));
     let mut dump = capture(request, &members)?;
+    dump.snapshot.cpuinfo = cpuinfo;
     log.info("captured all but memory");
     for note in &dump.notes {
         log.warn(note);
@@ -63,7 +64,7 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     }
     let tasks = finish(request, members)?;
     // The dump is whole and the tree is gone: figures that cannot be stored do not undo that.
-    if let Err(error) = request.work().and_then(|work| stats.finish(work)) {
+    if let Err(error) = stats.finish(request, log) {
         log.warn(error);
     }
     log.info(format!("{tasks} tasks are let go"));
@@ -182,7 +183,7 @@ impl Dump {
         &mut self,
         members: &[Member],
         creation: &Creation,
-        stats: &mut Stats,
+        stats: &mut DumpStats,
     ) -> Result<()> {
         let mut pages_id = 0;
         for (pid, layout) in &self.layouts {

@@ -13,6 +13,9 @@
 mod numbers;
 mod spaces;
 mod stages;
+mod task_logs;
+
+use std::time::Instant;
 
 use crate::error::{Context, Refusals, Result};
 use crate::images::dir::ImageDir;
@@ -23,11 +26,14 @@ use crate::objects::task::credentials::Reach;
 use crate::objects::{files, memory, namespaces, task};
 use crate::options::Request;
 
-use super::Outcome;
+use self::task_logs::TaskLogs;
 use super::hooks::{Hooks, Stage};
+use super::stats::RestoreStats;
+use super::{Outcome, cpuinfo};
 
 /// Restores the tree of the request's images.
 pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outcome> {
+    let mut stats = RestoreStats::start();
     let images = request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
     let dir = ImageDir::new(images);
     let snapshot = read(&dir)?;
@@ -36,12 +42,16 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     hooks.notify(Stage::PreRestore, None)?;
     numbers::wait_until_free(&snapshot)?;
     let root = snapshot.root().pid.cast_signed();
-    let mut building = stages::build_tree(request, &snapshot, &dir)?;
+    let forking = Instant::now();
+    let logs = TaskLogs::new(request, &snapshot, log)?;
+    let mut building = stages::build_tree(request, &snapshot, &dir, logs)?;
+    stats.forked(forking);
     log.info("the tree is there");
     hooks.notify(Stage::SetupNamespaces, Some(root))?;
     hooks.notify(Stage::PostSetupNamespaces, Some(root))?;
     building.open_files()?;
     building.memory()?;
+    stats.filled(building.filled());
     log.info("memory is filled");
     building.descriptors()?;
     building.threads()?;
@@ -58,6 +68,9 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     for task in armed {
         task.launch()?;
     }
+    if let Err(error) = stats.finish(request, log) {
+        log.warn(error);
+    }
     log.info("Restore finished successfully. Tasks resumed.");
     // The tree runs: a no comes too late to be a failure of the restore.
     if let Err(error) = hooks.notify(Stage::PostResume, Some(root)) {
@@ -67,6 +80,7 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
 }
 
 fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request) -> Result<()> {
+    cpuinfo::check_at_restore(request, snapshot)?;
     let mut refusals = Refusals::default();
     namespaces::validate(snapshot, &request.options.join_ns, &mut refusals);
     refusals.check()?;

@@ -15,7 +15,7 @@ use crate::images::names;
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::Blank;
 use crate::objects::files::OpenFiles;
-use crate::objects::memory::{self, Saved, SharedObjects};
+use crate::objects::memory::{self, Filled, Saved, SharedObjects};
 
 /// What is in whose memory so far.
 pub struct AddressSpaces<'a> {
@@ -25,13 +25,21 @@ pub struct AddressSpaces<'a> {
     filled: BTreeSet<i32>,
     /// Whose memory a process was born with; none has an empty one.
     born_with: HashMap<Who, i32>,
+    /// Of all of them.
+    figures: Filled,
 }
 
 impl<'a> AddressSpaces<'a> {
     /// Makes what address spaces share.
     pub fn new(snapshot: &'a Snapshot, dir: &'a ImageDir) -> Result<Self> {
         let shared = SharedObjects::create(snapshot, dir)?;
-        Ok(Self { snapshot, dir, shared, filled: BTreeSet::new(), born_with: HashMap::new() })
+        let (filled, born_with) = (BTreeSet::new(), HashMap::new());
+        Ok(Self { snapshot, dir, shared, filled, born_with, figures: Filled::default() })
+    }
+
+    /// How many pages were put where so far.
+    pub fn figures(&self) -> Filled {
+        self.figures
     }
 
     /// Fills `by` if it and `child`, which it is about to clone, may share pages.
@@ -77,18 +85,22 @@ impl<'a> AddressSpaces<'a> {
         let Some(pages) = self.pages(image)? else { return Ok(()) };
         let Some(own) = saved(image, &pages) else { return Ok(()) };
         let mut open = |id, flags| files.open_for_map(id, flags);
-        let Some(source) = source else {
-            memory::map(blank, own.mm, own.pagemap, &mut open, &self.shared)?;
-            return memory::fill(blank, own.mm, own.pagemap, own.pages);
-        };
-        let theirs = self.image(source)?;
-        let their_pages = self.pages(theirs)?;
-        match their_pages.as_ref().and_then(|pages| saved(theirs, pages)) {
-            Some(parent) => memory::inherit(blank, parent, own, &mut open, &self.shared),
+        self.figures += match source {
             None => {
-                Err(Error::new(Kind::Internal, format!("pid {source} was filled with nothing")))
+                memory::map(blank, own.mm, own.pagemap, &mut open, &self.shared)?;
+                memory::fill(blank, own.mm, own.pagemap, own.pages)?
             }
-        }
+            Some(source) => {
+                let theirs = self.image(source)?;
+                let pages = self.pages(theirs)?;
+                let parent = pages.as_ref().and_then(|pages| saved(theirs, pages));
+                let parent = parent.ok_or_else(|| {
+                    Error::new(Kind::Internal, format!("pid {source} was filled with nothing"))
+                })?;
+                memory::inherit(blank, parent, own, &mut open, &self.shared)?
+            }
+        };
+        Ok(())
     }
 
     fn image(&self, pid: i32) -> Result<&'a TaskImage> {

@@ -7,17 +7,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::unistd::{getpgrp, getsid};
 
 use super::spaces::AddressSpaces;
+use super::task_logs::TaskLogs;
 use crate::engine::tree::{self, Outer, Plan, Tree, Who};
 use crate::error::{Context, Result};
 use crate::images::dir::ImageDir;
 use crate::images::proto::{SeccompEntry, TaskExtrasEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::{Armed, Blank, Pin, SpawnSpec};
+use crate::kernel::fd;
 use crate::objects::files::{OpenFiles, RestoreOptions};
+use crate::objects::memory::Filled;
 use crate::objects::task::Rebuild;
 use crate::objects::task::credentials::Reach;
 use crate::objects::{memory, namespaces, task};
 use crate::options::Request;
+use crate::options::values::InheritFd;
 
 /// Length of the helper area in every process: room for the largest batch.
 const HELPER_LEN: u64 = 1 << 20;
@@ -30,6 +34,7 @@ const MAX_PINNED_PAGES: u64 = 4096;
 pub struct Building<'a> {
     snapshot: &'a Snapshot,
     dir: &'a ImageDir,
+    logs: TaskLogs<'a>,
     filters: SeccompEntry,
     reach: Reach,
     tree: Tree,
@@ -43,6 +48,7 @@ pub fn build_tree<'a>(
     request: &Request,
     snapshot: &'a Snapshot,
     dir: &'a ImageDir,
+    logs: TaskLogs<'a>,
 ) -> Result<Building<'a>> {
     let outer = if request.options.shell_job() { Some(outer()?) } else { None };
     let plan: Plan = tree::plan(&tree::nodes(snapshot), outer)?;
@@ -54,8 +60,10 @@ pub fn build_tree<'a>(
     let mut on_clone =
         |by: Who, blank: &mut Blank, child: Who| spaces.before_clone(&files, by, blank, child);
     let tree = Tree::build(root, &plan, &mut on_clone)?;
+    snapshot.tree.iter().for_each(|entry| logs.done(entry.pid, "the process is there"));
     let filters = snapshot.seccomp.clone().unwrap_or_default();
-    Ok(Building { snapshot, dir, filters, reach: Reach::ours()?, tree, spaces, files, pin })
+    let reach = Reach::ours()?;
+    Ok(Building { snapshot, dir, logs, filters, reach, tree, spaces, files, pin })
 }
 
 /// Pages of the largest address space or shared object.
@@ -100,14 +108,21 @@ impl<'a> Building<'a> {
     /// Layout and contents of every address space.
     pub fn memory(&mut self) -> Result<()> {
         let (spaces, files) = (&mut self.spaces, &self.files);
-        each(self.snapshot, &mut self.tree, |blank, _| spaces.complete(files, blank))
+        let mut all = Tasks { snapshot: self.snapshot, tree: &mut self.tree, logs: &self.logs };
+        all.each("memory", |blank, _| spaces.complete(files, blank))
+    }
+
+    /// How many pages that took.
+    pub fn filled(&self) -> Filled {
+        self.spaces.figures()
     }
 
     /// Directories, umask and descriptor tables; a shared table is filled by its first holder.
     pub fn descriptors(&mut self) -> Result<()> {
         let (snapshot, files) = (self.snapshot, &self.files);
         let mut filled = BTreeSet::new();
-        each(snapshot, &mut self.tree, |blank, image| {
+        let mut all = Tasks { snapshot, tree: &mut self.tree, logs: &self.logs };
+        all.each("descriptors", |blank, image| {
             if let Some(fs) = &image.fs {
                 files.install_fs(blank, fs)?;
             }
@@ -121,7 +136,7 @@ impl<'a> Building<'a> {
 
     /// Threads and what belongs to each; then what needs all threads, tables and pages in place.
     pub fn threads(&mut self) -> Result<()> {
-        self.each_task(|task, blank| {
+        self.each_task("threads", |task, blank| {
             blank.clone_threads(&task.thread_specs())?;
             task.threads(blank)
         })?;
@@ -129,7 +144,8 @@ impl<'a> Building<'a> {
         files.restore_owners()?;
         files.lock()?;
         files.seal()?;
-        each(self.snapshot, &mut self.tree, |blank, image| {
+        let mut all = Tasks { snapshot: self.snapshot, tree: &mut self.tree, logs: &self.logs };
+        all.each("file locks, protection of memory", |blank, image| {
             files.lock_process(blank)?;
             match (&image.mm, &image.pagemap) {
                 (Some(mm), Some(pagemap)) => memory::finish(blank, mm, pagemap),
@@ -143,20 +159,22 @@ impl<'a> Building<'a> {
     ///
     /// Returns zombies whose core dump flag could not be had.
     pub fn attributes(&mut self) -> Result<Vec<i32>> {
-        self.each_task(|task, blank| task.credentials(blank))?;
-        self.each_task(|task, blank| task.after_credentials(blank))?;
+        self.each_task("credentials", |task, blank| task.credentials(blank))?;
+        self.each_task("what credentials reset", |task, blank| task.after_credentials(blank))?;
         let different = self.tree.bury(&zombies(self.snapshot))?;
-        self.each_task(|task, blank| task.signals(blank))?;
-        self.each_task(|task, blank| task.limits(blank))?;
+        self.each_task("signals, timers", |task, blank| task.signals(blank))?;
+        self.each_task("limits", |task, blank| task.limits(blank))?;
         Ok(different)
     }
 
     fn each_task(
         &mut self,
+        what: &str,
         mut step: impl FnMut(&Rebuild<'_>, &mut Blank) -> Result<()>,
     ) -> Result<()> {
         let (filters, reach, extras) = (&self.filters, self.reach, &self.snapshot.extras);
-        each(self.snapshot, &mut self.tree, |blank, image| {
+        let mut all = Tasks { snapshot: self.snapshot, tree: &mut self.tree, logs: &self.logs };
+        all.each(what, |blank, image| {
             let pid = blank.pid().cast_unsigned();
             step(&Rebuild::new(pid, image, extras_of(extras, pid), filters, reach), blank)
         })
@@ -164,7 +182,7 @@ impl<'a> Building<'a> {
 
     /// Final registers everywhere; children come before their parents in the result.
     pub fn arm(self, leave_stopped: bool) -> Result<(Vec<Armed>, OpenFiles<'a>)> {
-        let Self { snapshot, filters, reach, tree, files, pin, .. } = self;
+        let Self { snapshot, logs, filters, reach, tree, files, pin, .. } = self;
         let arm = |blank: Blank| {
             let pid = blank.pid().cast_unsigned();
             let image = &snapshot.tasks[&pid];
@@ -174,27 +192,41 @@ impl<'a> Building<'a> {
             if let Some(pin) = &pin {
                 blank.thread_ids().try_for_each(|tid| pin.release(tid))?;
             }
-            blank.arm(&finals, stop)
+            let armed = blank.arm(&finals, stop)?;
+            logs.done(pid, "registers; ready to go");
+            Ok(armed)
         };
         let armed = tree.into_blanks().into_iter().map(arm).collect::<Result<_>>()?;
         Ok((armed, files))
     }
 }
 
-/// Runs `step` for every process that is no zombie, in the order of the image.
-fn each<'a>(
-    snapshot: &'a Snapshot,
-    tree: &mut Tree,
-    mut step: impl FnMut(&mut Blank, &'a TaskImage) -> Result<()>,
-) -> Result<()> {
-    for entry in &snapshot.tree {
-        let image = &snapshot.tasks[&entry.pid];
-        if image.mm.is_some() {
-            let blank = tree.get_mut(entry.pid.cast_signed())?;
-            step(blank, image).doing(|| format!("pid {}", entry.pid))?;
+/// Every process that is no zombie.
+struct Tasks<'s, 't, 'l> {
+    snapshot: &'s Snapshot,
+    tree: &'t mut Tree,
+    logs: &'l TaskLogs<'l>,
+}
+
+impl<'s> Tasks<'s, '_, '_> {
+    /// Runs `step`, which sets up `what`, for each in the order of the image.
+    fn each(
+        &mut self,
+        what: &str,
+        mut step: impl FnMut(&mut Blank, &'s TaskImage) -> Result<()>,
+    ) -> Result<()> {
+        for entry in &self.snapshot.tree {
+            let image = &self.snapshot.tasks[&entry.pid];
+            if image.mm.is_none() {
+                continue;
+            }
+            let blank = self.tree.get_mut(entry.pid.cast_signed())?;
+            let done = step(blank, image).doing(|| format!("pid {}", entry.pid));
+            done.inspect_err(|error| self.logs.failed(entry.pid, error))?;
+            self.logs.done(entry.pid, what);
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn extras_of(extras: &[TaskExtrasEntry], pid: u32) -> Option<&TaskExtrasEntry> {
@@ -216,9 +248,21 @@ fn restore_options(request: &Request) -> Result<RestoreOptions> {
     let terminal = if request.options.shell_job() { own_terminal()? } else { None };
     Ok(RestoreOptions {
         terminal,
+        inherit: inherited(request)?,
         skip_mode_check: request.options.skip_file_rwx_check(),
         ..RestoreOptions::default()
     })
+}
+
+/// Copies of the descriptors that stand for objects of the image.
+fn inherited(request: &Request) -> Result<Vec<(String, OwnedFd)>> {
+    let copy = |item: &InheritFd| {
+        let copied = fd::duplicate_above(item.fd, 0).doing(|| {
+            format!("--inherit-fd {}: descriptor {} of the restorer", item.key, item.fd)
+        })?;
+        Ok((item.key.clone(), copied))
+    };
+    request.options.inherit_fd.iter().map(copy).collect()
 }
 
 /// The terminal that stands in for the one of a dumped shell job: that of our own standard files.

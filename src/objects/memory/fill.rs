@@ -15,6 +15,7 @@ use crate::error::{Context, Result};
 use crate::images::names;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
+use crate::kernel::PAGE_SIZE;
 use crate::kernel::blank::Blank;
 use crate::kernel::memory::{self, RemoteIovec};
 use crate::kernel::remote::{Batch, RemoteAddr, RemoteFd};
@@ -29,6 +30,25 @@ use super::runs::{self, Run};
 /// Anonymous bytes from which on a userfaultfd pays for its set-up.
 const WORTH_A_UFFD: u64 = 512 << 10;
 
+/// How many pages were put where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Written.
+    pub restored: u64,
+    /// Compared with those of the parent, since the process may share them.
+    pub compared: u64,
+    /// Found equal, and so left shared.
+    pub shared: u64,
+}
+
+impl std::ops::AddAssign for Filled {
+    fn add_assign(&mut self, more: Self) {
+        self.restored += more.restored;
+        self.compared += more.compared;
+        self.shared += more.shared;
+    }
+}
+
 /// Fills the wanted VMAs of `mm`, which are mapped and empty, from `pages`, the file that the
 /// validated `pagemap` speaks of.
 pub fn fill(
@@ -37,7 +57,7 @@ pub fn fill(
     pagemap: &Pagemap,
     pages: &File,
     wanted: impl Fn(usize) -> bool,
-) -> Result<()> {
+) -> Result<Filled> {
     let plan = Plan::new(mm, pagemap, wanted);
     let uffd = if plan.copied >= WORTH_A_UFFD { uffd_of(blank)? } else { None };
     if let Some(uffd) = &uffd {
@@ -46,7 +66,9 @@ pub fn fill(
     // Its end ends the registrations, before anything else touches that memory.
     let copied = uffd.is_some();
     drop(uffd);
-    write(blank, &plan, pages, copied)
+    write(blank, &plan, pages, copied)?;
+    let bytes: u64 = plan.runs(|_| true).map(|run| run.len).sum();
+    Ok(Filled { restored: bytes / PAGE_SIZE, ..Filled::default() })
 }
 
 struct Plan<'a> {

@@ -6,6 +6,7 @@
 //! nobody can tell but by how much memory is used.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::args;
@@ -18,6 +19,7 @@ use crate::kernel::remote::RemoteAddr;
 
 use super::bits::{flags, status};
 use super::calls::Calls;
+use super::fill::Filled;
 use super::map::{OpenFile, map_some};
 use super::queue::BOUNCE;
 use super::runs::{self, Run};
@@ -89,13 +91,13 @@ pub fn inherit(
     child: Saved<'_>,
     open: &mut OpenFile<'_>,
     shared: &SharedObjects,
-) -> Result<()> {
+) -> Result<Filled> {
     let kept = kept(parent.mm, child.mm);
     let fresh = |index: usize| kept[index].is_none();
     unmap(blank, parent.mm, &kept)?;
     replace_vdso(blank, parent.mm, child.mm)?;
     map_some(blank, child.mm, child.pagemap, open, shared, fresh)?;
-    fill::fill(blank, child.mm, child.pagemap, child.pages, fresh)?;
+    let mut filled = fill::fill(blank, child.mm, child.pagemap, child.pages, fresh)?;
     finish::protect(blank, child.mm, child.pagemap, fresh)?;
     let (theirs, ours) = (by_vma(parent), by_vma(child));
     let mut buffers = Buffers::default();
@@ -105,11 +107,12 @@ pub fn inherit(
             let prot = (parent.mm.vmas[source].prot, child.mm.vmas[index].prot);
             adapt(blank, &child.mm.vmas[index], prot, &pieces)?;
             let (parent, child) = (parent.pages, child.pages);
-            let mut writer = Writer { blank, parent, child, buffers: &mut buffers };
+            let mut writer =
+                Writer { blank, parent, child, buffers: &mut buffers, filled: &mut filled };
             pieces.iter().try_for_each(|piece| writer.write(*piece))?;
         }
     }
-    Ok(())
+    Ok(filled)
 }
 
 /// The runs of each VMA.
@@ -215,6 +218,10 @@ impl Buffers {
             self.theirs.resize(size, 0);
         }
     }
+
+    fn are_equal(&self, range: Range<usize>) -> bool {
+        self.ours[range.clone()] == self.theirs[range]
+    }
 }
 
 struct Writer<'a> {
@@ -222,6 +229,7 @@ struct Writer<'a> {
     parent: &'a File,
     child: &'a File,
     buffers: &'a mut Buffers,
+    filled: &'a mut Filled,
 }
 
 impl Writer<'_> {
@@ -249,19 +257,19 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn put_different(&self, start: u64, size: usize) -> Result<()> {
+    fn put_different(&mut self, start: u64, size: usize) -> Result<()> {
         let page = usize::try_from(PAGE_SIZE).expect("a small number");
-        let Buffers { ours, theirs } = &*self.buffers;
-        let equal = |at: usize| ours[at..at + page] == theirs[at..at + page];
+        self.filled.compared += size as u64 / PAGE_SIZE;
         let mut at = 0;
         while at < size {
             let from = at;
-            while at < size && !equal(at) {
+            while at < size && !self.buffers.are_equal(at..at + page) {
                 at += page;
             }
             if from < at {
                 self.put(start + from as u64, from, at)?;
             } else {
+                self.filled.shared += 1;
                 at += page;
             }
         }
@@ -269,7 +277,8 @@ impl Writer<'_> {
     }
 
     /// Writes `from..to` of our buffer to `start`.
-    fn put(&self, start: u64, from: usize, to: usize) -> Result<()> {
+    fn put(&mut self, start: u64, from: usize, to: usize) -> Result<()> {
+        self.filled.restored += (to - from) as u64 / PAGE_SIZE;
         let run = Run { start, len: (to - from) as u64, offset: 0 };
         fill::write_batch(
             self.blank.pid(),

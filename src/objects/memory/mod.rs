@@ -21,7 +21,7 @@ mod map;
 pub mod mm;
 mod pages;
 mod queue;
-mod runs;
+pub mod runs;
 mod shared;
 mod smaps;
 #[cfg(test)]
@@ -42,6 +42,7 @@ use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::remote::Batch;
 
 pub use self::capture::AddFile;
+pub use self::fill::Filled;
 pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
 pub use self::inherit::{Saved, inherit, may_share};
@@ -93,9 +94,9 @@ pub fn write_pages(
 }
 
 /// Fills the mapped VMAs and gives them their final protection.
-pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) -> Result<()> {
-    fill::fill(blank, mm, pagemap, pages, |_| true)?;
-    finish::protect(blank, mm, pagemap, |_| true)
+pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) -> Result<Filled> {
+    let filled = fill::fill(blank, mm, pagemap, pages, |_| true)?;
+    finish::protect(blank, mm, pagemap, |_| true).map(|()| filled)
 }
 
 /// Gives the address space its recorded places, auxiliary vector and executable.

@@ -45,17 +45,20 @@ pub fn page_flags(entry: &PagemapEntry) -> u32 {
     }
 }
 
+/// Whether the pages of an entry stand in the dump's own file.
+pub fn is_present(entry: &PagemapEntry) -> bool {
+    page_flags(entry) & page::PRESENT != 0
+}
+
 /// The runs of a validated pagemap that stand in its own pages file.
 pub fn of(pagemap: &Pagemap) -> impl Iterator<Item = Run> {
     let mut offset = 0;
-    pagemap.entries.iter().filter(|entry| page_flags(entry) & page::PRESENT != 0).map(
-        move |entry| {
-            let len = page_count(entry) * PAGE_SIZE;
-            let run = Run { start: entry.vaddr, len, offset };
-            offset += len;
-            run
-        },
-    )
+    pagemap.entries.iter().filter(|entry| is_present(entry)).map(move |entry| {
+        let len = page_count(entry) * PAGE_SIZE;
+        let run = Run { start: entry.vaddr, len, offset };
+        offset += len;
+        run
+    })
 }
 
 /// How many bytes they are together.

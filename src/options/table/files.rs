@@ -95,7 +95,8 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["external"], Argument::Required("RES"))
         .setters(&["add_external"])
         .verbs(&[Dump, Restore])
-        .help("an object that belongs to the outside"),
+        .asks(|options| options.external.iter().any(|key| !is_carried(key)))
+        .help("an object that belongs to the outside: file[MOUNT:INODE], tty[RDEV:DEV]"),
     Row {
         name: "inherit_fd",
         from_rpc: |message, options| {
@@ -117,13 +118,19 @@ pub(super) const ROWS: &[Row] = &[
     .long(&["inherit-fd"], Argument::Required("fd[NUM]:RES"))
     .setters(&["add_inherit_fd"])
     .verbs(&[Restore])
-    .help("descriptor NUM of the worker stands for the object RES"),
+    .honoured(&[Restore])
+    .help("descriptor NUM stands for RES: pipe:[INODE], file[..], tty[..], /memfd:NAME or a path without its first slash"),
     flag!(orphan_pts_master)
         .rpc(&[50])
         .setters(&["set_orphan_pts_master"])
         .verbs(&[Restore])
         .help("the master of a terminal left without one is sent to the caller"),
 ];
+
+/// External objects of these kinds are known; for a restore a descriptor is given for each.
+fn is_carried(key: &str) -> bool {
+    ["file[", "tty["].iter().any(|kind| key.starts_with(kind)) && key.ends_with(']')
+}
 
 /// `-x`, or `-xINODE,INODE`.
 fn ext_unix_sk_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {

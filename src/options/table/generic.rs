@@ -4,15 +4,11 @@ use super::{Argument, Given, Row, access};
 use crate::error::Result;
 use crate::options::Options;
 use crate::options::Verb::{self, *};
+use crate::options::values::cpu_cap;
 
 const DUMPS: &[Verb] = &[Dump, PreDump];
 const RESTORES: &[Verb] = &[Restore];
 const BOTH: &[Verb] = &[Dump, PreDump, Restore];
-
-/// `CPU_CAP_FPU | CPU_CAP_INS`, with or without `CPU_CAP_IMAGE`: what holds when nothing is said.
-const CPU_DEFAULT: u32 = 1 | 4;
-const CPU_IMAGE: u32 = 8;
-const CPU_ALL: u32 = 7;
 
 pub(super) const ROWS: &[Row] = &[
     Row { from_text: pid_from_text, ..scalar!(pid, access::number) }
@@ -21,9 +17,9 @@ pub(super) const ROWS: &[Row] = &[
         .short('t')
         .setters(&["set_pid"])
         .default("the caller itself (RPC)")
-        .verbs(DUMPS)
-        .honoured(&[Dump])
-        .help("dump the tree of processes whose root is PID"),
+        .verbs(&[Dump, PreDump, Continue])
+        .honoured(&[Dump, Continue])
+        .help("the tree of processes whose root is PID"),
     flag!(leave_running)
         .rpc(&[3])
         .long(&["leave-running"], Argument::None)
@@ -170,12 +166,14 @@ pub(super) const ROWS: &[Row] = &[
     local_flag!(log_pid)
         .long(&["log-pid"], Argument::Negatable)
         .verbs(RESTORES)
-        .help("a log of its own for each restored task"),
+        .honoured(RESTORES)
+        .help("a log of its own for each restored task: the log file's name and the pid"),
     flag!(display_stats)
         .rpc(&[70])
         .long(&["display-stats"], Argument::Negatable)
         .setters(&["set_display_stats"])
         .verbs(BOTH)
+        .honoured(&[Dump, Restore])
         .help("print statistics at the end"),
     scalar!(status_fd, access::number)
         .rpc(&[49])
@@ -190,14 +188,22 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(BOTH)
         .asks(|options| options.unprivileged() && !nix::unistd::geteuid().is_root())
         .help("accept the limits of a caller who is not root"),
-    Row { from_text: cpu_cap_from_text, ..scalar!(cpu_cap, access::number) }
-        .rpc(&[20])
-        .long(&["cpu-cap"], Argument::Optional("CAP"))
-        .setters(&["set_cpu_cap"])
-        .default("fpu,ins")
-        .verbs(&[Dump, Restore, CpuinfoDump, CpuinfoCheck])
-        .asks(|options| options.cpu_cap.is_some_and(|caps| caps & !CPU_IMAGE != CPU_DEFAULT))
-        .help("properties of the processor to write or compare: cpu, fpu, ins, all, none"),
+    Row {
+        // Who names properties wants the image.
+        from_rpc: |message, options| {
+            options.cpu_cap = message.cpu_cap.map(|caps| caps | cpu_cap::IMAGE).or(options.cpu_cap);
+            Ok(())
+        },
+        from_text: cpu_cap_from_text,
+        ..scalar!(cpu_cap, access::number)
+    }
+    .rpc(&[20])
+    .long(&["cpu-cap"], Argument::Optional("CAP"))
+    .setters(&["set_cpu_cap"])
+    .default("fpu,ins")
+    .verbs(&[Dump, Restore, CpuinfoDump, CpuinfoCheck])
+    .honoured(&[Dump, Restore, CpuinfoDump, CpuinfoCheck])
+    .help("properties of the processor to write and compare: cpu, fpu, ins, all, none"),
     local_text!(libdir)
         .long(&["libdir"], Argument::Required("DIR"))
         .short('L')
@@ -249,30 +255,31 @@ fn log_level_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     Ok(())
 }
 
+/// A list of properties; `^` in front of one takes it away. Whoever names any wants the image.
 fn cpu_cap_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     let Given::Text(list) = given else {
-        options.cpu_cap = Some(CPU_ALL | CPU_IMAGE);
+        options.cpu_cap = Some(options.cpu_cap() | cpu_cap::ALL | cpu_cap::IMAGE);
         return Ok(());
     };
-    let mut caps = CPU_DEFAULT;
+    let mut caps = options.cpu_cap();
     for item in list.split(',') {
         let (inverse, name) = match item.strip_prefix('^') {
             Some(name) => (true, name),
             None => (false, item),
         };
         let bits = match name {
-            "fpu" => 1,
-            "cpu" => 2,
-            "ins" => 4,
-            "all" => CPU_ALL,
+            "fpu" => cpu_cap::FPU,
+            "cpu" => cpu_cap::CPU,
+            "ins" => cpu_cap::INS,
+            "all" => cpu_cap::ALL,
             "none" => {
-                caps = if inverse { CPU_ALL } else { 0 };
+                caps = if inverse { cpu_cap::ALL } else { 0 };
                 continue;
             }
             _ => return Err(access::bad(format!("`{name}' is no processor property"))),
         };
         caps = if inverse { caps & !bits } else { caps | bits };
     }
-    options.cpu_cap = Some(if caps == 0 { 0 } else { caps | CPU_IMAGE });
+    options.cpu_cap = Some(if caps == 0 { 0 } else { caps | cpu_cap::IMAGE });
     Ok(())
 }

@@ -144,7 +144,15 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 /// The verbs of the engine at this time.
-pub const VERBS: [Verb; 3] = [Verb::Dump, Verb::Restore, Verb::Check];
+pub const VERBS: [Verb; 7] = [
+    Verb::Dump,
+    Verb::Restore,
+    Verb::Check,
+    Verb::Dedup,
+    Verb::CpuinfoDump,
+    Verb::CpuinfoCheck,
+    Verb::Continue,
+];
 
 /// Refuses, by name and all together, what is asked for and not honoured.
 pub fn check(verb: Verb, options: &Options) -> Result<()> {

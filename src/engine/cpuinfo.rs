@@ -1,0 +1,66 @@
+//! `cpuinfo.img`: written by `cpuinfo dump` and by a dump that `--cpu-cap` asks to; compared by
+//! `cpuinfo check` and by a restore that is asked to.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::codec::{Decoder, Encoder};
+use crate::images::dir::ImageDir;
+use crate::images::names::{self, magic};
+use crate::images::proto::CpuinfoEntry;
+use crate::images::snapshot::Snapshot;
+use crate::log::Log;
+use crate::objects::cpu;
+use crate::options::Request;
+use crate::options::values::cpu_cap;
+
+/// `cpuinfo dump`.
+pub fn dump(request: &Request, log: &Log) -> Result<()> {
+    let mut file = Encoder::new(magic::CPUINFO);
+    file.entry(&cpu::capture()?);
+    directory(request)?.replace(names::CPUINFO, &file.finish())?;
+    log.info(format!("{} is written", names::CPUINFO));
+    Ok(())
+}
+
+/// `cpuinfo check`: everything, where nothing is left to compare.
+pub fn check(request: &Request, log: &Log) -> Result<()> {
+    let dir = directory(request)?;
+    let bytes = dir.try_read(names::CPUINFO)?.ok_or_else(missing)?;
+    let entry: Option<CpuinfoEntry> =
+        Decoder::new(names::CPUINFO, &bytes, magic::CPUINFO)?.entry()?;
+    let entry = entry.ok_or_else(|| Error::image(names::CPUINFO, "has no entry"))?;
+    let caps = match request.options.cpu_cap() & cpu_cap::ALL {
+        0 => cpu_cap::ALL,
+        caps => caps,
+    };
+    cpu::check(&entry, caps)?;
+    log.info("the processor is as good as the one in the image");
+    Ok(())
+}
+
+/// What a dump writes, if it is asked to.
+pub fn wanted(request: &Request) -> Result<Option<CpuinfoEntry>> {
+    let wanted = request.options.cpu_cap() & cpu_cap::IMAGE != 0;
+    wanted.then(cpu::capture).transpose()
+}
+
+/// What a restore compares, if it is asked to.
+pub fn check_at_restore(request: &Request, snapshot: &Snapshot) -> Result<()> {
+    let caps = request.options.cpu_cap();
+    if caps & cpu_cap::IMAGE == 0 {
+        return Ok(());
+    }
+    cpu::check(snapshot.cpuinfo.as_ref().ok_or_else(missing)?, caps)
+}
+
+fn missing() -> Error {
+    Error::new(Kind::BadImages, format!("{} is missing", names::CPUINFO))
+        .remedy("dump with --cpu-cap, or leave it out here")
+}
+
+fn directory(request: &Request) -> Result<ImageDir> {
+    let images: OwnedFd =
+        request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
+    Ok(ImageDir::new(images))
+}
