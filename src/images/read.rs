@@ -62,17 +62,6 @@ pub fn read_files(
     Ok(snapshot)
 }
 
-/// A pagemap out of its bytes; `name` is for messages.
-pub fn decode_pagemap(name: &str, bytes: &[u8]) -> Result<Pagemap> {
-    let mut decoder = Decoder::new(name, bytes, magic::PAGEMAP)?;
-    let head: PagemapHead = decoder.entry()?.ok_or_else(|| Error::image(name, "has no head"))?;
-    let mut entries = Vec::new();
-    while let Some(entry) = decoder.entry()? {
-        entries.push(entry);
-    }
-    Ok(Pagemap { pages_id: head.pages_id, entries })
-}
-
 struct Load<'a> {
     files: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>,
     place: String,
@@ -288,7 +277,8 @@ fn pipe_len(entry: &PipeDataEntry) -> u32 {
     entry.bytes
 }
 
-fn decode_pagemap(name: &str, bytes: &[u8]) -> Result<Pagemap> {
+/// A pagemap out of its bytes; `name` is for messages.
+pub fn decode_pagemap(name: &str, bytes: &[u8]) -> Result<Pagemap> {
     let mut decoder = Decoder::new(name, bytes, magic::PAGEMAP)?;
     let head: PagemapHead = decoder.entry()?.ok_or_else(|| Error::image(name, "has no head"))?;
     Ok(Pagemap { pages_id: head.pages_id, entries: collect(name, decoder)? })

@@ -223,7 +223,7 @@ impl<'s> Tasks<'s, '_, '_> {
             let blank = self.tree.get_mut(entry.pid.cast_signed())?;
             let done = step(blank, image).doing(|| format!("pid {}", entry.pid));
             done.inspect_err(|error| self.logs.failed(entry.pid, error))?;
-            self.logs.done(entry.pid, what);
+            self.logs.done(entry.pid, &format!("set up: {what}"));
         }
         Ok(())
     }
