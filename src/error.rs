@@ -121,16 +121,22 @@ impl Error {
 
     /// What was being done, outermost first; the cause; the remedy.
     fn text(&self) -> String {
+        let (mut text, remedy) = self.parts();
+        if let Some(remedy) = remedy {
+            text.push_str("; ");
+            text.push_str(remedy);
+        }
+        text
+    }
+
+    /// The same, with the remedy, where there is one, by itself.
+    pub fn parts(&self) -> (String, Option<&str>) {
         let mut text = self.context.join(": ");
         if !text.is_empty() {
             text.push_str(": ");
         }
         text.push_str(&self.cause);
-        if let Some(remedy) = &self.remedy {
-            text.push_str("; ");
-            text.push_str(remedy);
-        }
-        text
+        (text, self.remedy.as_deref())
     }
 
     /// The `cr_errno` of the RPC and the errno of the C verbs: 0 where CRIU sets none.

@@ -25,5 +25,6 @@ pub mod kernel;
 pub mod log;
 pub mod objects;
 pub mod options;
+pub mod progress;
 pub mod rpc;
 pub mod version;

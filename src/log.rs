@@ -134,6 +134,11 @@ impl Log {
         matches!(&*self.output.lock(), Output::File(_))
     }
 
+    /// Name of the file in the work directory, where it is one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// The level up to which lines are written.
     pub fn level(&self) -> i32 {
         self.level

@@ -2,18 +2,22 @@
 //!
 //! This is the one place that prints and that chooses an exit code.
 
+mod checked;
 mod help;
+mod json;
+mod progress;
+mod report;
 mod setup;
 
-use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use self::progress::Watched;
 use crate::engine::scripts::Scripts;
-use crate::engine::{self, Outcome, check};
+use crate::engine::{self, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{fd, host};
 use crate::log::Log;
@@ -80,14 +84,15 @@ fn command(options: Options, line: &Line) -> i32 {
         eprintln!("Error: exec is no command any more; to set a stopped tree going, say continue");
         return FAILED_OTHERWISE;
     }
+    let json = line.own.contains(&Own::Json);
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
         eprintln!("Error: unknown command: {}", line.words.join(" "));
         return usage();
     };
     match complete(verb, options, line, words) {
-        Ok(options) => run(verb, options),
+        Ok(options) => run(verb, options, json),
         Err(error) => {
-            eprintln!("Error: {error}");
+            report::failure(verb.name(), &error, None, json);
             FAILED
         }
     }
@@ -142,6 +147,9 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
         options.check_extra = Some(true);
         options.check_experimental = Some(true);
     }
+    if line.own.contains(&Own::Json) && options.log_file.as_deref() == Some("-") {
+        return bad("--json and --log-file - both want the standard output".to_owned());
+    }
     if options.rst_sibling() && !options.restore_detached() {
         return bad("--restore-sibling only makes sense with --restore-detached".to_owned());
     }
@@ -152,21 +160,21 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
     Ok(options)
 }
 
-fn run(verb: Verb, options: Options) -> i32 {
+fn run(verb: Verb, options: Options, json: bool) -> i32 {
     host::keep_memory();
     let prepared = host::settle_signals().and_then(|()| setup::open(verb, &options));
     let (places, log) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
-            eprintln!("Error: {error}");
+            report::failure(verb.name(), &error, None, json);
             return FAILED;
         }
     };
-    let result = Request::new(verb, options, places).and_then(|request| act(&request, &log));
+    let result = Request::new(verb, options, places).and_then(|request| act(&request, json, &log));
     match result {
         Ok(code) => code,
         Err(error) => {
-            report(&error, &log);
+            report::failure(verb.name(), &error, Some(&log), json);
             failure(verb)
         }
     }
@@ -177,23 +185,19 @@ fn failure(verb: Verb) -> i32 {
     if verb == Verb::CpuinfoDump { FAILED_OTHERWISE } else { FAILED }
 }
 
-/// The log has every error; a person at a terminal is told where the log does not go there.
-fn report(error: &Error, log: &Log) {
-    log.error(error);
-    if log.is_file() && std::io::stderr().is_terminal() {
-        eprintln!("Error: {error}");
-    }
-}
-
-fn act(request: &Request, log: &Log) -> Result<i32> {
+fn act(request: &Request, json: bool, log: &Log) -> Result<i32> {
     if request.verb == Verb::Check {
-        let verdict = check::run(&request.options, log)?;
-        println!("{}", verdict.text());
-        return Ok(if verdict.is_good() { DONE } else { FAILED });
+        return checked::check(&request.options, json, log);
     }
     setup::require_privileges(request.verb)?;
-    let mut hooks = Scripts::new(request);
-    match engine::run(request, &mut hooks, log)? {
+    let mut hooks = Watched::new(Scripts::new(request), progress::Watch::of(request, log));
+    let outcome = engine::run(request, &mut hooks, log);
+    drop(hooks);
+    let outcome = outcome?;
+    if json {
+        report::success(request, outcome);
+    }
+    match outcome {
         Outcome::Restored { pid } => after_restore(request, pid),
         Outcome::Dumped | Outcome::Checked | Outcome::Done => Ok(DONE),
     }

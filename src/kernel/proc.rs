@@ -98,6 +98,16 @@ pub fn gone(pid: i32) -> Error {
     Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
 }
 
+/// Bytes of memory that are a process's own, present or swapped out.
+pub fn own_memory(pid: i32) -> Result<u64> {
+    let text = read(&format!("/proc/{pid}/status"), pid)?;
+    let kib = |key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key));
+        value.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    Ok((kib("RssAnon:") + kib("VmSwap:")) << 10)
+}
+
 /// What `/proc/PID/stat` says of a process and its place in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {

@@ -23,9 +23,11 @@ pub enum Own {
     All,
     /// An older way to say `check --extra`, which CRIU refuses as well.
     Ms,
+    /// The result is one JSON object on standard output.
+    Json,
 }
 
-const OWN: [(&str, Option<char>, Own, Argument, &str); 8] = [
+const OWN: [(&str, Option<char>, Own, Argument, &str); 9] = [
     ("help", Some('h'), Own::Help, Argument::None, "show this text"),
     ("version", Some('V'), Own::Version, Argument::None, "show the version"),
     ("config", None, Own::Config, Argument::Required("FILE"), "read this configuration file"),
@@ -33,6 +35,7 @@ const OWN: [(&str, Option<char>, Own, Argument, &str); 8] = [
     ("exec-cmd", None, Own::ExecCmd, Argument::None, "restore: run the command after `--'"),
     ("close", None, Own::Close, Argument::Required("FD"), "close a descriptor first"),
     ("all", None, Own::All, Argument::None, "check: --extra and --experimental"),
+    ("json", None, Own::Json, Argument::None, "print the result as one JSON object"),
     ("ms", None, Own::Ms, Argument::None, "refused: it was replaced by --extra and its like"),
 ];
 

@@ -25,12 +25,14 @@ use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::images::write::write;
 use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::proc;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
 use crate::objects::memory::SharedMemory;
 use crate::objects::{memory, namespaces, task};
 use crate::options::Request;
 use crate::options::values::FileValidation;
+use crate::progress;
 
 /// Image format 1.1.
 const IMAGE_VERSION: u32 = 2;
@@ -186,7 +188,9 @@ impl Dump {
         stats: &mut DumpStats,
     ) -> Result<()> {
         let mut pages_id = 0;
-        for (pid, layout) in &self.layouts {
+        let guesses = guesses(&self.layouts);
+        for (index, (pid, layout)) in self.layouts.iter().enumerate() {
+            progress::guess(guesses.iter().skip(index + 1).sum());
             let member = members.iter().find(|member| member.pid == *pid);
             let Some(frozen) = member.and_then(Member::frozen) else { continue };
             pages_id += 1;
@@ -200,6 +204,12 @@ impl Dump {
         stats.memory_written();
         Ok(())
     }
+}
+
+/// How much memory each process has, for who watches.
+fn guesses(layouts: &[(i32, memory::Layout)]) -> Vec<u64> {
+    let watched = if progress::is_watched() { layouts } else { &[] };
+    watched.iter().map(|(pid, _)| proc::own_memory(*pid).unwrap_or(0)).collect()
 }
 
 fn inventory(ids: &SharedIds) -> InventoryEntry {

@@ -15,7 +15,8 @@ use crate::images::names;
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::Blank;
 use crate::objects::files::OpenFiles;
-use crate::objects::memory::{self, Filled, Saved, SharedObjects};
+use crate::objects::memory::{self, Filled, Saved, SharedObjects, runs};
+use crate::progress;
 
 /// What is in whose memory so far.
 pub struct AddressSpaces<'a> {
@@ -32,6 +33,7 @@ pub struct AddressSpaces<'a> {
 impl<'a> AddressSpaces<'a> {
     /// Makes what address spaces share.
     pub fn new(snapshot: &'a Snapshot, dir: &'a ImageDir) -> Result<Self> {
+        progress::expect(saved_bytes(snapshot));
         let shared = SharedObjects::create(snapshot, dir)?;
         let (filled, born_with) = (BTreeSet::new(), HashMap::new());
         Ok(Self { snapshot, dir, shared, filled, born_with, figures: Filled::default() })
@@ -119,4 +121,10 @@ impl<'a> AddressSpaces<'a> {
 
 fn saved<'i>(image: &'i TaskImage, pages: &'i File) -> Option<Saved<'i>> {
     Some(Saved { mm: image.mm.as_ref()?, pagemap: image.pagemap.as_ref()?, pages })
+}
+
+/// What is in all pages files together.
+fn saved_bytes(snapshot: &Snapshot) -> u64 {
+    let private = snapshot.tasks.values().filter_map(|task| task.pagemap.as_ref());
+    private.chain(snapshot.shared_memory.values()).map(runs::total).sum()
 }

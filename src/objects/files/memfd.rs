@@ -177,7 +177,8 @@ pub(super) fn open(
     let Some(inode) = inodes.get_mut(&u64::from(entry.inode_id)) else {
         return Err(Error::new(Kind::Internal, what()));
     };
-    let name = files.snapshot.memfd_inodes.iter().find(|one| one.inode_id == entry.inode_id.into());
+    let name =
+        files.snapshot.memfd_inodes.iter().find(|one| one.inode_id == u64::from(entry.inode_id));
     if let Some(name) = name
         && let Some(inherited) = files.inherited(&format!("{PREFIX}{}", name.name))?
     {

@@ -16,6 +16,7 @@ use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::kernel::PAGE_SIZE;
 use crate::kernel::blank::Blank;
 use crate::kernel::remote::RemoteAddr;
+use crate::progress;
 
 use super::bits::{flags, status};
 use super::calls::Calls;
@@ -253,6 +254,7 @@ impl Writer<'_> {
                 }
             }
             done += len;
+            progress::moved(len);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::kernel::PAGE_SIZE;
 use crate::kernel::memory::{self, RemoteIovec};
 use crate::kernel::pagemap::{self, Region, Scan, category, entry};
 use crate::kernel::remote::RemoteAddr;
+use crate::progress;
 
 use super::bits::{page, status};
 use super::queue::{self, Queue};
@@ -55,6 +56,7 @@ pub fn write(
     let plain = runs::by_vma(&pagemap, vmas).filter(|(index, _)| !is_vdso(&vmas[*index]));
     let queue = Queue::new(plain.map(|(_, run)| run));
     let total = runs::total(&pagemap);
+    progress::expect(total);
     queue::share(total, || copy(source, &queue, queue::bounce(total), &write_at))?;
     drop(queue);
     Ok(pagemap)

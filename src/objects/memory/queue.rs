@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
+use crate::progress;
 
 use super::runs::Run;
 
@@ -55,6 +56,7 @@ impl<I: Iterator<Item = Run>> Queue<I> {
             taken += stop - run.start;
             batch.push(Run { len: stop - run.start, ..run });
         }
+        progress::moved(taken);
         usize::try_from(taken).expect("no more than the room")
     }
 }

@@ -17,6 +17,7 @@ use crate::images::proto::VmaEntry;
 use crate::images::snapshot::{Pagemap, Snapshot};
 use crate::kernel::PAGE_SIZE;
 use crate::kernel::mapping;
+use crate::progress;
 
 use super::bits::{flags, page, status};
 use super::queue::{self, Queue};
@@ -60,6 +61,7 @@ fn save(file: &File, size: u64, creation: &Creation, pages_id: u32) -> Result<Pa
     let out = creation.create(&name)?;
     let queue = Queue::new(runs::of(&pagemap));
     let total = runs::total(&pagemap);
+    progress::expect(total);
     let room = queue::bounce(total);
     queue::share(total, || {
         let mut buffer = vec![0; room];

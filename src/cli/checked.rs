@@ -1,0 +1,113 @@
+//! `criu check`: what was found, for people as a table, for scripts in CRIU's words.
+
+use console::style;
+
+use super::json::{self, Value};
+use super::{DONE, FAILED};
+use crate::engine::check::{self, FEATURES, Feature, Need, Survey, Verdict};
+use crate::error::Result;
+use crate::log::Log;
+use crate::options::Options;
+
+/// A name that stands for all: they are listed, and none is looked for.
+const LIST: &str = "list";
+
+/// Looks for what `options` ask about, and says what it comes to. The result is the exit code.
+pub fn check(options: &Options, as_json: bool, log: &Log) -> Result<i32> {
+    if options.features.iter().any(|name| name == LIST) {
+        list(as_json);
+        return Ok(DONE);
+    }
+    let for_people = !as_json && console::user_attended();
+    let survey = if for_people || as_json {
+        check::survey(options)?
+    } else {
+        check::run(options, log).inspect_err(|_| println_unless_asked(options))?
+    };
+    if as_json {
+        println!("{}", to_json(&survey));
+    } else {
+        if for_people {
+            table(&survey);
+        }
+        println!("{}", survey.text());
+    }
+    Ok(if survey.verdict() == Verdict::Good { DONE } else { FAILED })
+}
+
+/// What is missing is an error, and in the log; this is for who reads the answer only.
+fn println_unless_asked(options: &Options) {
+    if options.features.is_empty() {
+        println!("Does not look good.");
+    }
+}
+
+fn list(as_json: bool) {
+    if as_json {
+        println!("{}", Value::Array(FEATURES.iter().map(feature_json).collect()));
+        return;
+    }
+    for feature in FEATURES {
+        if console::user_attended() {
+            println!("{:25} {:14} without it, {}", feature.name, needed(feature), feature.cost);
+        } else {
+            println!("{}", feature.name);
+        }
+    }
+}
+
+/// Features that are there in a line each, those that are not with what that costs and why.
+fn table(survey: &Survey) {
+    for finding in &survey.findings {
+        let feature = finding.feature;
+        match &finding.missing {
+            None => println!("{} {}", style("yes").green(), feature.name),
+            Some(why) => {
+                let no = match feature.need {
+                    Need::Always => style("no ").red().bold(),
+                    Need::Some | Need::Experimental => style("no ").yellow(),
+                };
+                println!("{no} {:25} {:14} {}", feature.name, needed(feature), feature.cost);
+                println!("    {}", style(why).dim());
+            }
+        }
+    }
+}
+
+fn needed(feature: &Feature) -> &'static str {
+    match feature.need {
+        Need::Always => "always needed",
+        Need::Some => "sometimes",
+        Need::Experimental => "experimental",
+    }
+}
+
+fn feature_json(feature: &Feature) -> Value {
+    json::object([
+        ("name", feature.name.into()),
+        ("needed", needed(feature).into()),
+        ("cost", feature.cost.into()),
+    ])
+}
+
+fn to_json(survey: &Survey) -> Value {
+    let finding = |finding: &check::Finding| {
+        let mut value = feature_json(finding.feature);
+        value["supported"] = finding.missing.is_none().into();
+        if let Some(why) = &finding.missing {
+            value["error"] = json::error(why);
+        }
+        value
+    };
+    let verdict = match survey.verdict() {
+        Verdict::Good => "good",
+        Verdict::Limited => "limited",
+        Verdict::Bad => "bad",
+    };
+    json::object([
+        ("command", "check".into()),
+        ("success", (survey.verdict() == Verdict::Good).into()),
+        ("verdict", verdict.into()),
+        ("features", survey.findings.iter().map(finding).collect()),
+    ])
+}

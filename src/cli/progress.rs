@@ -1,0 +1,166 @@
+//! How far a long dump or restore has come, in one line on a terminal; elsewhere nothing.
+//!
+//! A thread of its own looks at the engine's counters. It begins when there is only memory left to
+//! copy, and has cleared its line before a tree runs, which may have the same terminal.
+
+use std::io::IsTerminal;
+use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::engine::hooks::{Hooks, Stage};
+use crate::error::Result;
+use crate::kernel::PAGE_SIZE;
+use crate::log::Log;
+use crate::options::{Request, Verb};
+use crate::progress::{self, Reading};
+
+/// What takes less time than this is not long.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Lines of this level are many, and a line that is drawn again and again gets lost among them.
+const CHATTY: i32 = 3;
+
+/// What is to be shown.
+pub struct Watch {
+    what: &'static str,
+    begin: Stage,
+    end: Stage,
+}
+
+impl Watch {
+    /// None if the request copies no memory, or nobody could see it.
+    pub fn of(request: &Request, log: &Log) -> Option<Self> {
+        let quiet = log.is_file() || log.level() < CHATTY;
+        if !quiet || !std::io::stderr().is_terminal() {
+            return None;
+        }
+        let (what, begin, end) = match request.verb {
+            Verb::Dump => ("Dumping", Stage::PreDump, Stage::PostDump),
+            Verb::Restore => ("Restoring", Stage::PostSetupNamespaces, Stage::PostRestore),
+            _ => return None,
+        };
+        Some(Self { what, begin, end })
+    }
+}
+
+/// Hooks that also show progress.
+pub struct Watched<H> {
+    inner: H,
+    watch: Option<Watch>,
+    line: Option<Line>,
+}
+
+impl<H: Hooks> Watched<H> {
+    /// Shows what `watch` says, if anything, and does what `inner` does.
+    pub fn new(inner: H, watch: Option<Watch>) -> Self {
+        if watch.is_some() {
+            progress::watch();
+        }
+        Self { inner, watch, line: None }
+    }
+
+    fn end(&mut self, stage: Stage) {
+        if self.watch.as_ref().is_some_and(|watch| watch.end == stage) {
+            self.line = None;
+        }
+    }
+
+    fn begin(&mut self, stage: Stage) {
+        if let Some(watch) = self.watch.as_ref().filter(|watch| watch.begin == stage) {
+            self.line = Line::start(watch.what);
+        }
+    }
+}
+
+impl<H: Hooks> Hooks for Watched<H> {
+    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+        self.end(stage);
+        self.inner.notify(stage, pid)?;
+        self.begin(stage);
+        Ok(())
+    }
+
+    fn notify_with_fd(&mut self, stage: Stage, pid: Option<i32>, fd: BorrowedFd<'_>) -> Result<()> {
+        self.inner.notify_with_fd(stage, pid, fd)
+    }
+
+    fn query_external(&mut self) -> Result<Vec<String>> {
+        self.inner.query_external()
+    }
+}
+
+/// The line; dropped, it is gone from the terminal.
+struct Line {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Line {
+    /// None if there is no thread to be had: the work is what matters.
+    fn start(what: &'static str) -> Option<Self> {
+        let (stop, stopped) = channel::<()>();
+        let draw = move || {
+            let mut wait = PATIENCE;
+            let mut bar = None;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+                let reading = progress::read();
+                let bar = bar.get_or_insert_with(|| new_bar(what, reading));
+                show(bar, reading);
+                wait = INTERVAL;
+            }
+            if let Some(bar) = bar {
+                bar.finish_and_clear();
+            }
+        };
+        let thread = std::thread::Builder::new().name("progress".into()).spawn(draw).ok()?;
+        Some(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A drawing that panicked has nothing more to show.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn new_bar(what: &'static str, first: Reading) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {percent}% {wide_msg}");
+    let bar = ProgressBar::with_draw_target(Some(first.total), ProgressDrawTarget::stderr());
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar.set_prefix(what);
+    bar
+}
+
+fn show(bar: &ProgressBar, reading: Reading) {
+    let rate = bar_rate(bar, reading);
+    let left = reading.total - reading.moved;
+    let time = match left.checked_div(rate) {
+        Some(seconds) => format!("{} left", HumanDuration(Duration::from_secs(seconds))),
+        None => "no end in sight".to_owned(),
+    };
+    bar.set_length(reading.total);
+    bar.set_message(format!(
+        "{} of {}, {} pages, {}/s, {time}",
+        HumanBytes(reading.moved),
+        HumanBytes(reading.total),
+        reading.moved / PAGE_SIZE,
+        HumanBytes(rate),
+    ));
+    bar.set_position(reading.moved);
+    bar.tick();
+}
+
+/// Bytes a second since the beginning, which is a little before the first look.
+fn bar_rate(bar: &ProgressBar, reading: Reading) -> u64 {
+    let millis = (bar.elapsed() + PATIENCE).as_millis().max(1);
+    u64::try_from(u128::from(reading.moved) * 1000 / millis).unwrap_or(u64::MAX)
+}
