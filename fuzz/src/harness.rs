@@ -35,7 +35,7 @@ pub fn rpc(bytes: &[u8]) {
     // No files are read here.
     message.config_file = None;
     for verb in Verb::ALL {
-        if let Ok(session) = Session::new(verb, &message, Client::this_process()) {
+        if let Ok(session) = Session::new(verb, &message, &Client::this_process()) {
             let _ = session.into_request();
         }
     }

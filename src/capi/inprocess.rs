@@ -82,8 +82,8 @@ fn run(
         let cause = "exec_cmd: the caller's own process would become the command";
         return Err(Error::new(Kind::BadOptions, cause).remedy("use a worker"));
     }
-    let mut session = Session::new(verb, &options, client).map_err(bad)?;
-    let log = session.open(client).map_err(bad)?;
+    let mut session = Session::new(verb, &options, &client).map_err(bad)?;
+    let log = session.open(&client).map_err(bad)?;
     let request: Request = session.into_request().map_err(bad)?;
     let scripts = Scripts::new(&request);
     let mut hooks = Callback { notify: settings.notify, scripts, refusal: None };

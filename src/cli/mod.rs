@@ -190,6 +190,9 @@ fn act(request: &Request, json: bool, log: &Log) -> Result<i32> {
         return checked::check(&request.options, json, log);
     }
     setup::require_privileges(request.verb)?;
+    if request.verb == Verb::Service {
+        return rpc::service::run(request, log).map(|()| DONE);
+    }
     let mut hooks = Watched::new(Scripts::new(request), progress::Watch::of(request, log));
     let outcome = engine::run(request, &mut hooks, log);
     drop(hooks);

@@ -61,7 +61,7 @@ impl Hooks for Scripts {
 }
 
 /// Writes `pid` to a file that must not exist yet.
-fn write_pidfile(file: &str, pid: i32) -> Result<()> {
+pub fn write_pidfile(file: &str, pid: i32) -> Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let fd = openat(here(), file, flags, Mode::S_IRUSR | Mode::S_IWUSR)
         .doing(|| format!("create pid file {file}"))?;

@@ -130,6 +130,13 @@ pub fn duplicate_to(fd: i32, number: i32) -> Sys<()> {
     Errno::result(unsafe { libc::dup3(fd, number, libc::O_CLOEXEC) }).map(drop)
 }
 
+/// The next connection of a listening socket.
+pub fn accept(socket: impl AsFd) -> Sys<OwnedFd> {
+    let (socket, none) = (socket.as_fd().as_raw_fd(), std::ptr::null_mut());
+    // SAFETY: the address of the other end is not wanted.
+    owned(unsafe { libc::accept4(socket, none, std::ptr::null_mut(), libc::SOCK_CLOEXEC) })
+}
+
 /// Closes a number made by [`duplicate_to`].
 pub fn close_number(number: i32) -> Sys<()> {
     // SAFETY: takes a number only; the caller owns it.

@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod pagemap;
 pub mod probe;
 pub mod proc;
+pub mod process;
 pub mod ptrace;
 pub mod remote;
 pub mod sched;

@@ -1,14 +1,20 @@
 //! CRIU's RPC: one protobuf message a datagram on a SOCK_SEQPACKET unix socket.
 //!
-//! [`wire`] moves messages, [`setup`] makes a request of one, [`notify`] asks the caller at the
-//! stages of the work, [`worker`] serves the requests of one connection.
+//! [`wire`] moves messages, [`peer`] is who sends them, [`rights`] what it may ask for; [`setup`]
+//! makes a request of a message, [`notify`] asks the caller at the stages of the work, [`worker`]
+//! serves the requests of one connection, [`service`] those of many.
 
+pub mod listener;
 pub mod notify;
+pub mod peer;
+pub mod rights;
+pub mod service;
 pub mod setup;
 pub mod wire;
 pub mod worker;
 
 use crate::kernel::host;
+use rights::Rights;
 use wire::Channel;
 
 /// Exit status of a worker that could not even read its request.
@@ -22,7 +28,7 @@ pub fn serve_worker(fd: i32) -> i32 {
     host::keep_memory();
     let ready = host::settle_signals().and_then(|()| host::adopt(fd)).map(Channel::new);
     match ready {
-        Ok(channel) => worker::serve(&channel).unwrap_or(UNSERVED),
+        Ok(channel) => worker::serve(&channel, Rights::Worker).unwrap_or(UNSERVED),
         // There is nobody to tell: the descriptor is the only way to the caller.
         Err(_) => UNSERVED,
     }

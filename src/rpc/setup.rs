@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use super::peer::Peer;
+use super::rights::Rights;
 use super::wire::Channel;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::CriuOpts;
@@ -15,9 +17,10 @@ use crate::options::{Options, Places, Request, Verb, config};
 const DEFAULT_LOG: &str = "criu.log";
 
 /// Who asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Client {
-    pub pid: i32,
+    pub peer: Peer,
+    pub rights: Rights,
     /// Inode of the socket; None where the caller runs the engine in its own process, whose working
     /// directory then stays as it is.
     pub socket: Option<u64>,
@@ -25,13 +28,13 @@ pub struct Client {
 
 impl Client {
     /// The process at the other end of a channel.
-    pub fn of(channel: &Channel) -> Result<Self> {
-        Ok(Self { pid: channel.peer_pid()?, socket: Some(channel.inode()?) })
+    pub fn of(channel: &Channel, rights: Rights) -> Result<Self> {
+        Ok(Self { peer: Peer::of(channel)?, rights, socket: Some(channel.inode()?) })
     }
 
     /// This process.
     pub fn this_process() -> Self {
-        Self { pid: std::process::id().cast_signed(), socket: None }
+        Self { peer: Peer::this_process(), rights: Rights::Worker, socket: None }
     }
 }
 
@@ -48,14 +51,16 @@ pub struct Session {
 impl Session {
     /// Reads the configuration files, the message, and the file that the message names, each over
     /// the one before.
-    pub fn new(verb: Verb, message: &CriuOpts, client: Client) -> Result<Self> {
+    pub fn new(verb: Verb, message: &CriuOpts, client: &Client) -> Result<Self> {
         let mut options = Options::default();
-        config::read_all(&Scan::default(), &mut options)?;
+        if client.rights.reads_configuration() {
+            config::read_all(&Scan::default(), &mut options)?;
+        }
         let configured = options.log_file.clone();
         options.add_rpc(message)?;
         options.restore_detached = Some(true);
-        if verb == Verb::Dump {
-            options.pid.get_or_insert(client.pid);
+        if matches!(verb, Verb::Dump | Verb::PreDump) {
+            options.pid.get_or_insert(client.peer.pid);
         }
         let log_file_is_configured = message.log_file.is_none() && configured.is_some();
         let mut session = Self { verb, options, places: Places::default(), log_file_is_configured };
@@ -90,7 +95,7 @@ impl Session {
     fn forbid_log_elsewhere(&self) -> Result<()> {
         match &self.options.log_file {
             Some(name) if name.contains('/') && !self.log_file_is_configured => {
-                let cause = format!("log_file {name}: a log file of a request is a plain name");
+                let cause = format!("No subdirs are allowed in log_file name: {name}");
                 Err(Error::new(Kind::BadOptions, cause).remedy("give its directory as work_dir_fd"))
             }
             _ => Ok(()),
@@ -98,10 +103,10 @@ impl Session {
     }
 
     /// A caller who dumps itself is stopped when it would have to answer.
-    fn forbid_questions_to_the_frozen(&self, client: Client) -> Result<()> {
+    fn forbid_questions_to_the_frozen(&self, client: &Client) -> Result<()> {
         if self.verb == Verb::Dump
             && self.options.notify_scripts()
-            && self.options.pid == Some(client.pid)
+            && self.options.pid == Some(client.peer.pid)
         {
             let cause = "notify_scripts: a process that dumps itself is stopped when it is asked";
             return Err(Error::new(Kind::BadOptions, cause)
@@ -111,27 +116,22 @@ impl Session {
     }
 
     /// Opens directories and log, and goes to the work directory.
-    pub fn open(&mut self, client: Client) -> Result<Log> {
+    pub fn open(&mut self, client: &Client) -> Result<Log> {
         if self.verb == Verb::Check && !self.wants_log_file() {
             return Ok(Log::none());
         }
-        let of_peer = |fd: i32| format!("/proc/{}/fd/{fd}", client.pid);
         let options = &self.options;
-        let images = options.images_dir_fd.map(of_peer).or_else(|| options.images_dir.clone());
-        let work = options.work_dir_fd.map(of_peer).or_else(|| options.work_dir.clone());
-        let Some(work) = work.or_else(|| images.clone()) else {
-            return Err(Error::new(Kind::BadOptions, "no image directory is given")
-                .remedy("pass images_dir_fd or images_dir"));
-        };
+        let images =
+            directory("image directory", client, options.images_dir_fd, &options.images_dir)?;
+        let work = directory("work directory", client, options.work_dir_fd, &options.work_dir)?;
+        let copy = |dir: &OwnedFd| dir.try_clone().doing(|| "dup of the image directory");
+        let work =
+            work.map_or_else(|| images.as_ref().map(copy).transpose(), |work| Ok(Some(work)));
+        let work = work?.ok_or_else(no_directory)?;
         if self.verb != Verb::Check {
-            let images = images.ok_or_else(|| {
-                Error::new(Kind::BadOptions, "no image directory is given")
-                    .remedy("pass images_dir_fd or images_dir")
-            })?;
-            self.places.images = Some(open_directory("image directory", &images)?);
+            self.places.images = Some(images.ok_or_else(no_directory)?);
             self.places.service_socket = client.socket;
         }
-        let work = open_directory("work directory", &work)?;
         if client.socket.is_some() {
             nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
         }
@@ -155,14 +155,35 @@ impl Session {
         }
     }
 
+    /// The root of the tree to dump.
+    pub fn target(&self) -> Option<i32> {
+        self.options.pid.filter(|_| matches!(self.verb, Verb::Dump | Verb::PreDump))
+    }
+
     /// The request, if the engine honours all of it.
     pub fn into_request(self) -> Result<Request> {
         Request::new(self.verb, self.options, self.places)
     }
 }
 
-/// Opens a directory that a caller named.
-fn open_directory(what: &str, path: &str) -> Result<OwnedFd> {
+fn no_directory() -> Error {
+    Error::new(Kind::BadOptions, "no image directory is given")
+        .remedy("pass images_dir_fd or images_dir")
+}
+
+/// Opens a directory that a caller named, by a descriptor of its own before a path.
+fn directory(
+    what: &str,
+    client: &Client,
+    fd: Option<i32>,
+    path: &Option<String>,
+) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(path, flags, Mode::empty()).doing(|| format!("open {what} {path}"))
+    let by_path = |path: &String| {
+        open(path.as_str(), flags, Mode::empty()).doing(|| format!("open {what} {path}"))
+    };
+    match fd {
+        Some(fd) => client.peer.directory(what, fd).map(Some),
+        None => path.as_ref().map(by_path).transpose(),
+    }
 }

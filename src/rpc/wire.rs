@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, recv, send, sendmsg, sockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, recv, send, sendmsg};
 use prost::Message;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -21,12 +21,6 @@ impl Channel {
     /// Wraps a connected socket.
     pub fn new(socket: OwnedFd) -> Self {
         Self { socket }
-    }
-
-    /// The process that made, or connected, the other end.
-    pub fn peer_pid(&self) -> Result<i32> {
-        let credentials = nix::sys::socket::getsockopt(&self.socket, sockopt::PeerCredentials);
-        credentials.doing(|| "SO_PEERCRED of the RPC socket").map(|of_peer| of_peer.pid())
     }
 
     /// Inode number of this end.

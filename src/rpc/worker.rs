@@ -3,7 +3,11 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
+
 use super::notify::Notifier;
+use super::peer::Peer;
+use super::rights::Rights;
 use super::setup::{Client, Session};
 use super::wire::Channel;
 use crate::engine::{self, Outcome, check};
@@ -12,8 +16,10 @@ use crate::images::proto::{
     CriuDumpResp, CriuFeatures, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp,
     CriuVersion,
 };
+use crate::kernel::process;
 use crate::log::Log;
-use crate::options::{Options, Request, Verb, table};
+use crate::options::getopt::Scan;
+use crate::options::{Options, Request, Verb, config, table};
 use crate::version;
 
 /// Exit status after a request that was carried out, and after one that failed.
@@ -21,27 +27,44 @@ const DONE: i32 = 0;
 const FAILED: i32 = 1;
 
 /// Serves requests for as long as each says `keep_open`. The result is the exit status.
-pub fn serve(channel: &Channel) -> Result<i32> {
+pub fn serve(channel: &Channel, rights: Rights) -> Result<i32> {
+    let mut first = true;
     loop {
         let message: CriuReq = match channel.receive() {
             Ok(Some(message)) => message,
+            Ok(None) if first => return Ok(unasked(rights)),
             Ok(None) => return Ok(DONE),
             Err(error) => {
                 channel.send(&failure(CriuReqType::Empty, &error))?;
                 return Err(error);
             }
         };
+        first = false;
         let kind = CriuReqType::try_from(message.r#type).unwrap_or(CriuReqType::Empty);
-        if message.keep_open() && !may_stay_open(kind) {
-            let cause = format!("keep_open does not go with {}", kind.as_str_name());
-            channel.send(&failure(kind, &Error::new(Kind::BadOptions, cause)))?;
+        if let Err(error) = may_be_served(kind, &message, rights) {
+            channel.send(&failure(kind, &error))?;
             return Ok(FAILED);
         }
-        let status = answer(channel, kind, &message)?;
+        let status = answer(channel, rights, kind, &message)?;
         if status != DONE || !message.keep_open() {
             return Ok(status);
         }
     }
+}
+
+/// A worker that was asked nothing can still say, by its exit status, that it would have failed.
+fn unasked(rights: Rights) -> i32 {
+    let mut options = Options::default();
+    let configured = config::read_all(&Scan::default(), &mut options);
+    if rights.reads_configuration() && configured.is_err() { FAILED } else { DONE }
+}
+
+fn may_be_served(kind: CriuReqType, message: &CriuReq, rights: Rights) -> Result<()> {
+    if message.keep_open() && !may_stay_open(kind) {
+        let cause = format!("keep_open does not go with {}", kind.as_str_name());
+        return Err(Error::new(Kind::BadOptions, cause));
+    }
+    rights.check(kind, message.opts.as_ref())
 }
 
 /// Dump, restore and their like change the worker too much to serve another request.
@@ -57,30 +80,39 @@ fn may_stay_open(kind: CriuReqType) -> bool {
     )
 }
 
-fn answer(channel: &Channel, kind: CriuReqType, message: &CriuReq) -> Result<i32> {
-    let options = message.opts.clone().unwrap_or_default();
+fn answer(channel: &Channel, rights: Rights, kind: CriuReqType, message: &CriuReq) -> Result<i32> {
+    let caller = Caller { channel, rights };
+    let options = message.opts.clone().unwrap_or_else(no_options);
     match kind {
-        CriuReqType::Dump => dump(channel, &options),
-        CriuReqType::Restore => restore(channel, &options),
-        CriuReqType::Check => check(channel, message.opts.as_ref()),
+        CriuReqType::Dump => dump(&caller, &options),
+        CriuReqType::PreDump => pre_dumps(&caller, options),
+        CriuReqType::SinglePreDump => pre_dump(&caller, kind, &options),
+        CriuReqType::Restore => restore(&caller, &options),
+        CriuReqType::Check => check(&caller, &options),
         CriuReqType::Version => plain(channel, &version_answer()),
         CriuReqType::FeatureCheck => plain(channel, &features_answer(message)),
         CriuReqType::WaitPid => plain(channel, &wait_answer(message.pid())),
-        CriuReqType::PreDump | CriuReqType::SinglePreDump => {
-            not_carried_out(channel, kind, Verb::PreDump)
-        }
+        // A page server of either kind is answered so, as CRIU does.
         CriuReqType::PageServer | CriuReqType::PageServerChld => {
-            not_carried_out(channel, kind, Verb::PageServer)
+            not_carried_out(channel, CriuReqType::PageServer, Verb::PageServer)
         }
         CriuReqType::CpuinfoDump => not_carried_out(channel, kind, Verb::CpuinfoDump),
         CriuReqType::CpuinfoCheck => not_carried_out(channel, kind, Verb::CpuinfoCheck),
         CriuReqType::Empty | CriuReqType::Notify => {
-            let error = Error::new(Kind::BadOptions, "this is no request");
-            let answer = CriuResp { cr_errno: None, ..failure(CriuReqType::Empty, &error) };
-            channel.send(&answer)?;
-            Ok(FAILED)
+            no_request(channel, "Invalid req: this type is no request")
         }
     }
+}
+
+fn no_options() -> CriuOpts {
+    CriuOpts { images_dir_fd: -1, ..CriuOpts::default() }
+}
+
+/// What is no request, or none at this place, is answered with an empty type.
+fn no_request(channel: &Channel, cause: &str) -> Result<i32> {
+    let error = Error::new(Kind::BadOptions, cause);
+    channel.send(&CriuResp { cr_errno: None, ..failure(CriuReqType::Empty, &error) })?;
+    Ok(FAILED)
 }
 
 /// An answer without more to it.
@@ -89,13 +121,15 @@ fn plain(channel: &Channel, answer: &CriuResp) -> Result<i32> {
     Ok(DONE)
 }
 
-/// What every failed request is answered with.
+/// What every failed request is answered with; dumps and restores have their parts in it.
 pub fn failure(kind: CriuReqType, error: &Error) -> CriuResp {
     CriuResp {
         r#type: kind as i32,
         success: false,
         cr_errno: Some(error.rpc_errno()).filter(|errno| *errno != 0),
         cr_errmsg: Some(error.to_string()),
+        dump: (kind == CriuReqType::Dump).then_some(CriuDumpResp { restored: Some(false) }),
+        restore: (kind == CriuReqType::Restore).then_some(CriuRestoreResp { pid: -1 }),
         ..CriuResp::default()
     }
 }
@@ -104,12 +138,27 @@ fn success(kind: CriuReqType) -> CriuResp {
     CriuResp { r#type: kind as i32, success: true, ..CriuResp::default() }
 }
 
+/// Who asks, where, and with which rights.
+struct Caller<'a> {
+    channel: &'a Channel,
+    rights: Rights,
+}
+
 /// Makes the request and runs it. What fails before the engine starts is a matter of options.
-fn run(channel: &Channel, verb: Verb, message: &CriuOpts) -> (Log, Result<(Request, Outcome)>) {
-    let bad = |error: Error| error.with_kind(Kind::BadOptions);
-    let opened = Client::of(channel).and_then(|client| {
-        let mut session = Session::new(verb, message, client)?;
-        let log = session.open(client)?;
+fn run(caller: &Caller<'_>, verb: Verb, message: &CriuOpts) -> (Log, Result<(Request, Outcome)>) {
+    let bad = |error: Error| match error.kind() {
+        Kind::NoSuchTask => error,
+        Kind::Denied if caller.rights != Rights::Worker => error,
+        _ => error.with_kind(Kind::BadOptions),
+    };
+    let channel = caller.channel;
+    let opened = Client::of(channel, caller.rights).and_then(|client| {
+        let mut session = Session::new(verb, message, &client)?;
+        // A check touches nothing of the peer's, and is about what the service can do.
+        if verb != Verb::Check {
+            caller.rights.assume(channel, session.target())?;
+        }
+        let log = session.open(&client)?;
         Ok((session, log))
     });
     let (session, log) = match opened {
@@ -128,29 +177,30 @@ fn run(channel: &Channel, verb: Verb, message: &CriuOpts) -> (Log, Result<(Reque
 }
 
 /// A process that dumped itself and is gone cannot be answered: its clone will be.
-fn dump(channel: &Channel, message: &CriuOpts) -> Result<i32> {
-    let (_log, result) = run(channel, Verb::Dump, message);
+fn dump(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
+    let channel = caller.channel;
+    let (_log, result) = run(caller, Verb::Dump, message);
     let not_restored = Some(CriuDumpResp { restored: Some(false) });
     match result {
         Ok((request, _)) => {
             let options = &request.options;
             let lives = options.leave_running() || options.leave_stopped();
-            if lives || options.pid != Some(channel.peer_pid()?) {
+            if lives || options.pid != Some(Peer::of(channel)?.pid) {
                 channel.send(&CriuResp { dump: not_restored, ..success(CriuReqType::Dump) })?;
             }
             Ok(DONE)
         }
         Err(error) => {
-            let answer = failure(CriuReqType::Dump, &error);
-            channel.send(&CriuResp { dump: not_restored, ..answer })?;
+            channel.send(&failure(CriuReqType::Dump, &error))?;
             Ok(FAILED)
         }
     }
 }
 
 /// The answer goes out when the tree runs; then the worker may become the command it was given.
-fn restore(channel: &Channel, message: &CriuOpts) -> Result<i32> {
-    let (log, result) = run(channel, Verb::Restore, message);
+fn restore(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
+    let channel = caller.channel;
+    let (log, result) = run(caller, Verb::Restore, message);
     match result {
         Ok((request, Outcome::Restored { pid })) => {
             let restored = Some(CriuRestoreResp { pid });
@@ -159,18 +209,14 @@ fn restore(channel: &Channel, message: &CriuOpts) -> Result<i32> {
         }
         Ok((_, outcome)) => {
             let cause = format!("a restore ended as {outcome:?}");
-            channel.send(&failed_restore(&Error::new(Kind::Internal, cause)))?;
+            channel.send(&failure(CriuReqType::Restore, &Error::new(Kind::Internal, cause)))?;
             Ok(FAILED)
         }
         Err(error) => {
-            channel.send(&failed_restore(&error))?;
+            channel.send(&failure(CriuReqType::Restore, &error))?;
             Ok(FAILED)
         }
     }
-}
-
-fn failed_restore(error: &Error) -> CriuResp {
-    CriuResp { restore: Some(CriuRestoreResp { pid: -1 }), ..failure(CriuReqType::Restore, error) }
 }
 
 /// Returns only if there is no command, or it cannot be run.
@@ -183,21 +229,55 @@ fn become_command(words: &[String], log: &Log) -> i32 {
 }
 
 /// A check needs no options at all.
-fn check(channel: &Channel, message: Option<&CriuOpts>) -> Result<i32> {
-    let message = message.cloned().unwrap_or(CriuOpts { images_dir_fd: -1, ..CriuOpts::default() });
-    let (_log, result) = run(channel, Verb::Check, &message);
+fn check(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
+    let (_log, result) = run(caller, Verb::Check, message);
     match result {
-        Ok(_) => channel.send(&success(CriuReqType::Check))?,
-        Err(error) => channel.send(&failure(CriuReqType::Check, &error))?,
+        Ok(_) => caller.channel.send(&success(CriuReqType::Check))?,
+        Err(error) => caller.channel.send(&failure(CriuReqType::Check, &error))?,
     }
     Ok(DONE)
+}
+
+fn pre_dump(caller: &Caller<'_>, kind: CriuReqType, message: &CriuOpts) -> Result<i32> {
+    if !table::VERBS.contains(&Verb::PreDump) {
+        return not_carried_out(caller.channel, kind, Verb::PreDump);
+    }
+    let (_log, result) = run(caller, Verb::PreDump, message);
+    match result {
+        Ok(_) => caller.channel.send(&success(kind)).map(|()| DONE),
+        Err(error) => caller.channel.send(&failure(kind, &error)).map(|()| FAILED),
+    }
+}
+
+/// Pre-dumps on one connection end with a dump.
+fn pre_dumps(caller: &Caller<'_>, mut options: CriuOpts) -> Result<i32> {
+    loop {
+        let status = pre_dump(caller, CriuReqType::PreDump, &options)?;
+        if status != DONE {
+            return Ok(status);
+        }
+        let Some(next) = caller.channel.receive::<CriuReq>()? else { return Ok(DONE) };
+        let kind = CriuReqType::try_from(next.r#type).unwrap_or(CriuReqType::Empty);
+        if !matches!(kind, CriuReqType::PreDump | CriuReqType::Dump) {
+            return no_request(caller.channel, "Bad req seq: a pre-dump is followed by a dump");
+        }
+        if let Err(error) = may_be_served(kind, &next, caller.rights) {
+            caller.channel.send(&failure(kind, &error))?;
+            return Ok(FAILED);
+        }
+        options = next.opts.unwrap_or_else(no_options);
+        if kind == CriuReqType::Dump {
+            return dump(caller, &options);
+        }
+    }
 }
 
 /// A verb of a later version, refused by name.
 fn not_carried_out(channel: &Channel, kind: CriuReqType, verb: Verb) -> Result<i32> {
     let cause = || Error::new(Kind::Refused, format!("{} is not carried out", verb.name()));
     let error = table::check(verb, &Options::default()).err().unwrap_or_else(cause);
-    channel.send(&failure(kind, &error))?;
+    let answer = failure(kind, &error);
+    channel.send(&CriuResp { cr_errno: Some(libc::ENOSYS), ..answer })?;
     Ok(FAILED)
 }
 
@@ -223,11 +303,17 @@ pub fn features_answer(message: &CriuReq) -> CriuResp {
     CriuResp { features: Some(features), ..success(CriuReqType::FeatureCheck) }
 }
 
-/// Only page servers are children to wait for, and this worker has started none.
+/// The exit status of a child of this worker, as `waitpid` gives it.
 fn wait_answer(pid: u32) -> CriuResp {
-    let cause = format!("pid {pid} is no child of this worker");
-    let answer = failure(CriuReqType::WaitPid, &Error::new(Kind::System, cause));
-    CriuResp { cr_errno: Some(libc::ECHILD), ..answer }
+    // Zero and what is negative as a pid would mean any child.
+    let child = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(Errno::ECHILD);
+    match child.and_then(process::wait_status) {
+        Ok(status) => CriuResp { status: Some(status), ..success(CriuReqType::WaitPid) },
+        Err(errno) => {
+            let error = Error::sys(format!("wait for pid {pid}, a child of this worker"), errno);
+            CriuResp { cr_errno: Some(errno as i32), ..failure(CriuReqType::WaitPid, &error) }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -40,9 +40,9 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["restore-detached", "daemon"], Argument::Negatable)
         .short('d')
         .default("no on the command line, yes elsewhere")
-        .verbs(RESTORES)
-        .honoured(RESTORES)
-        .help("do not wait for the restored root task"),
+        .verbs(&[Restore, Service])
+        .honoured(&[Restore, Service])
+        .help("do not wait for the restored root task; serve in the background"),
     flag!(rst_sibling)
         .rpc(&[26])
         .long(&["restore-sibling"], Argument::Negatable)
@@ -89,8 +89,8 @@ pub(super) const ROWS: &[Row] = &[
     local_text!(pidfile)
         .long(&["pidfile"], Argument::Required("FILE"))
         .verbs(&[Restore, PageServer, LazyPages, Service])
-        .honoured(RESTORES)
-        .help("write the pid of the root task to FILE"),
+        .honoured(&[Restore, Service])
+        .help("write the pid of the root task, or of the service, to FILE"),
     flag!(shell_job)
         .rpc(&[7])
         .long(&["shell-job"], Argument::Negatable)
@@ -115,8 +115,8 @@ pub(super) const ROWS: &[Row] = &[
         .help("the caller is asked at every stage"),
     local_texts!(action_scripts)
         .long(&["action-script"], Argument::Required("FILE"))
-        .verbs(BOTH)
-        .honoured(BOTH)
+        .verbs(&[Dump, PreDump, Restore, Service])
+        .honoured(&[Dump, PreDump, Restore, Service])
         .help("run FILE at every stage"),
     Row {
         name: "exec_cmd",
@@ -180,6 +180,7 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["status-fd"], Argument::Required("FD"))
         .setters(&["set_status_fd"])
         .verbs(&[Dump, Restore, PageServer, LazyPages, Service])
+        .honoured(&[Service])
         .help("write a zero byte to FD when requests can be served"),
     flag!(unprivileged)
         .rpc(&[67])

@@ -100,8 +100,9 @@ pub(super) const ROWS: &[Row] = &[
     .rpc(&[11])
     .long(&["address"], Argument::Required("ADDR"))
     .setters(&["set_page_server_address_port"])
-    .verbs(REMOTE)
-    .help("address of the page server"),
+    .verbs(&[Dump, PreDump, PageServer, LazyPages, Service])
+    .honoured(&[Service])
+    .help("address of the page server; path of the service's socket"),
     Row { name: "ps.port", from_text: port_from_text, ..access::EMPTY }
         .long(&["port"], Argument::Required("PORT"))
         .verbs(REMOTE)

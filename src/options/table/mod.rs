@@ -144,7 +144,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 /// The verbs of the engine at this time.
-pub const VERBS: [Verb; 7] = [
+pub const VERBS: [Verb; 8] = [
     Verb::Dump,
     Verb::Restore,
     Verb::Check,
@@ -152,6 +152,7 @@ pub const VERBS: [Verb; 7] = [
     Verb::CpuinfoDump,
     Verb::CpuinfoCheck,
     Verb::Continue,
+    Verb::Service,
 ];
 
 /// Refuses, by name and all together, what is asked for and not honoured.

@@ -1,0 +1,227 @@
+//! `criu service`: a SOCK_SEQPACKET socket at which whoever may connect is served, each connection
+//! by a child of its own. [`rights`](super::rights) says who may ask for what.
+//!
+//! SIGTERM and SIGINT end the service and remove the socket; children finish what they do.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use super::listener::Listener;
+use super::peer::Peer;
+use super::rights::Rights;
+use super::wire::Channel;
+use super::worker;
+use crate::engine::hooks::{Hooks, Stage};
+use crate::engine::scripts::{Scripts, write_pidfile};
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::proto::CriuReqType;
+use crate::kernel::{fd, host, process};
+use crate::log::Log;
+use crate::options::Request;
+
+/// Where clients look when nobody tells them.
+const DEFAULT_ADDRESS: &str = "./criu_service.socket";
+/// How long a service that has no descriptor or memory for a connection waits for better times.
+const RECOVERY_MS: u16 = 100;
+/// Exit status of a child that could not serve, and of a daemon that could not start.
+const FAILED: i32 = 1;
+/// What a daemon tells its starter when it is ready. Anything else is why it is not.
+const READY: &[u8] = b"\0";
+
+/// Serves until a signal ends it. As a daemon it returns as soon as requests are taken.
+pub fn run(request: &Request, log: &Log) -> Result<()> {
+    refuse_setuid()?;
+    let address = request.options.ps.as_ref().and_then(|server| server.address.as_deref());
+    let listener = Listener::bind(address.unwrap_or(DEFAULT_ADDRESS))?;
+    log.info(format!("the service socket is bound to {}", listener.address()));
+    if request.options.restore_detached() {
+        return in_background(listener, request, log);
+    }
+    Service { listener, log }.run(request, || ())
+}
+
+/// Whoever starts a service decides for whom it works; with another's rights that is not his to
+/// decide.
+fn refuse_setuid() -> Result<()> {
+    let (real, effective) = (nix::unistd::getuid(), nix::unistd::geteuid());
+    if real == effective {
+        return Ok(());
+    }
+    let cause =
+        format!("service: user {real} has no right to serve with those of user {effective}");
+    Err(Error::new(Kind::Denied, cause).remedy("take the set-user-ID bit away; start it as root"))
+}
+
+/// Goes on in a child of no terminal, and waits until that is ready or says why it is not.
+fn in_background(listener: Listener, request: &Request, log: &Log) -> Result<()> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(|| "pipe to the daemon")?;
+    let daemon = move || {
+        let mut starter = File::from(writer);
+        // A starter that is gone need not be told.
+        let ready = |starter: &mut File| drop(starter.write_all(READY));
+        let served = leave_terminal()
+            .and_then(|()| Service { listener, log }.run(request, || ready(&mut starter)));
+        match served {
+            Ok(()) => 0,
+            Err(error) => {
+                log.error(&error);
+                let _ = starter.write_all(error.to_string().as_bytes());
+                FAILED
+            }
+        }
+    };
+    process::fork(daemon).doing(|| "fork the daemon")?;
+    let mut said = Vec::new();
+    File::from(reader).read_to_end(&mut said).doing(|| "hear of the daemon")?;
+    if said == READY {
+        return Ok(());
+    }
+    let cause = String::from_utf8_lossy(&said);
+    Err(Error::new(Kind::System, format!("the daemon did not start: {cause}")))
+}
+
+/// A session of its own, and nothing to read from or print to.
+fn leave_terminal() -> Result<()> {
+    nix::unistd::setsid().doing(|| "setsid of the daemon")?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.doing(|| "open /dev/null")?;
+    let replaced = nix::unistd::dup2_stdin(&null)
+        .and_then(|()| nix::unistd::dup2_stdout(&null))
+        .and_then(|()| nix::unistd::dup2_stderr(&null));
+    replaced.doing(|| "replace the standard files of the daemon")
+}
+
+struct Service<'a> {
+    listener: Listener,
+    log: &'a Log,
+}
+
+impl Service<'_> {
+    /// `ready` is called as soon as clients are served. The socket is removed at the end.
+    fn run(&self, request: &Request, ready: impl FnOnce()) -> Result<()> {
+        let served = signals().and_then(|signals| {
+            announce(request)?;
+            ready();
+            self.serve(&signals)
+        });
+        self.listener.remove();
+        served
+    }
+
+    fn serve(&self, signals: &SignalFd) -> Result<()> {
+        loop {
+            let mut waited = [
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut waited, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                result => result.doing(|| "wait for a connection")?,
+            };
+            if self.is_over(signals)? {
+                return Ok(());
+            }
+            self.accept(signals)?;
+        }
+    }
+
+    /// Takes the signals that have come; true if one of them ends the service.
+    fn is_over(&self, signals: &SignalFd) -> Result<bool> {
+        while let Some(signal) = signals.read_signal().doing(|| "read a signal")? {
+            if signal.ssi_signo == Signal::SIGCHLD as u32 {
+                self.reap();
+            } else {
+                self.log.info(format!("signal {} ends the service", signal.ssi_signo));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// One signal may stand for the ends of many children.
+    fn reap(&self) {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => {
+                    self.log.info(format!("worker {pid} ended with {status}"));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    self.log.warn(format!("worker {pid} was killed by {signal}"));
+                }
+                Ok(WaitStatus::StillAlive) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn accept(&self, signals: &SignalFd) -> Result<()> {
+        match self.listener.accept() {
+            Ok(connection) => self.delegate(connection, signals),
+            // Nobody is there after all: gone again, or it was a signal that woke us.
+            Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => {}
+            Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)) => {
+                self.log.warn(Error::sys("accept a connection", errno));
+                let mut signal = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut signal, PollTimeout::from(RECOVERY_MS));
+            }
+            Err(errno) => return Err(Error::sys("accept a connection", errno)),
+        }
+        Ok(())
+    }
+
+    /// A child serves the connection; if there can be none, the caller is told.
+    fn delegate(&self, connection: OwnedFd, signals: &SignalFd) {
+        let channel = Channel::new(connection);
+        let ours = [self.listener.as_fd().as_raw_fd(), signals.as_fd().as_raw_fd()];
+        let child = process::fork(|| {
+            // This process has its own table and ends without dropping what it inherited.
+            for number in ours {
+                let _ = fd::close_number(number);
+            }
+            serve_connection(&channel).unwrap_or(FAILED)
+        });
+        match child {
+            Ok(pid) => self.log.info(format!("connection: worker {pid}")),
+            Err(errno) => {
+                let error = Error::sys("fork a worker", errno);
+                self.log.error(&error);
+                let _ = channel.send(&worker::failure(CriuReqType::Empty, &error));
+            }
+        }
+    }
+}
+
+fn serve_connection(channel: &Channel) -> Result<i32> {
+    host::settle_signals()?;
+    let peer = Peer::of(channel)?;
+    worker::serve(channel, Rights::over_service(&peer))
+}
+
+/// Signals come as something to read, from now on.
+fn signals() -> Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|one| mask.add(one));
+    mask.thread_block().doing(|| "block the signals of the service")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .doing(|| "signalfd of the service")
+}
+
+/// Pid file, scripts and the descriptor to be told by: in this order, so that who hears of it by one
+/// finds the others done.
+fn announce(request: &Request) -> Result<()> {
+    if let Some(file) = &request.options.pidfile {
+        write_pidfile(file, std::process::id().cast_signed())?;
+    }
+    Scripts::new(request).notify(Stage::StatusReady, None)?;
+    let Some(number) = request.options.status_fd else { return Ok(()) };
+    let status = host::adopt(number).doing(|| "--status-fd")?;
+    nix::unistd::write(&status, &[0]).doing(|| format!("write to --status-fd {number}")).map(drop)
+}
