@@ -3,6 +3,7 @@
 //!
 //! SIGTERM and SIGINT end the service and remove the socket; children finish what they do.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -64,19 +65,16 @@ fn refuse_setuid() -> Result<()> {
 fn in_background(listener: Listener, request: &Request, log: &Log) -> Result<()> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(|| "pipe to the daemon")?;
     let daemon = move || {
-        let mut starter = File::from(writer);
-        // A starter that is gone need not be told.
-        let ready = |starter: &mut File| drop(starter.write_all(READY));
+        // Closed when there is nothing more to say: the starter reads to the end. One that is gone
+        // need not be told.
+        let starter = Cell::new(Some(File::from(writer)));
+        let tell = |text: &[u8]| starter.take().map(|mut pipe| pipe.write_all(text));
         let served = leave_terminal()
-            .and_then(|()| Service { listener, log }.run(request, || ready(&mut starter)));
-        match served {
-            Ok(()) => 0,
-            Err(error) => {
-                log.error(&error);
-                let _ = starter.write_all(error.to_string().as_bytes());
-                FAILED
-            }
-        }
+            .and_then(|()| Service { listener, log }.run(request, || drop(tell(READY))));
+        let Err(error) = served else { return 0 };
+        log.error(&error);
+        tell(error.to_string().as_bytes());
+        FAILED
     };
     process::fork(daemon).doing(|| "fork the daemon")?;
     let mut said = Vec::new();
