@@ -96,8 +96,8 @@ fn answer(channel: &Channel, rights: Rights, kind: CriuReqType, message: &CriuRe
         CriuReqType::PageServer | CriuReqType::PageServerChld => {
             not_carried_out(channel, CriuReqType::PageServer, Verb::PageServer)
         }
-        CriuReqType::CpuinfoDump => not_carried_out(channel, kind, Verb::CpuinfoDump),
-        CriuReqType::CpuinfoCheck => not_carried_out(channel, kind, Verb::CpuinfoCheck),
+        CriuReqType::CpuinfoDump => cpuinfo(&caller, kind, Verb::CpuinfoDump, &options),
+        CriuReqType::CpuinfoCheck => cpuinfo(&caller, kind, Verb::CpuinfoCheck, &options),
         CriuReqType::Empty | CriuReqType::Notify => {
             no_request(channel, "Invalid req: this type is no request")
         }
@@ -236,6 +236,19 @@ fn check(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
         Err(error) => caller.channel.send(&failure(CriuReqType::Check, &error))?,
     }
     Ok(DONE)
+}
+
+/// A processor that lacks something is told by an errno of its own.
+fn cpuinfo(caller: &Caller<'_>, kind: CriuReqType, verb: Verb, message: &CriuOpts) -> Result<i32> {
+    let (_log, result) = run(caller, verb, message);
+    let answer = match result {
+        Ok(_) => success(kind),
+        Err(error) if error.kind() == Kind::Refused => {
+            CriuResp { cr_errno: Some(libc::ENOTSUP), ..failure(kind, &error) }
+        }
+        Err(error) => failure(kind, &error),
+    };
+    caller.channel.send(&answer).map(|()| DONE)
 }
 
 fn pre_dump(caller: &Caller<'_>, kind: CriuReqType, message: &CriuOpts) -> Result<i32> {
