@@ -11,6 +11,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use criu::cli::show;
 use criu::images::dir::ImageDir;
 use criu::images::manifest::Manifest;
 use criu::images::names::{self, magic};
@@ -75,6 +76,7 @@ pub fn images(bytes: &[u8]) {
         Ok(kind.and_then(|kind| files.0.get(&kind).or_else(|| BASE.0.get(&kind))).cloned())
     };
     let Ok(snapshot) = read_files(&read, "made up".to_owned()) else { return };
+    let _ = show::render(&snapshot);
     namespaces::validate(&snapshot, &[], &mut criu::error::Refusals::default());
     let _ = files::validate(&snapshot);
     let _ = memory::validate(&snapshot, &PAGES);

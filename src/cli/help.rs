@@ -13,13 +13,15 @@ const USAGE: &str = "\
 Usage:
   criu dump -t PID [<options>]
   criu restore [<options>]
-  criu check [--feature NAME]
+  criu check [--feature NAME | --feature list]
+  criu show [DIR]
   criu swrk FD
 
 Commands:
   dump           checkpoint a process tree identified by pid
   restore        restore a process tree
   check          check whether the kernel has what is needed
+  show           show a dump as a tree of processes; -v3 with each mapping
   swrk           serve RPC requests on a descriptor
 ";
 

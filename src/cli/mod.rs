@@ -8,6 +8,7 @@ mod json;
 mod progress;
 mod report;
 mod setup;
+pub mod show;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -85,6 +86,9 @@ fn command(options: Options, line: &Line) -> i32 {
         return FAILED_OTHERWISE;
     }
     let json = line.own.contains(&Own::Json);
+    if word == "show" {
+        return show::run(&options, &line.words[1..], json);
+    }
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
         eprintln!("Error: unknown command: {}", line.words.join(" "));
         return usage();

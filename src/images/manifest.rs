@@ -15,6 +15,7 @@ use std::io::Read;
 
 use super::dir::{ImageDir, MANIFEST};
 use crate::error::{Context, Error, Kind, Result};
+use crate::version;
 
 /// Reading 1 GiB for its checksum alone would take half as long as restoring it.
 const MAX_READ_TWICE: u64 = 64 << 20;
@@ -24,11 +25,15 @@ const BUFFER: usize = 256 << 10;
 const PAGES: &str = "pages-";
 const HOLES: &str = "holes";
 const HEADER: &str = "libcriu-manifest 1";
+/// How the line of the writer begins.
+const WRITER: &str = "# written by ";
 
 /// What each file of a dump must be.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     files: BTreeMap<String, Expected>,
+    /// What wrote it, where it was read from a file that says so.
+    writer: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +66,7 @@ impl Manifest {
 
     /// The file's text.
     pub fn to_text(&self) -> String {
-        let mut text = format!("{HEADER}\n");
+        let mut text = format!("{HEADER}\n{WRITER}libcriu {}\n", version::OWN);
         for (name, Expected { size, crc, holes }) in &self.files {
             let crc = match crc {
                 Some(crc) => format!("{crc:08x}"),
@@ -86,12 +91,20 @@ impl Manifest {
         if lines.next() != Some(HEADER) || !text.ends_with('\n') {
             return Err(Error::image(MANIFEST, "is not a manifest of this version, or cut short"));
         }
+        let mut lines = lines.peekable();
+        let writer = lines.next_if(|line| line.starts_with(WRITER));
+        let writer = writer.and_then(|line| Some(line.strip_prefix(WRITER)?.to_owned()));
         let files = lines
             .map(|line| {
                 parse_line(line).ok_or_else(|| Error::image(MANIFEST, format!("bad line {line:?}")))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { files })
+        Ok(Self { files, writer })
+    }
+
+    /// The program that wrote the dump, with its version.
+    pub fn writer(&self) -> &str {
+        self.writer.as_deref().unwrap_or("libcriu")
     }
 
     /// Compares the directory with what was written. Returns the files of messages, which had to
@@ -99,7 +112,8 @@ impl Manifest {
     pub fn check(&self, dir: &ImageDir) -> Result<HashMap<String, Vec<u8>>> {
         let mut contents = HashMap::with_capacity(self.files.len());
         let pages = self.files.iter().filter(|(name, _)| name.starts_with(PAGES));
-        let read_twice = pages.map(|(_, expected)| expected.size).sum::<u64>() <= MAX_READ_TWICE;
+        let sizes = pages.map(|(_, expected)| expected.size);
+        let read_twice = sizes.fold(0, u64::saturating_add) <= MAX_READ_TWICE;
         for (name, expected) in &self.files {
             let file = dir.open(name)?;
             let size = file.metadata().doing(|| format!("stat {name}"))?.len();
@@ -169,7 +183,9 @@ mod tests {
         manifest.add_pages("pages-1.img", 8192, None);
         manifest.add_pages("pages-2.img", 4096, Some(7));
         manifest.note_holes("pages-2.img");
-        assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
+        let read = Manifest::parse(&manifest.to_text()).unwrap();
+        assert_eq!(read.files, manifest.files);
+        assert_eq!(read.writer(), format!("libcriu {}", version::OWN));
     }
 
     #[test]

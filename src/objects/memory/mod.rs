@@ -9,7 +9,7 @@
 //!
 //! Labels given by `PR_SET_VMA_ANON_NAME` have no place in the image format; they are lost.
 
-mod bits;
+pub mod bits;
 mod calls;
 mod capture;
 mod classify;

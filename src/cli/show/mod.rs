@@ -1,0 +1,71 @@
+//! `criu show DIR`: a dump as a tree of processes, with their memory, files and sockets.
+//!
+//! [`model`] takes from the images what is worth showing, [`file`] says what an open file is,
+//! [`text`] and [`object`] print both. Images of CRIU's own are shown as well as ours, and such as
+//! cannot be restored here. Nothing in them is trusted: text is cleaned of what would steer a
+//! terminal, numbers may be impossible.
+
+mod file;
+mod model;
+mod object;
+mod text;
+
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::{DONE, FAILED, report};
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::dir::ImageDir;
+use crate::images::snapshot::Snapshot;
+use crate::options::Options;
+
+pub use self::model::About;
+
+/// Lines of this level say more.
+const IN_DETAIL: i32 = 3;
+
+/// Shows the dump that `words` or the options name. The result is the exit code.
+pub fn run(options: &Options, words: &[String], json: bool) -> i32 {
+    match shown(options, words, json) {
+        Ok(text) => {
+            println!("{}", text.trim_end());
+            DONE
+        }
+        Err(error) => {
+            report::failure("show", &error, None, json);
+            FAILED
+        }
+    }
+}
+
+fn shown(options: &Options, words: &[String], json: bool) -> Result<String> {
+    let path = match words {
+        [] => options.images_dir.as_deref().unwrap_or("."),
+        [path] => path,
+        [_, more @ ..] => {
+            let cause = format!("excessive parameter for command show: {}", more.join(" "));
+            return Err(Error::new(Kind::BadOptions, cause).remedy("name one directory"));
+        }
+    };
+    let dir = ImageDir::new(directory(path)?);
+    let snapshot = crate::images::read::read_unchecked(&dir)?;
+    let about = About::of(&dir);
+    Ok(if json {
+        object::render(&snapshot, &about).to_string()
+    } else {
+        text::render(&snapshot, &about, options.log_level() >= IN_DETAIL)
+    })
+}
+
+fn directory(path: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).doing(|| format!("open image directory {path}"))
+}
+
+/// Both forms of any snapshot, for who wants to see them stand anything.
+pub fn render(snapshot: &Snapshot) -> (String, String) {
+    let about = About::default();
+    (text::render(snapshot, &about, true), object::render(snapshot, &about).to_string())
+}
