@@ -161,6 +161,7 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
         // A descriptor that is not open needs no closing.
         let _ = fd::close_number(*number);
     }
+    options.check_inherited()?;
     Ok(options)
 }
 

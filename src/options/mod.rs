@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use fields::Options;
 
 use crate::error::{Error, Kind, Result};
+use crate::kernel::fd;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +64,22 @@ impl Verb {
             Verb::CpuinfoCheck => "cpuinfo check",
             Verb::Service => "service",
             Verb::Continue => "continue",
+        }
+    }
+}
+
+impl Options {
+    /// Refuses descriptors to inherit that are not open. To be asked before anything is opened:
+    /// that would get the number of one that is missing.
+    pub fn check_inherited(&self) -> Result<()> {
+        match self.inherit_fd.iter().find(|item| !fd::is_open(item.fd)) {
+            None => Ok(()),
+            Some(item) => {
+                let cause =
+                    format!("--inherit-fd {}: descriptor {} is not open", item.key, item.fd);
+                Err(Error::new(Kind::BadOptions, cause)
+                    .remedy("open it without O_CLOEXEC before the command is started"))
+            }
         }
     }
 }

@@ -67,6 +67,7 @@ impl Session {
         if let Some(file) = &message.config_file {
             session.override_by(file)?;
         }
+        session.options.check_inherited()?;
         session.forbid_log_elsewhere()?;
         session.forbid_questions_to_the_frozen(client)?;
         Ok(session)

@@ -39,6 +39,12 @@ impl Criu {
         self.call("restore", images).arg("-d")
     }
 
+    /// A call with these words only.
+    pub fn words(&self, words: &[&str]) -> Call {
+        let call = Call { binary: self.binary.clone(), args: Vec::new(), log: PathBuf::new() };
+        call.args(words)
+    }
+
     /// A call of a verb on a directory, with a log of its own in it.
     pub fn call(&self, verb: &str, images: &Path) -> Call {
         let log = format!("{verb}.log");
@@ -126,6 +132,17 @@ pub struct Ran {
 impl Ran {
     pub fn succeeded(&self) -> bool {
         self.status.success()
+    }
+
+    /// What was printed.
+    pub fn said(&self) -> &str {
+        &self.output
+    }
+
+    /// The exit code, of a run that was not killed.
+    #[track_caller]
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("{} was killed: {}", self.line, self.status))
     }
 
     /// All that was said about what went wrong: output, and the log's errors.

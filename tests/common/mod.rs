@@ -10,7 +10,7 @@ mod programs;
 mod round;
 mod scene;
 
-pub use criu::{Criu, Ran, peer};
+pub use criu::{Call, Criu, Ran, peer};
 pub use processes::{alive, state_of, tree_of, until};
 pub use programs::{compile, installed};
 pub use round::{Round, round_trip, round_trip_as};

@@ -46,7 +46,7 @@ pub(super) fn open_all(files: &OpenFiles<'_>) -> Result<BTreeMap<u32, OwnedFd>> 
             .map_err(|error| error.context(format!("pty {index}")))?;
     }
     for (info, tty) in sides(files.snapshot) {
-        if info.r#type == TtyType::ExtTty as i32 {
+        if is_external(info) {
             opened.insert(tty.id, open_external(info, files)?);
         }
     }
@@ -240,6 +240,10 @@ fn open_from_outside(
     Ok(())
 }
 
+fn is_external(info: &TtyInfoEntry) -> bool {
+    info.r#type == TtyType::ExtTty as i32
+}
+
 fn open_external(info: &TtyInfoEntry, files: &OpenFiles<'_>) -> Result<OwnedFd> {
     let key = external_key(info.rdev.into(), info.dev.unwrap_or(0).into());
     let Some(terminal) = files.inherited(&key)? else {
@@ -259,11 +263,14 @@ impl OpenFiles<'_> {
         let mut done = BTreeSet::new();
         for info in &self.snapshot.tty_info {
             let sid = info.sid.cast_signed();
-            if info.pty.is_none() || sid == 0 || !done.insert(sid) {
+            let external = is_external(info);
+            if (info.pty.is_none() && !external) || sid == 0 || !done.insert(sid) {
                 continue;
             }
             match blanks.get_mut(&sid) {
                 Some(leader) => self.attach(leader, info)?,
+                // The caller's own affair.
+                None if external => {}
                 None => self.bring_to_foreground()?,
             }
         }
@@ -273,7 +280,8 @@ impl OpenFiles<'_> {
     fn attach(&self, leader: &mut Blank, info: &TtyInfoEntry) -> Result<()> {
         let index = info.id >> 1;
         let what = format!("pid {}: take pty {index} as controlling terminal", leader.pid());
-        let Some(slave) = self.slave_of(index).doing(|| what.clone())? else { return Ok(()) };
+        let slave = if is_external(info) { self.copy_of(info.id) } else { self.slave_of(index) };
+        let Some(slave) = slave.doing(|| what.clone())? else { return Ok(()) };
         let sent = leader.send_fds(&[slave.as_fd()])?;
         let number = sent[0];
         let group = info.pgrp.cast_signed();
@@ -287,6 +295,13 @@ impl OpenFiles<'_> {
         }
         batch.must("close the terminal", libc::SYS_close, args![number]);
         leader.run(batch).map(drop)
+    }
+
+    /// A side of a terminal that somebody has open.
+    fn copy_of(&self, info_id: u32) -> nix::Result<Option<OwnedFd>> {
+        let side = sides(self.snapshot).find(|(info, _)| info.id == info_id);
+        let opened = side.and_then(|(_, tty)| self.fds.get(&tty.id));
+        Ok(opened.and_then(|opened| opened.try_clone().ok()))
     }
 
     /// A slave of a terminal: one of the image, or a new one for a moment.
