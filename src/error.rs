@@ -139,13 +139,21 @@ impl Error {
         (text, self.remedy.as_deref())
     }
 
-    /// The `cr_errno` of the RPC and the errno of the C verbs: 0 where CRIU sets none.
+    /// The `cr_errno` of the RPC and the errno of the C verbs: the first three are CRIU's and mean
+    /// nothing else, whatever a system call failed with. 0 where no number says it.
     pub fn rpc_errno(&self) -> i32 {
+        let meant_otherwise = [libc::ESRCH, libc::EEXIST, libc::EBADRQC];
+        let of_call = self.errno.map(|errno| errno as i32).filter(|e| !meant_otherwise.contains(e));
         match self.kind {
             Kind::NoSuchTask => libc::ESRCH,
             Kind::PidTaken => libc::EEXIST,
             Kind::BadOptions => libc::EBADRQC,
-            _ => 0,
+            Kind::Refused => libc::EOPNOTSUPP,
+            Kind::Denied => of_call.unwrap_or(libc::EPERM),
+            Kind::BadImages => of_call.unwrap_or(libc::EBADMSG),
+            Kind::CallbackRefused => libc::ECANCELED,
+            Kind::TimedOut => libc::ETIMEDOUT,
+            Kind::TaskDied | Kind::System | Kind::Internal => of_call.unwrap_or(0),
         }
     }
 }
@@ -266,8 +274,12 @@ mod tests {
     }
 
     #[test]
-    fn only_documented_kinds_have_an_rpc_errno() {
+    fn the_errno_of_the_rpc_carries_the_cause() {
         assert_eq!(Error::new(Kind::PidTaken, "").rpc_errno(), libc::EEXIST);
-        assert_eq!(Error::new(Kind::Refused, "").rpc_errno(), 0);
+        assert_eq!(Error::new(Kind::Refused, "").rpc_errno(), libc::EOPNOTSUPP);
+        assert_eq!(Error::new(Kind::Internal, "").rpc_errno(), 0);
+        assert_eq!(Error::sys("write", Errno::ENOSPC).rpc_errno(), libc::ENOSPC);
+        assert_eq!(Error::sys("open", Errno::EACCES).rpc_errno(), libc::EACCES);
+        assert_eq!(Error::sys("mkdir", Errno::EEXIST).rpc_errno(), 0, "it would mean a pid");
     }
 }

@@ -982,8 +982,8 @@ int criu_local_set_exec_cmd(struct criu_opts *opts, int argc, char **argv);
  *
  * `action` is the stage: pre-dump, post-dump, pre-restore, post-restore, network-lock,
  * network-unlock, setup-namespaces, post-setup-namespaces, pre-resume, post-resume,
- * orphan-pts-master, status-ready. The callback returns 0 to go on; a negative value stops the
- * verb, which returns that value. NULL agrees to everything.
+ * orphan-pts-master, query-ext-files, status-ready. The callback returns 0 to go on; a negative
+ * value stops the verb, which returns that value. NULL agrees to everything.
  */
 void criu_set_notify_cb(int (*cb)(char *action, criu_notify_arg_t na));
 

@@ -29,8 +29,13 @@ impl Callback {
     fn ask(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
         // As a worker tells it: see `rpc::notify`.
         let told = pid.filter(|_| matches!(stage, Stage::SetupNamespaces | Stage::PostRestore));
-        match self.notify.call(stage.name(), told) {
-            0 => self.scripts.notify(stage, pid),
+        self.call(stage, told)?;
+        self.scripts.notify(stage, pid)
+    }
+
+    fn call(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+        match self.notify.call(stage.name(), pid) {
+            0 => Ok(()),
             code => {
                 self.refusal.get_or_insert((code, stage));
                 let cause = format!("the callback refused {}", stage.name());
@@ -48,6 +53,11 @@ impl Hooks for Callback {
     fn notify_with_fd(&mut self, stage: Stage, pid: Option<i32>, fd: BorrowedFd<'_>) -> Result<()> {
         keep_descriptor(fd.try_clone_to_owned().doing(|| "duplicate a descriptor for the caller")?);
         self.ask(stage, pid)
+    }
+
+    /// A callback has no way to name any; as with a worker, it is told, and scripts are not.
+    fn query_external(&mut self) -> Result<Vec<String>> {
+        self.call(Stage::QueryExtFiles, None).map(|()| Vec::new())
     }
 }
 

@@ -56,8 +56,8 @@ fn set_notify(target: Target, notify: Notify) {
 ///
 /// `action` is the stage: pre-dump, post-dump, pre-restore, post-restore, network-lock,
 /// network-unlock, setup-namespaces, post-setup-namespaces, pre-resume, post-resume,
-/// orphan-pts-master, status-ready. The callback returns 0 to go on; a negative value stops the
-/// verb, which returns that value. NULL agrees to everything.
+/// orphan-pts-master, query-ext-files, status-ready. The callback returns 0 to go on; a negative
+/// value stops the verb, which returns that value. NULL agrees to everything.
 #[unsafe(no_mangle)]
 pub extern "C" fn criu_set_notify_cb(
     cb: Option<unsafe extern "C" fn(action: *mut c_char, na: criu_notify_arg_t) -> c_int>,

@@ -69,7 +69,7 @@ impl Freezing {
     fn add(&mut self, pid: i32, ppid: i32) -> Result<()> {
         self.check_deadline()?;
         if pid == std::process::id().cast_signed() {
-            let cause = format!("pid {pid}: the tree to dump contains the dumping process itself");
+            let cause = format!("pid {pid}: The criu itself is within dumped tree");
             return Err(Error::new(Kind::Refused, cause).remedy(
                 "start criu outside of the tree, for example with setsid or from another shell",
             ));

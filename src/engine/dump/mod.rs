@@ -30,8 +30,8 @@ use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
 use crate::objects::memory::SharedMemory;
 use crate::objects::{memory, namespaces, task};
-use crate::options::Request;
 use crate::options::values::FileValidation;
+use crate::options::{Options, Request, table};
 use crate::progress;
 
 /// Image format 1.1.
@@ -50,7 +50,7 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     let members = freeze::freeze(root, Duration::from_secs(request.options.timeout().into()))?;
     stats.frozen();
     log.info(format!("{} tasks are stopped", members.len()));
-    let mut dump = capture(request, &members)?;
+    let mut dump = capture(request, external(request, hooks)?, &members)?;
     dump.snapshot.cpuinfo = cpuinfo;
     log.info("captured all but memory");
     for note in &dump.notes {
@@ -82,7 +82,14 @@ struct Dump {
     notes: Vec<String>,
 }
 
-fn capture(request: &Request, members: &[Member]) -> Result<Dump> {
+/// What is said to belong to the outside, by the options and by the caller now.
+fn external(request: &Request, hooks: &mut dyn Hooks) -> Result<Vec<String>> {
+    let asked = Options { external: hooks.query_external()?, ..Options::default() };
+    table::check(request.verb, &asked).doing(|| Stage::QueryExtFiles.name())?;
+    Ok([request.options.external.clone(), asked.external].concat())
+}
+
+fn capture(request: &Request, external: Vec<String>, members: &[Member]) -> Result<Dump> {
     let mut refusals = Refusals::default();
     freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
     let mut capture = Capture {
@@ -91,7 +98,7 @@ fn capture(request: &Request, members: &[Member]) -> Result<Dump> {
             ..Snapshot::default()
         },
         ids: SharedIds::new()?,
-        collector: Collector::new(collector_options(request, members))?,
+        collector: Collector::new(collector_options(request, external, members))?,
         layouts: Vec::new(),
         filters: SeccompEntry::default(),
     };
@@ -101,14 +108,18 @@ fn capture(request: &Request, members: &[Member]) -> Result<Dump> {
     capture.finish(refusals)
 }
 
-fn collector_options(request: &Request, members: &[Member]) -> CollectorOptions {
+fn collector_options(
+    request: &Request,
+    external: Vec<String>,
+    members: &[Member],
+) -> CollectorOptions {
     let options = &request.options;
     CollectorOptions {
         shell_job: options.shell_job(),
         file_locks: options.file_locks(),
         link_remap: options.link_remap(),
         ghost_limit: options.ghost_limit().into(),
-        external: options.external.clone(),
+        external,
         service_socket: request.service_socket,
         build_ids: options.file_validation() == FileValidation::Buildid,
         pids: members.iter().map(|member| member.pid).collect(),

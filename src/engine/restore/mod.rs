@@ -15,6 +15,7 @@ mod spaces;
 mod stages;
 mod task_logs;
 
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use crate::error::{Context, Refusals, Result};
@@ -50,6 +51,9 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     hooks.notify(Stage::SetupNamespaces, Some(root))?;
     hooks.notify(Stage::PostSetupNamespaces, Some(root))?;
     building.open_files()?;
+    for master in building.orphaned_masters() {
+        hooks.notify_with_fd(Stage::OrphanPtsMaster, Some(root), master.as_fd())?;
+    }
     building.memory()?;
     stats.filled(building.filled());
     log.info("memory is filled");

@@ -105,6 +105,11 @@ impl<'a> Building<'a> {
         Ok(())
     }
 
+    /// Masters of terminals whose other holders were outside of the tree: they go to the caller.
+    pub fn orphaned_masters(&mut self) -> Vec<OwnedFd> {
+        self.files.take_orphans()
+    }
+
     /// Layout and contents of every address space.
     pub fn memory(&mut self) -> Result<()> {
         let (spaces, files) = (&mut self.spaces, &self.files);
@@ -249,6 +254,8 @@ fn restore_options(request: &Request) -> Result<RestoreOptions> {
     Ok(RestoreOptions {
         terminal,
         inherit: inherited(request)?,
+        // Without somebody to send it to, our own terminal takes the place as ever.
+        orphan_masters: request.options.orphan_pts_master() && request.options.notify_scripts(),
         skip_mode_check: request.options.skip_file_rwx_check(),
         ..RestoreOptions::default()
     })

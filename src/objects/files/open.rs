@@ -23,6 +23,8 @@ pub struct RestoreOptions {
     pub inherit: Vec<(String, OwnedFd)>,
     /// Takes the place of the terminal that was outside of the tree.
     pub terminal: Option<OwnedFd>,
+    /// The master of a terminal that was outside of the tree is for the caller.
+    pub orphan_masters: bool,
     /// The permission bits of files are not compared.
     pub skip_mode_check: bool,
     /// Build ids are compared where the image has them.
@@ -31,7 +33,13 @@ pub struct RestoreOptions {
 
 impl Default for RestoreOptions {
     fn default() -> Self {
-        Self { inherit: Vec::new(), terminal: None, skip_mode_check: false, build_ids: true }
+        Self {
+            inherit: Vec::new(),
+            terminal: None,
+            orphan_masters: false,
+            skip_mode_check: false,
+            build_ids: true,
+        }
     }
 }
 
@@ -41,6 +49,7 @@ pub struct OpenFiles<'s> {
     pub(super) snapshot: &'s Snapshot,
     pub(super) options: RestoreOptions,
     pub(super) fds: BTreeMap<u32, OwnedFd>,
+    orphans: Vec<OwnedFd>,
     remapped: BTreeMap<u32, OwnedFd>,
     memfds: memfd::Inodes,
     /// Last, so that it is put back when all descriptors are closed.
@@ -54,6 +63,7 @@ impl<'s> OpenFiles<'s> {
             snapshot,
             options,
             fds: BTreeMap::new(),
+            orphans: Vec::new(),
             _limit: DescriptorLimit::raise()?,
             remapped: ghost::make_all(snapshot)?,
             memfds: memfd::make_all(snapshot)?,
@@ -62,7 +72,8 @@ impl<'s> OpenFiles<'s> {
 
     /// Makes everything that the engine can make.
     pub fn open_all(&mut self) -> Result<()> {
-        self.fds = tty_open::open_all(self)?;
+        let terminals = tty_open::open_all(self)?;
+        (self.fds, self.orphans) = (terminals.files, terminals.orphans);
         let snapshot = self.snapshot;
         let tables = snapshot.descriptor_tables.values();
         let held: BTreeSet<u32> = tables.flatten().map(|entry| entry.id).collect();
@@ -76,6 +87,11 @@ impl<'s> OpenFiles<'s> {
             self.fds.insert(id, file);
         }
         Ok(())
+    }
+
+    /// Masters of terminals that are for the caller.
+    pub fn take_orphans(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.orphans)
     }
 
     #[cfg(test)]

@@ -37,9 +37,18 @@ struct Pair<'s> {
     slaves: Vec<&'s TtyFileEntry>,
 }
 
-/// Opens all terminals but `/dev/tty`; by file id.
-pub(super) fn open_all(files: &OpenFiles<'_>) -> Result<BTreeMap<u32, OwnedFd>> {
-    let mut opened = BTreeMap::new();
+/// What was opened.
+#[derive(Default)]
+pub(super) struct Terminals {
+    /// By file id.
+    pub files: BTreeMap<u32, OwnedFd>,
+    /// Masters that no process of the tree holds: for the caller.
+    pub orphans: Vec<OwnedFd>,
+}
+
+/// Opens all terminals but `/dev/tty`.
+pub(super) fn open_all(files: &OpenFiles<'_>) -> Result<Terminals> {
+    let mut opened = Terminals::default();
     for pair in pairs(files.snapshot) {
         let index = pair.index;
         open_pair(&pair, files, &mut opened)
@@ -47,7 +56,7 @@ pub(super) fn open_all(files: &OpenFiles<'_>) -> Result<BTreeMap<u32, OwnedFd>> 
     }
     for (info, tty) in sides(files.snapshot) {
         if is_external(info) {
-            opened.insert(tty.id, open_external(info, files)?);
+            opened.files.insert(tty.id, open_external(info, files)?);
         }
     }
     Ok(opened)
@@ -78,14 +87,11 @@ fn pairs(snapshot: &Snapshot) -> Vec<Pair<'_>> {
     numbers.into_iter().map(pair).collect()
 }
 
-fn open_pair(
-    pair: &Pair<'_>,
-    files: &OpenFiles<'_>,
-    opened: &mut BTreeMap<u32, OwnedFd>,
-) -> Result<()> {
+fn open_pair(pair: &Pair<'_>, files: &OpenFiles<'_>, opened: &mut Terminals) -> Result<()> {
     let hung_up = pair.slave_info.is_none_or(|info| info.termios.is_none());
-    if pair.master.is_none() && !hung_up {
-        return open_from_outside(pair, files, opened);
+    let from_outside = pair.master.is_none() && !hung_up;
+    if from_outside && !files.options.orphan_masters {
+        return open_from_outside(pair, files, &mut opened.files);
     }
     let path = pair.master.map(|master| path_of(files, master)).transpose()?;
     let path = path.map_or("/dev/ptmx", |reg| reg.name.as_str());
@@ -103,12 +109,14 @@ fn open_pair(
         None => tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).doing(|| "open a slave")?,
     };
     settle(pair, files.snapshot, &master, &spare)?;
-    opened.extend(slaves);
-    if let (Some(file), Some(info)) = (pair.master, pair.master_info) {
+    opened.files.extend(slaves);
+    if from_outside {
+        opened.orphans.push(master);
+    } else if let (Some(file), Some(info)) = (pair.master, pair.master_info) {
         tty::set_packet_mode(&master, info.packet_mode).doing(|| "set packet mode")?;
         tty::set_locked(&master, info.locked).doing(|| "lock it")?;
         set_status_flags(&master, file.flags).doing(|| "set the flags of a master")?;
-        opened.insert(file.id, master);
+        opened.files.insert(file.id, master);
     }
     Ok(())
 }
@@ -481,6 +489,29 @@ mod tests {
         let id = entry_of(&snapshot, 1).id;
         let rdev = |file: std::os::fd::BorrowedFd<'_>| nix::sys::stat::fstat(file).unwrap().st_rdev;
         assert_eq!(rdev(files.fd(id).unwrap()), rdev(other.as_fd()));
+    }
+
+    #[test]
+    fn the_master_of_a_terminal_from_outside_can_be_left_to_the_caller() {
+        let _alone = terminals();
+        let (master, slave) = pty();
+        let index = tty::pty_index(&master).unwrap();
+        tty::set_winsize(&slave, &Winsize { row: 30, col: 91, xpixel: 0, ypixel: 0 }).unwrap();
+        let holder = hold(&[(1, &slave)]);
+        let options = CollectorOptions { shell_job: true, ..lenient() };
+        let (snapshot, _) = capture_all(&holder, options).unwrap();
+        drop((holder, slave, master));
+        let options = RestoreOptions { orphan_masters: true, ..Default::default() };
+        let mut files = OpenFiles::made(&snapshot, options).unwrap();
+        let orphans = files.take_orphans();
+        assert_eq!(orphans.len(), 1);
+        assert_eq!(tty::pty_index(&orphans[0]), Ok(index));
+        let ours = files.fd(entry_of(&snapshot, 1).id).unwrap();
+        assert_eq!(tty::winsize(ours).unwrap().col, 91);
+        nix::unistd::write(&orphans[0], b"typed\n").unwrap();
+        let mut bytes = [0u8; 64];
+        let len = nix::unistd::read(ours, &mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"typed\n");
     }
 
     #[test]

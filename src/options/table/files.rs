@@ -124,6 +124,7 @@ pub(super) const ROWS: &[Row] = &[
         .rpc(&[50])
         .setters(&["set_orphan_pts_master"])
         .verbs(&[Restore])
+        .honoured(&[Restore])
         .help("the master of a terminal left without one is sent to the caller"),
 ];
 
