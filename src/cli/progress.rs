@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::hooks::{Hooks, Stage};
 use crate::error::Result;
@@ -133,7 +133,7 @@ impl Drop for Line {
 }
 
 fn new_bar(what: &'static str, first: Reading) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {percent}% {wide_msg}");
+    let style = ProgressStyle::with_template("{prefix} [{bar:12}] {percent}% {wide_msg}");
     let bar = ProgressBar::with_draw_target(Some(first.total), ProgressDrawTarget::stderr());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar.set_prefix(what);
@@ -141,26 +141,39 @@ fn new_bar(what: &'static str, first: Reading) -> ProgressBar {
 }
 
 fn show(bar: &ProgressBar, reading: Reading) {
-    let rate = bar_rate(bar, reading);
-    let left = reading.total - reading.moved;
-    let time = match left.checked_div(rate) {
-        Some(seconds) => format!("{} left", HumanDuration(Duration::from_secs(seconds))),
-        None => "no end in sight".to_owned(),
-    };
-    bar.set_length(reading.total);
-    bar.set_message(format!(
-        "{} of {}, {} pages, {}/s, {time}",
-        HumanBytes(reading.moved),
-        HumanBytes(reading.total),
-        reading.moved / PAGE_SIZE,
-        HumanBytes(rate),
-    ));
-    bar.set_position(reading.moved);
-    bar.tick();
+    // The beginning is a little before the first look.
+    let message = message(reading, bar.elapsed() + PATIENCE);
+    bar.update(|state| {
+        state.set_len(reading.total);
+        state.set_pos(reading.moved);
+    });
+    bar.set_message(message);
 }
 
-/// Bytes a second since the beginning, which is a little before the first look.
-fn bar_rate(bar: &ProgressBar, reading: Reading) -> u64 {
-    let millis = (bar.elapsed() + PATIENCE).as_millis().max(1);
-    u64::try_from(u128::from(reading.moved) * 1000 / millis).unwrap_or(u64::MAX)
+/// What stands behind the bar, in 50 columns: the line is to fit into 80.
+fn message(reading: Reading, passed: Duration) -> String {
+    let Reading { moved, total } = reading;
+    let rate = u128::from(moved) * 1000 / passed.as_millis().max(1);
+    let left = match u128::from(total - moved).checked_div(rate) {
+        Some(seconds) => format!("{seconds} s left"),
+        None => "waiting".to_owned(),
+    };
+    let mib = |bytes: u128| bytes >> 20;
+    let (done, all, rate) = (mib(moved.into()), mib(total.into()), mib(rate));
+    format!("{done} of {all} MiB, {rate} MiB/s, {left}, {} pages", moved / PAGE_SIZE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_pages_rate_and_time_left_are_told() {
+        let half = Reading { moved: 100 << 20, total: 300 << 20 };
+        let text = message(half, Duration::from_secs(2));
+        assert_eq!(text, "100 of 300 MiB, 50 MiB/s, 4 s left, 25600 pages");
+        assert!(text.len() < 50);
+        let nothing = Reading { moved: 0, total: 0 };
+        assert_eq!(message(nothing, Duration::ZERO), "0 of 0 MiB, 0 MiB/s, waiting, 0 pages");
+    }
 }

@@ -1,0 +1,345 @@
+//! What the command says: to a person at a terminal, to a script, and to a machine that wants JSON.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use common::{Dumped, Scene, Task, peer, until};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const ESCAPE: char = '\u{1b}';
+/// A process takes so long to copy that it is met in the middle of it.
+const MIB: &str = "192";
+
+/// A terminal, and all that is written to it.
+struct Terminal {
+    slave: File,
+    reader: JoinHandle<String>,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let pair = openpty(None, None).expect("open a pseudoterminal");
+        let mut master = File::from(pair.master);
+        let reader = std::thread::spawn(move || {
+            let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+            // EIO: nobody has the other end any more.
+            while let Ok(length @ 1..) = master.read(&mut buffer) {
+                all.extend_from_slice(&buffer[..length]);
+            }
+            String::from_utf8_lossy(&all).into_owned()
+        });
+        Self { slave: pair.slave.into(), reader }
+    }
+
+    fn end(&self) -> Stdio {
+        self.slave.try_clone().expect("another descriptor").into()
+    }
+
+    /// What was written, when all who could write have ended.
+    fn text(self) -> String {
+        drop(self.slave);
+        self.reader.join().expect("read the terminal")
+    }
+}
+
+fn criu(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_criu"));
+    command.args(words).stdin(Stdio::null()).env_remove("NO_COLOR").env("TERM", "xterm");
+    command.env_remove("CLICOLOR_FORCE").env_remove("CLICOLOR");
+    command
+}
+
+/// Standard output, standard error and exit code of a run with both piped.
+fn piped(mut command: Command) -> (String, String, Option<i32>) {
+    let output = command.output().expect("run criu");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+/// What a person sees of a run.
+fn seen(mut command: Command) -> String {
+    let terminal = Terminal::new();
+    command.stdout(terminal.end()).stderr(terminal.end());
+    command.status().expect("run criu");
+    drop(command);
+    terminal.text()
+}
+
+fn json(text: &str) -> Value {
+    assert_eq!(text.lines().count(), 1, "not one line: {text}");
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[track_caller]
+fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not said:\n{text}");
+    }
+}
+
+#[test]
+fn scripts_get_the_words_they_know() {
+    assert_eq!(piped(criu(&["check"])), ("Looks good.\n".into(), String::new(), Some(0)));
+    let answer = piped(criu(&["check", "--feature", "openat2"]));
+    assert_eq!(answer, ("openat2 is supported\n".into(), String::new(), Some(0)));
+    let (output, errors, code) = piped(criu(&["check", "--feature", "nosuch"]));
+    assert_eq!((output.as_str(), code), ("", Some(1)));
+    says(&errors, &["Error (", "): Unknown feature nosuch"]);
+    let (all, _, code) = piped(criu(&["check", "--feature", "list"]));
+    assert_eq!(code, Some(0));
+    assert!(all.lines().any(|line| line == "mem_dirty_track"), "{all}");
+    assert!(all.lines().all(|line| !line.contains(' ')), "{all}");
+}
+
+#[test]
+fn a_person_sees_what_each_missing_feature_costs() {
+    says(&seen(criu(&["check"])), &["yes", "map_files", "Looks good."]);
+    let list = seen(criu(&["check", "--feature", "list"]));
+    says(&list, &["pagemap_scan", "always needed", "without it, "]);
+    let object = json(&piped(criu(&["check", "--all", "--json"])).0);
+    let features = object["features"].as_array().expect("a list");
+    let table = seen(criu(&["check", "--all"]));
+    for feature in features {
+        says(&table, &[feature["name"].as_str().expect("a name")]);
+        if feature["supported"] == false {
+            says(&table, &[feature["cost"].as_str().expect("a text")]);
+            assert!(!feature["error"]["message"].as_str().expect("a text").is_empty());
+        }
+    }
+}
+
+/// Every feature is answered alike by name, in the table, and as JSON.
+#[test]
+fn features_are_answered_alike_everywhere() {
+    let object = json(&piped(criu(&["check", "--all", "--json"])).0);
+    for feature in object["features"].as_array().expect("a list") {
+        let name = feature["name"].as_str().expect("a name");
+        let (output, _, code) = piped(criu(&["check", "--feature", name]));
+        let supported = feature["supported"] == true;
+        assert_eq!(code, Some(if supported { 0 } else { 1 }), "{name}");
+        assert_eq!(output.contains("is supported"), supported, "{name}: {output}");
+    }
+}
+
+#[test]
+fn a_failure_is_told_in_plain_words_with_the_remedy() {
+    let scene = Scene::new("plain-words");
+    let dir = scene.dir().to_str().expect("UTF-8");
+    let words = ["dump", "-t", "2147483647", "-D", dir];
+    let logged: Vec<&str> = words.iter().copied().chain(["-o", "dump.log"]).collect();
+    let text = seen(criu(&logged));
+    says(&text, &["Error:", "2147483647", "What helps:", "The log:", "/dump.log", "\u{1b}["]);
+    says(&fs::read_to_string(scene.path("dump.log")).expect("the log"), &["Error (", "2147483647"]);
+
+    let mut without_colours = criu(&words);
+    without_colours.env("NO_COLOR", "1");
+    let text = seen(without_colours);
+    says(&text, &["Error:", "What helps:"]);
+    assert!(!text.contains(ESCAPE) && !text.contains("The log:"), "{text}");
+
+    let (output, errors, code) = piped(criu(&words));
+    assert_eq!((output.as_str(), code), ("", Some(1)));
+    says(&errors, &["Error (", "2147483647"]);
+    assert!(!errors.contains("What helps:") && !errors.contains(ESCAPE), "{errors}");
+}
+
+#[test]
+fn machines_get_one_object() {
+    let scene = Scene::new("json");
+    let images = scene.path("images");
+    fs::create_dir(&images).expect("make a directory");
+    let dir = images.to_str().expect("UTF-8");
+
+    let failed = piped(criu(&["dump", "-t", "2147483647", "-D", dir, "--json"]));
+    let object = json(&failed.0);
+    assert_eq!((object["command"].as_str(), &object["success"]), (Some("dump"), &false.into()));
+    assert_eq!(object["error"]["kind"], "NoSuchTask");
+
+    let task = scene.start("busy", &[]);
+    let pid = task.pid();
+    let mut dump = criu(&["dump", "--json", "-D", dir, "-o", "dump.log", "-t"]);
+    dump.arg(pid.to_string());
+    let object = json(&piped(dump).0);
+    assert_eq!((&object["success"], &object["pid"]), (&true.into(), &pid.into()), "{object}");
+    assert_eq!(object["images"], dir);
+    assert!(object["stats"]["pages_written"].as_u64() > Some(0), "{object}");
+    let dumped = task.gone(&[pid], &images);
+
+    let shown = json(&piped(criu(&["show", "--json", dir])).0);
+    let shown_task = &shown["tasks"][0];
+    assert_eq!((&shown_task["pid"], &shown_task["name"]), (&pid.into(), &"busy".into()));
+    let saved = shown_task["memory"]["saved"].as_u64().expect("a number");
+    assert_eq!(saved, object["stats"]["pages_written"].as_u64().expect("a number") * 4096);
+
+    let restored = criu(&["restore", "--json", "-d", "-D", dir, "-o", "restore.log"]);
+    let object = json(&to_file(&scene, restored).0);
+    assert_eq!((&object["success"], &object["pid"]), (&true.into(), &pid.into()), "{object}");
+    assert!(object["stats"]["pages_restored"].as_u64() > Some(0), "{object}");
+    dumped.running().verify();
+}
+
+/// The same as [`piped`], but a restored task may keep what it got.
+fn to_file(scene: &Scene, mut command: Command) -> (String, Option<i32>) {
+    let path = scene.path("said");
+    let file = File::create(&path).expect("make a file");
+    command.stdout(file.try_clone().expect("another descriptor")).stderr(file);
+    let status = command.status().expect("run criu");
+    (fs::read_to_string(path).expect("read it"), status.code())
+}
+
+#[test]
+fn a_log_on_standard_output_and_json_exclude_each_other() {
+    let (output, _, code) = piped(criu(&["dump", "-t", "1", "--json", "-o", "-"]));
+    assert_eq!(code, Some(1));
+    says(json(&output)["error"]["message"].as_str().expect("a text"), &["--json", "--log-file"]);
+}
+
+#[test]
+fn a_dump_is_shown_as_a_tree() {
+    let scene = Scene::new("show");
+    let task = scene.start("tree", &[]);
+    let pids = common::tree_of(task.pid());
+    let dumped = task.dump(&scene.path("images"));
+    let dir = dumped.images().to_str().expect("UTF-8").to_owned();
+    let (text, errors, code) = piped(criu(&["show", &dir]));
+    assert_eq!((errors.as_str(), code), ("", Some(0)));
+    let version = env!("CARGO_PKG_VERSION");
+    says(
+        &text,
+        &[&dir, &format!("made by libcriu {version}"), "/dev/null", "[stack]", "stopped for"],
+    );
+    assert!(!text.contains(ESCAPE), "{text}");
+    for pid in &pids {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(&pid.to_string())), "{pid}");
+    }
+    assert!(
+        text.lines().any(|line| line.starts_with("    ") && line.contains("session")),
+        "{text}"
+    );
+    says(&seen(criu(&["show", "-D", &dir])), &["\u{1b}[", "[stack]"]);
+    says(&piped(criu(&["show", "-v3", &dir])).0, &["-xp ", "rw-p [stack]"]);
+
+    // What is damaged is shown as far as it goes, and said to be damaged.
+    let pages = dumped.images().join("pages-1.img");
+    let whole = fs::read(&pages).expect("read the pages");
+    fs::write(&pages, &whole[1..]).expect("cut the pages");
+    says(&piped(criu(&["show", &dir])).0, &["damaged: pages-1.img"]);
+    fs::write(&pages, whole).expect("put the pages back");
+    dumped.restore().verify();
+}
+
+#[test]
+fn what_is_no_dump_is_not_shown() {
+    let scene = Scene::new("show-none");
+    let (output, errors, code) = piped(criu(&["show", scene.dir().to_str().expect("UTF-8")]));
+    assert_eq!((output.as_str(), code), ("", Some(1)));
+    says(&errors, &["inventory.img is missing"]);
+    let (_, errors, code) = piped(criu(&["show", "a", "b"]));
+    assert_eq!(code, Some(1));
+    says(&errors, &["excessive parameter for command show: b"]);
+}
+
+#[test]
+fn dumps_of_the_peer_are_shown() {
+    let Some(peer) = peer() else { return };
+    let scene = Scene::new("show-peer");
+    let dumped = scene.start("pipes", &[]).dump_with(&peer, &scene.path("images"), &[]);
+    let (text, ..) = piped(criu(&["show", dumped.images().to_str().expect("UTF-8")]));
+    says(&text, &["made by CRIU,", "pipes (alive)", "pipe ", "[stack]", "stopped for"]);
+    dumped.restore().verify();
+}
+
+/// A dump that is halted while it copies memory, for longer than a person's patience.
+fn slow_dump(task: &Task<'_>, images: &Path, output: Stdio) {
+    let mut dump = task.dump_call(images).quiet().arg("-R").command();
+    dump.env("TERM", "xterm").env_remove("NO_COLOR").stdout(Stdio::null()).stderr(output);
+    halted(dump, || fs::metadata(images.join("pages-1.img")).is_ok());
+}
+
+/// Starts `command`, and halts it once `copying`.
+fn halted(mut command: Command, copying: impl Fn() -> bool) {
+    let mut child = command.spawn().expect("start criu");
+    drop(command);
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let ended = until(
+        || "criu does not copy memory".into(),
+        || match child.try_wait().expect("wait for criu") {
+            Some(status) => Some(Some(status)),
+            None => copying().then_some(None),
+        },
+    );
+    if ended.is_none() && kill(pid, Signal::SIGSTOP).is_ok() {
+        // Nothing is waited for: time passes, which is what is to be seen.
+        std::thread::sleep(Duration::from_millis(1000));
+        kill(pid, Signal::SIGCONT).expect("let criu go on");
+    }
+    let status = until(|| "criu hangs".into(), || child.try_wait().expect("wait for criu"));
+    assert!(status.success(), "criu ended with {status}");
+}
+
+/// What is drawn while the copying lasts; it may be over too soon, so there are several tries.
+fn progress(what: &str, mut run: impl FnMut(Stdio)) {
+    for _ in 0..10 {
+        let terminal = Terminal::new();
+        run(terminal.end());
+        let text = terminal.text();
+        if text.contains(what) {
+            says(&text, &["% ", " of 192 MiB, ", " MiB/s, ", " s left, ", " pages"]);
+            // The line is gone at the end.
+            let last = text.rsplit('\r').next().unwrap_or_default();
+            assert!(!last.contains(what), "{text:?}");
+            return;
+        }
+    }
+    panic!("no progress of {what} is ever shown");
+}
+
+#[test]
+fn a_long_dump_shows_its_progress_on_a_terminal_only() {
+    let scene = Scene::new("progress-dump");
+    let task = scene.start("large", &[MIB]);
+    let mut round = 0;
+    progress("Dumping", |output| {
+        round += 1;
+        let images = scene.path(&format!("images-{round}"));
+        slow_dump(&task, &images, output);
+        fs::remove_dir_all(images).expect("remove the images");
+    });
+    let file = scene.path("said");
+    slow_dump(&task, &scene.path("images"), File::create(&file).expect("make a file").into());
+    assert_eq!(fs::read_to_string(file).expect("read it"), "");
+    task.verify();
+}
+
+#[test]
+fn a_long_restore_shows_its_progress_on_a_terminal() {
+    let scene = Scene::new("progress-restore");
+    let task = scene.start("large", &[MIB]);
+    let mut dumped = Some(task.dump(&scene.path("images")));
+    progress("Restoring", |output| {
+        let here: Dumped<'_> = dumped.take().expect("one at a time");
+        let pid = here.pid();
+        let mut restore = here.restore_call().quiet().command();
+        restore.env("TERM", "xterm").env_remove("NO_COLOR").stdout(Stdio::null()).stderr(output);
+        halted(restore, || resident(pid) > 4096);
+        let images = scene.path("images");
+        let task = here.running();
+        task.signal(Signal::SIGKILL);
+        dumped = Some(task.gone(&[pid], &images));
+    });
+}
+
+/// Pages that a process has in memory.
+fn resident(pid: i32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0)
+}
