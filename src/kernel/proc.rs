@@ -62,14 +62,22 @@ pub fn status(pid: i32, tid: i32) -> Result<Status> {
         .ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
 }
 
-/// Names in these files may be any bytes.
 fn read(path: &str, pid: i32) -> Result<String> {
-    let bytes = contents(path).map_err(|error| match error.raw_os_error() {
+    text(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => gone(pid),
         _ => Error::io(format_args!("read {path}"), &error),
-    })?;
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    })
+}
+
+/// The text of a file of `/proc`: [`contents`], of which names may be any bytes.
+pub fn text(path: &str) -> std::io::Result<String> {
+    contents(path).map(lossy)
+}
+
+/// The same bytes as text.
+pub fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// A file of `/proc`. They have no size, and who does not know that reads them in tiny pieces.
@@ -155,7 +163,8 @@ pub fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let mut children = Vec::new();
     for entry in tasks.into_iter().flatten().flatten() {
-        let text = fs::read_to_string(entry.path().join("children")).unwrap_or_default();
+        let Some(tid) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        let text = text(&format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
         children.extend(text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
     }
     children

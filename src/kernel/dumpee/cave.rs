@@ -35,7 +35,7 @@ pub(super) fn vdso_tail(pid: i32) -> Result<Range<u64>> {
 fn vdso_base(pid: i32) -> Result<u64> {
     const AT_SYSINFO_EHDR: u64 = 33;
     let path = format!("/proc/{pid}/auxv");
-    let auxv = std::fs::read(&path).doing(|| format!("read {path}"))?;
+    let auxv = proc::contents(&path).doing(|| format!("read {path}"))?;
     let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
     let mut pairs = auxv.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..])));
     Ok(pairs.find(|pair| pair.0 == AT_SYSINFO_EHDR).map_or(0, |pair| pair.1))

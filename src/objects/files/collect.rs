@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::proc;
 use crate::kernel::sys::{self, Kcmp};
 
 /// `FdinfoEntry.flags`: closed by execve.
@@ -371,7 +372,7 @@ fn numbers(pid: i32) -> Result<Vec<i32>> {
 
 fn umask(pid: i32) -> Result<u32> {
     let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let text = proc::text(&path).doing(|| format!("read {path}"))?;
     text.lines()
         .find_map(|line| line.strip_prefix("Umask:"))
         .and_then(|value| u32::from_str_radix(value.trim(), 8).ok())

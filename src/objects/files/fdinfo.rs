@@ -1,6 +1,7 @@
 //! `/proc/PID/fdinfo/N`: what the kernel tells about an open file.
 
 use crate::error::{Error, Kind, Result};
+use crate::kernel::proc;
 
 /// What stands in one file of `/proc/PID/fdinfo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,8 +65,7 @@ impl Fdinfo {
     /// Reads that of descriptor `fd` of `pid`.
     pub fn read(pid: i32, fd: i32) -> Result<Self> {
         let path = format!("/proc/{pid}/fdinfo/{fd}");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| Error::io(format!("read {path}"), &error))?;
+        let text = proc::text(&path).map_err(|error| Error::io(format!("read {path}"), &error))?;
         Self::parse(&text).ok_or_else(|| {
             Error::new(Kind::System, format!("{path}: the kernel wrote what is not understood"))
         })

@@ -4,6 +4,7 @@
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{MmEntry, VmaEntry};
+use crate::kernel::proc;
 use crate::kernel::remote::{Batch, CallId, Outcome, RemoteFd};
 
 /// Facts that only the process itself can ask for; see [`ask`].
@@ -52,9 +53,9 @@ impl Questions {
 /// Builds the message from the facts, `/proc/PID/stat` and `/proc/PID/auxv`.
 pub fn capture(pid: i32, facts: Facts, exe_file_id: u32, vmas: Vec<VmaEntry>) -> Result<MmEntry> {
     let path = format!("/proc/{pid}/stat");
-    let stat = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let stat = proc::text(&path).doing(|| format!("read {path}"))?;
     let auxv = format!("/proc/{pid}/auxv");
-    let auxv = std::fs::read(&auxv).doing(|| format!("read {auxv}"))?;
+    let auxv = proc::contents(&auxv).doing(|| format!("read {auxv}"))?;
     let mut mm = places(&stat)
         .ok_or_else(|| Error::new(Kind::Internal, format!("cannot read {path}: {stat:?}")))?;
     mm.mm_brk = facts.brk;

@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{TimensEntry, Timespec};
-use crate::kernel::{namespace, sys};
+use crate::kernel::{namespace, proc, sys};
 
 /// Signed nanoseconds: offsets go both ways.
 type Nanos = i128;
@@ -70,7 +70,7 @@ fn host_clocks() -> Result<Clocks> {
 
 fn offsets(pid: i32) -> Result<Clocks> {
     let path = format!("/proc/{pid}/timens_offsets");
-    let text = match std::fs::read_to_string(&path) {
+    let text = match proc::text(&path) {
         Ok(text) => text,
         // Kernels without time namespaces have no offsets.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Clocks::default()),

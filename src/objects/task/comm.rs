@@ -22,6 +22,13 @@ pub fn parse(file: &[u8]) -> &[u8] {
     file.strip_suffix(b"\n").unwrap_or(file)
 }
 
+/// The name as `/proc/PID/task/TID/status` begins with it, which spares a look at another file;
+/// none if something in it is escaped there.
+pub fn in_status(file: &[u8]) -> Option<&[u8]> {
+    let name = file.strip_prefix(b"Name:\t")?.split(|byte| *byte == b'\n').next()?;
+    (!name.contains(&b'\\')).then_some(name)
+}
+
 /// Names the thread that runs the batch.
 pub fn rebuild(batch: &mut Batch, comm: &str, exact: Option<&[u8]>) {
     let mut name = [0u8; SIZE];
@@ -36,6 +43,14 @@ pub fn rebuild(batch: &mut Batch, comm: &str, exact: Option<&[u8]>) {
 mod tests {
     use super::*;
     use crate::kernel::remote::{ENTRY_SIZE, RemoteAddr};
+
+    #[test]
+    fn a_plain_name_is_taken_from_the_status() {
+        assert_eq!(in_status(b"Name:\todd (a) \xff\nUmask:\t0022\n"), Some(&b"odd (a) \xff"[..]));
+        assert_eq!(in_status(b"Name:\t\nUmask:\t0022\n"), Some(&b""[..]));
+        assert_eq!(in_status(b"Name:\ta\\nb\n"), None);
+        assert_eq!(in_status(b"Umask:\t0022\n"), None);
+    }
 
     #[test]
     fn names_go_to_an_image_and_back() {

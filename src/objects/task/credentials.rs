@@ -8,10 +8,13 @@
 //! them), then the bounding set, ambient capabilities while raising them is allowed, the final
 //! securebits while CAP_SETPCAP is there, and the capabilities themselves last.
 
+use once_cell::sync::Lazy;
+
 use super::status::Status;
 use crate::args;
 use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::CredsEntry;
+use crate::kernel::proc;
 use crate::kernel::remote::{Batch, CallId, Outcome};
 
 /// Words of a capability set in an image.
@@ -70,6 +73,13 @@ fn words(set: u64) -> Vec<u32> {
 
 fn set(words: &[u32]) -> u64 {
     words.iter().rev().fold(0, |set, word| set << 32 | u64::from(*word))
+}
+
+/// Whether this kernel has a security module that labels tasks (Linux Security Modules,
+/// `security_getprocattr`): without one, the file of every task gives EINVAL.
+pub fn labels_exist() -> bool {
+    static EXIST: Lazy<bool> = Lazy::new(|| proc::contents("/proc/self/attr/current").is_ok());
+    *EXIST
 }
 
 /// Refuses a thread that a security module confines: labels are not carried.

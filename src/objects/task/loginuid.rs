@@ -2,16 +2,15 @@
 //!
 //! Only the process itself may write it, by a file of its own.
 
-use std::fs;
-
 use crate::args;
 use crate::error::{Context, Error, Result};
+use crate::kernel::proc;
 use crate::kernel::remote::{Batch, Outcome, RemoteFd};
 
 /// Reads the login uid of a process; none on a kernel without audit.
 pub fn capture(pid: i32) -> Result<Option<u32>> {
     let path = format!("/proc/{pid}/loginuid");
-    match fs::read_to_string(&path) {
+    match proc::text(&path) {
         Ok(text) => match text.trim().parse() {
             Ok(uid) => Ok(Some(uid)),
             Err(_) => Err(Error::image(&path, format!("{text:?} is no number"))),

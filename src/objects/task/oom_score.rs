@@ -3,11 +3,12 @@
 use std::fs;
 
 use crate::error::{Context, Error, Result};
+use crate::kernel::proc;
 
 /// Reads the adjustment of a process.
 pub fn capture(pid: i32) -> Result<i32> {
     let path = path(pid);
-    let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let text = proc::text(&path).doing(|| format!("read {path}"))?;
     text.trim().parse().map_err(|_| Error::image(&path, format!("{text:?} is no number")))
 }
 

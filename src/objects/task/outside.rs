@@ -1,7 +1,5 @@
 //! What can be read of a stopped process without its help.
 
-use std::fs;
-
 use super::status::Status;
 use super::{comm, credentials, posix_timers, rlimits};
 use crate::error::{Context, Error, Kind, Refusals, Result};
@@ -51,16 +49,21 @@ impl Outside {
 impl Thread {
     fn read(pid: i32, tid: i32, refusals: &mut Refusals) -> Result<Self> {
         let place = format!("/proc/{pid}/task/{tid}");
-        let status = Status::parse(&text(&format!("{place}/status"))?)?;
+        let file = bytes(&format!("{place}/status"))?;
+        let comm = match comm::in_status(&file) {
+            Some(comm) => comm.to_vec(),
+            None => comm::parse(&bytes(&format!("{place}/comm"))?).to_vec(),
+        };
+        let status = Status::parse(&proc::lossy(file))?;
         if status.shadow_stack {
             let reason = "it can only be rebuilt by code running in the process";
             refusals.refuse(format!("thread {tid}"), "shadow stack", reason, "");
         }
-        // Not there without a security module.
-        let label = fs::read_to_string(format!("{place}/attr/current")).unwrap_or_default();
-        credentials::refuse_label(tid, &label, refusals);
-        let name = bytes(&format!("{place}/comm"))?;
-        Ok(Self { status, comm: comm::parse(&name).to_vec() })
+        if credentials::labels_exist() {
+            let label = proc::text(&format!("{place}/attr/current")).unwrap_or_default();
+            credentials::refuse_label(tid, &label, refusals);
+        }
+        Ok(Self { status, comm })
     }
 }
 
@@ -76,12 +79,8 @@ fn flags(stat: &str) -> Result<u32> {
     })
 }
 
-/// Names in these files may be any bytes.
 fn text(path: &str) -> Result<String> {
-    bytes(path).map(|bytes| {
-        String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-    })
+    bytes(path).map(proc::lossy)
 }
 
 fn bytes(path: &str) -> Result<Vec<u8>> {
