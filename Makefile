@@ -4,6 +4,7 @@
 # make test         all checks (root)
 # make bench        dump and restore, in pairs with the CRIU that CRIU_PEER names (root)
 # make header       writes include/criu/criu.h anew; make header-check compares
+# make manual       writes docs/ (manual pages, completions) anew; make manual-check compares
 # make symbols      writes the list of exported symbols anew; make symbols-check compares
 
 PREFIX  ?= /usr/local
@@ -18,7 +19,11 @@ REAL    := libcriu.so.2.0
 VERSION := $(shell sed -n 's/^.define CRIU_VERSION "\(.*\)"/\1/p' include/criu/version.h)
 OUT     := $(DESTDIR)$(PREFIX)
 
-.PHONY: build install uninstall demo test lint header header-check symbols symbols-check soname-check \
+BASH_DIR := $(OUT)/share/bash-completion/completions
+ZSH_DIR  := $(OUT)/share/zsh/site-functions
+FISH_DIR := $(OUT)/share/fish/vendor_completions.d
+
+.PHONY: build install uninstall demo test lint header header-check manual manual-check symbols symbols-check soname-check \
 	rust-test c-test bench clean
 
 # The command is linked statically: it is the worker that every verb starts, and starts in half the time.
@@ -37,14 +42,22 @@ install: build
 		> $(OUT)/lib/pkgconfig/criu.pc
 	chmod 644 $(OUT)/lib/pkgconfig/criu.pc
 	install -m 755 $(TARGET)/release/criu $(OUT)/sbin/criu
+	install -d $(OUT)/share/man/man8 $(OUT)/share/man/man3 $(BASH_DIR) $(ZSH_DIR) $(FISH_DIR)
+	install -m 644 docs/criu.8 $(OUT)/share/man/man8/criu.8
+	install -m 644 docs/libcriu.3 $(OUT)/share/man/man3/libcriu.3
+	install -m 644 docs/completions/criu.bash $(BASH_DIR)/criu
+	install -m 644 docs/completions/criu.zsh $(ZSH_DIR)/_criu
+	install -m 644 docs/completions/criu.fish $(FISH_DIR)/criu.fish
 
 uninstall:
 	rm -f $(OUT)/lib/$(REAL) $(OUT)/lib/$(SONAME) $(OUT)/lib/libcriu.so $(OUT)/lib/libcriu.a \
 		$(OUT)/lib/pkgconfig/criu.pc $(OUT)/sbin/criu \
+		$(OUT)/share/man/man8/criu.8 $(OUT)/share/man/man3/libcriu.3 \
+		$(BASH_DIR)/criu $(ZSH_DIR)/_criu $(FISH_DIR)/criu.fish \
 		$(OUT)/include/criu/criu.h $(OUT)/include/criu/version.h
 	-rmdir $(OUT)/include/criu 2>/dev/null
 
-test: build lint header-check symbols-check soname-check rust-test c-test
+test: build lint header-check manual-check symbols-check soname-check rust-test c-test
 
 lint:
 	$(CARGO) fmt --check
@@ -55,6 +68,12 @@ header:
 
 header-check:
 	$(CARGO) test --test header
+
+manual:
+	CRIU_WRITE_MANUAL=1 $(CARGO) test --test manual documents_are_current
+
+manual-check:
+	$(CARGO) test --test manual
 
 EXPORTED = nm -D --defined-only $(TARGET)/release/libcriu.so | awk '{print $$3}' | LC_ALL=C sort
 

@@ -562,7 +562,8 @@ void criu_set_log_level(int log_level);
 void criu_local_set_log_level(struct criu_opts *opts, int log_level);
 
 /**
- * What of the processor has to be the same at restore: a mask, all bits by default.
+ * What of the processor is written by a dump and compared by a restore: 1 for the floating point
+ * state, 2 for every capability, 4 for instructions, or a sum. Nothing is, where it is not called.
  */
 void criu_set_cpu_cap(unsigned int cap);
 

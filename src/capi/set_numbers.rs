@@ -120,7 +120,8 @@ pub unsafe extern "C" fn criu_local_set_log_level(opts: *mut criu_opts, log_leve
     Target::Local(opts).set(|s| s.rpc.log_level = Some(log_level));
 }
 
-/// What of the processor has to be the same at restore: a mask, all bits by default.
+/// What of the processor is written by a dump and compared by a restore: 1 for the floating point
+/// state, 2 for every capability, 4 for instructions, or a sum. Nothing is, where it is not called.
 #[unsafe(no_mangle)]
 pub extern "C" fn criu_set_cpu_cap(cap: c_uint) {
     Target::Global.set(|s| s.rpc.cpu_cap = Some(cap));

@@ -2,28 +2,13 @@
 
 use std::fmt::Write;
 
+use super::commands::COMMANDS;
 use crate::engine::check;
 use crate::options::getopt;
 use crate::options::table::{self, Argument, Row};
 
 const WIDTH: usize = 80;
 const COLUMN: usize = 34;
-
-const USAGE: &str = "\
-Usage:
-  criu dump -t PID [<options>]
-  criu restore [<options>]
-  criu check [--feature NAME | --feature list]
-  criu show [DIR]
-  criu swrk FD
-
-Commands:
-  dump           checkpoint a process tree identified by pid
-  restore        restore a process tree
-  check          check whether the kernel has what is needed
-  show           show a dump as a tree of processes; -v3 with each mapping
-  swrk           serve RPC requests on a descriptor
-";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,15 +21,25 @@ Examples:
 
 /// How the program is called.
 pub fn usage() -> String {
-    format!("\n{USAGE}")
+    let mut text = String::from("\nUsage:\n");
+    for command in COMMANDS.iter().filter(|command| command.is_carried_out()) {
+        let _ = writeln!(text, "  criu {} {}", command.name, command.arguments);
+    }
+    text.push_str("\nCommands:\n");
+    for command in &COMMANDS {
+        let mark = if command.is_carried_out() { "" } else { " *" };
+        let _ = writeln!(text, "  {:<14} {}{mark}", command.name, command.summary);
+    }
+    text
 }
 
 /// Every option.
 pub fn full() -> String {
     let mut text = usage();
     text.push_str(
-        "\nLong options without an argument may mostly be negated by --no-. Options marked * are\n\
-         known, and refused by name, where this version does not honour them.\n",
+        "\nLong options without an argument may mostly be negated by --no-. Options and commands\n\
+         marked * are known, and refused by name, where this version does not honour them.\n\
+         criu(8) says on which commands each option counts.\n",
     );
     for (title, rows) in table::SECTIONS {
         let _ = writeln!(text, "\n{title}:");
@@ -63,7 +58,7 @@ pub fn full() -> String {
 fn describe_row(text: &mut String, row: &Row) {
     let honoured = table::VERBS.iter().all(|verb| row.is_honoured_on(*verb))
         && table::VERBS.iter().any(|verb| row.verbs.contains(verb));
-    let mark = if honoured { "" } else { " *" };
+    let mark = if honoured || row.partly { "" } else { " *" };
     let default = match row.default {
         "" | "no" => String::new(),
         default => format!(" (default: {default})"),
@@ -75,12 +70,16 @@ fn describe_row(text: &mut String, row: &Row) {
 fn names(long: &[&str], short: Option<char>, argument: Argument) -> String {
     let short = short.map(|letter| format!("-{letter}|")).unwrap_or_default();
     let long: Vec<String> = long.iter().map(|name| format!("--{name}")).collect();
-    let argument = match argument {
+    format!("{short}{}{}", long.join("|"), value(argument))
+}
+
+/// An argument behind its option.
+pub fn value(argument: Argument) -> String {
+    match argument {
         Argument::None | Argument::Negatable => String::new(),
         Argument::Required(what) => format!(" {what}"),
         Argument::Optional(what) => format!("[={what}]"),
-    };
-    format!("{short}{}{argument}", long.join("|"))
+    }
 }
 
 fn describe(text: &mut String, flags: &str, help: &str) {

@@ -1,10 +1,13 @@
-//! The command line: `criu dump`, `restore`, `check`, `swrk`.
+//! The command line; [`commands`] lists what it can do.
 //!
 //! This is the one place that prints and that chooses an exit code.
 
 mod checked;
+mod commands;
+pub mod completion;
 mod help;
 mod json;
+pub mod manual;
 mod progress;
 mod report;
 mod setup;
@@ -153,6 +156,9 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
     }
     if line.own.contains(&Own::Json) && options.log_file.as_deref() == Some("-") {
         return bad("--json and --log-file - both want the standard output".to_owned());
+    }
+    if line.own.contains(&Own::Json) && options.display_stats() {
+        return bad("--json and --display-stats both want the standard output".to_owned());
     }
     if options.rst_sibling() && !options.restore_detached() {
         return bad("--restore-sibling only makes sense with --restore-detached".to_owned());

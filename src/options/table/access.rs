@@ -15,6 +15,7 @@ pub(super) const EMPTY: Row = Row {
     default: "",
     verbs: &[],
     honoured: &[],
+    partly: false,
     help: "",
     from_rpc: |_, _| Ok(()),
     to_rpc: |_, _| (),

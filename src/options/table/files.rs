@@ -95,7 +95,7 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["external"], Argument::Required("RES"))
         .setters(&["add_external"])
         .verbs(&[Dump, Restore])
-        .asks(|options| options.external.iter().any(|key| !is_carried(key)))
+        .partly(|options| options.external.iter().any(|key| !is_carried(key)))
         .help("an object that belongs to the outside: file[MOUNT:INODE], tty[RDEV:DEV]"),
     Row {
         name: "inherit_fd",
@@ -119,7 +119,10 @@ pub(super) const ROWS: &[Row] = &[
     .setters(&["add_inherit_fd"])
     .verbs(&[Restore])
     .honoured(&[Restore])
-    .help("descriptor NUM stands for RES: pipe:[INODE], file[..], tty[..], /memfd:NAME or a path without its first slash"),
+    .help(
+        "descriptor NUM stands for RES: pipe:[INODE], file[MOUNT:INODE], tty[RDEV:DEV], \
+         /memfd:NAME, or a path without its first slash",
+    ),
     flag!(orphan_pts_master)
         .rpc(&[50])
         .setters(&["set_orphan_pts_master"])

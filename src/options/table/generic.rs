@@ -187,7 +187,7 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["unprivileged"], Argument::Negatable)
         .setters(&["set_unprivileged"])
         .verbs(BOTH)
-        .asks(|options| options.unprivileged() && !nix::unistd::geteuid().is_root())
+        .partly(|options| options.unprivileged() && !nix::unistd::geteuid().is_root())
         .help("accept the limits of a caller who is not root"),
     Row {
         // Who names properties wants the image.

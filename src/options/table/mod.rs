@@ -60,6 +60,8 @@ pub struct Row {
     pub verbs: &'static [Verb],
     /// Verbs for which the engine (or the face) does what it says.
     pub honoured: &'static [Verb],
+    /// Where it is not honoured, some of its values are all the same: `asks` knows which.
+    pub partly: bool,
     pub help: &'static str,
     /// Takes the option from the message, if the message speaks of it; lists grow.
     pub from_rpc: fn(&CriuOpts, &mut Options) -> Result<()>,
@@ -122,6 +124,11 @@ impl Row {
 
     const fn asks(self, asks: fn(&Options) -> bool) -> Self {
         Self { asks, ..self }
+    }
+
+    /// Some values are honoured: `asks` is true for the others.
+    const fn partly(self, asks: fn(&Options) -> bool) -> Self {
+        Self { asks, partly: true, ..self }
     }
 
     const fn help(self, help: &'static str) -> Self {

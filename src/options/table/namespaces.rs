@@ -31,13 +31,13 @@ pub(super) const ROWS: &[Row] = &[
             message.join_ns = options.join_ns.iter().map(join).collect();
         },
         from_text: join_ns_from_text,
-        asks: |options| options.join_ns.iter().any(|join| !JOINABLE.contains(&join.kind.as_str())),
         ..access::EMPTY
     }
     .rpc(&[39])
     .long(&["join-ns"], Argument::Required("NS:{PID|FILE}[,EXTRA]"))
     .short('J')
     .setters(&["join_ns_add"])
+    .partly(|options| options.join_ns.iter().any(|join| !JOINABLE.contains(&join.kind.as_str())))
     .verbs(&[Restore])
     .help("restore into an existing namespace (uts, ipc and time; no net, mnt, user, pid)"),
     Row { from_text: empty_ns_from_text, ..scalar!(empty_ns, access::number) }

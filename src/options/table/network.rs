@@ -84,14 +84,12 @@ pub(super) const ROWS: &[Row] = &[
             message.manage_cgroups_mode = options.manage_cgroups.map(CgroupMode::to_rpc);
         },
         from_text: manage_cgroups_from_text,
-        asks: |options| {
-            !matches!(options.manage_cgroups(), CgroupMode::Ignore | CgroupMode::Default)
-        },
         ..access::EMPTY
     }
     .rpc(&[24, 34])
     .long(&["manage-cgroups"], Argument::Optional("MODE"))
     .setters(&["set_manage_cgroups", "set_manage_cgroups_mode"])
+    .partly(|options| !matches!(options.manage_cgroups(), CgroupMode::Ignore | CgroupMode::Default))
     .default("ignore")
     .verbs(BOTH)
     .help("carry control groups: none, props, soft, full, strict, ignore"),
