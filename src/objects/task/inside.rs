@@ -48,6 +48,8 @@ impl Inside {
     ) -> Result<Self> {
         let mut batch = Batch::new();
         let questions = Questions::ask(&mut batch, timers);
+        // Of the thread that runs the batch, whichever that will be: one round trip less.
+        let own = ThreadQuestions::ask(&mut batch);
         let mut injection = match batch.encoded_len() {
             0..=ORDINARY_BATCH => task.inject()?,
             len => task.inject_with(len * 2 + THREADS_ROOM)?,
@@ -55,7 +57,8 @@ impl Inside {
         let outcome = injection.run(batch)?;
         let mut inside = questions.answers(&outcome, task.pid, timers, refusals)?;
         injection.set_restart_mask(interrupting(&inside.actions))?;
-        inside.threads = ask_threads(&mut injection, task.threads.len())?;
+        inside.threads = ask_others(&mut injection)?;
+        inside.threads.insert(injection.thread(), own.answers(outcome));
         injection.finish()?;
         Ok(inside)
     }
@@ -122,17 +125,13 @@ struct ThreadQuestions {
     credentials: credentials::Answer,
 }
 
-fn ask_threads(injection: &mut Injection<'_>, count: usize) -> Result<Vec<Thread>> {
-    let mut asked = Vec::with_capacity(count);
-    let mut batches = Vec::with_capacity(count);
-    for index in 0..count {
+/// Asks all threads but the one that has been asked with the process.
+fn ask_others(injection: &mut Injection<'_>) -> Result<Vec<Thread>> {
+    let mut asked = Vec::new();
+    let mut batches = Vec::new();
+    for index in (0..injection.task().threads.len()).filter(|index| *index != injection.thread()) {
         let mut batch = Batch::new();
-        asked.push(ThreadQuestions {
-            altstack: altstack::ask(&mut batch),
-            clear_tid: clear_tid::ask(&mut batch),
-            pdeath_signal: pdeath_signal::ask(&mut batch),
-            credentials: credentials::ask(&mut batch),
-        });
+        asked.push(ThreadQuestions::ask(&mut batch));
         batches.push((index, batch));
     }
     let outcomes = injection.run_in_threads(batches)?;
@@ -140,6 +139,15 @@ fn ask_threads(injection: &mut Injection<'_>, count: usize) -> Result<Vec<Thread
 }
 
 impl ThreadQuestions {
+    fn ask(batch: &mut Batch) -> Self {
+        Self {
+            altstack: altstack::ask(batch),
+            clear_tid: clear_tid::ask(batch),
+            pdeath_signal: pdeath_signal::ask(batch),
+            credentials: credentials::ask(batch),
+        }
+    }
+
     fn answers(self, outcome: Outcome) -> Thread {
         Thread {
             altstack: self.altstack.to_image(&outcome),
