@@ -77,9 +77,9 @@ pub fn peer_groups(socket: impl AsFd) -> Sys<Vec<u32>> {
     }
 }
 
-/// Becomes another user for good. Of root's capabilities only the one to look at mapped files of
-/// processes is left, which by itself gives access to none: the kernel asks for the rights over the
-/// process as well. The user cannot trace this process, whose capability it has not.
+/// Becomes another user for good. Of root's capabilities only CAP_CHECKPOINT_RESTORE is left, which
+/// opens the files that a process has mapped; the kernel asks for the rights over the process as
+/// well. It also keeps the user, who has it not, from tracing this process.
 pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -90,29 +90,21 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     nix::unistd::setresgid(gid, gid, gid).doing(doing)?;
     nix::unistd::setresuid(uid, uid, uid).doing(doing)?;
     prctl::set_keepcaps(false).doing(doing)?;
-    keep_capability(CAP_CHECKPOINT_RESTORE).doing(doing)
+    keep_capability(CAP_CHECKPOINT_RESTORE)
+        .doing(|| "keep CAP_CHECKPOINT_RESTORE, which is needed to serve other users")?;
+    // Our own files in /proc would be root's otherwise.
+    prctl::set_dumpable(true).doing(doing)
 }
 
-/// Gives up every capability but this one, which may be missing.
+/// Gives up every capability but this one, which has to be there.
 fn keep_capability(number: u32) -> Sys<()> {
     let header = [CAPABILITY_VERSION_3, 0];
+    let (index, bit) = (number as usize / 32, 1 << (number % 32));
     let mut halves = [CapabilityHalf::default(); 2];
-    // SAFETY: the kernel writes two halves, as this version of the interface says.
-    let done = unsafe {
-        libc::syscall(libc::SYS_capget, header.as_ptr(), (&raw mut halves).cast::<u32>())
-    };
-    Errno::result(done)?;
-    let kept = number as usize / 32;
-    for (index, half) in halves.iter_mut().enumerate() {
-        let wanted = if index == kept { 1 << (number % 32) } else { 0 };
-        let left = half.permitted & wanted;
-        *half = CapabilityHalf { effective: left, permitted: left, inheritable: 0 };
-    }
-    // SAFETY: the kernel reads two halves.
-    let done = unsafe {
-        libc::syscall(libc::SYS_capset, header.as_ptr(), (&raw const halves).cast::<u32>())
-    };
-    Errno::result(done).map(drop)
+    halves[index] = CapabilityHalf { effective: bit, permitted: bit, inheritable: 0 };
+    let data = halves.as_ptr();
+    // SAFETY: the kernel reads two halves, as this version of the interface says.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data) }).map(drop)
 }
 
 #[cfg(test)]

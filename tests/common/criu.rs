@@ -28,6 +28,11 @@ impl Criu {
         Self { binary }
     }
 
+    /// The path of the binary.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// A call that dumps `pid` into `images`.
     pub fn dump(&self, pid: i32, images: &Path) -> Call {
         fs::create_dir_all(images).expect("make an image directory");

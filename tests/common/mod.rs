@@ -8,12 +8,14 @@ mod criu;
 mod processes;
 mod programs;
 mod round;
+mod rpc;
 mod scene;
 
 pub use criu::{Call, Criu, Ran, peer};
 pub use processes::{alive, state_of, tree_of, until};
 pub use programs::{compile, installed};
 pub use round::{Round, round_trip, round_trip_as};
+pub use rpc::{Caller, Note, Reply, Service, Worker, directory, no_options, request, request_with};
 pub use scene::{Dumped, Scene, Task};
 
 /// A user without privileges.
