@@ -41,4 +41,5 @@ fn config() {
 #[test]
 fn images() {
     replay("images", harness::images);
+    replay("images", harness::show);
 }

@@ -252,9 +252,9 @@ fn what_is_no_dump_is_not_shown() {
 fn dumps_of_the_peer_are_shown() {
     let Some(peer) = peer() else { return };
     let scene = Scene::new("show-peer");
-    let dumped = scene.start("pipes", &[]).dump_with(&peer, &scene.path("images"), &[]);
+    let dumped = scene.start("open_file", &[]).dump_with(&peer, &scene.path("images"), &[]);
     let (text, ..) = piped(criu(&["show", dumped.images().to_str().expect("UTF-8")]));
-    says(&text, &["made by CRIU,", "pipes (alive)", "pipe ", "[stack]", "stopped for"]);
+    says(&text, &["made by CRIU,", "open_file (alive)", "/data", "[stack]", "stopped for"]);
     dumped.restore().verify();
 }
 

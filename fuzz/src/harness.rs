@@ -17,6 +17,7 @@ use criu::images::manifest::Manifest;
 use criu::images::names::{self, magic};
 use criu::images::proto::{CriuReq, CriuResp};
 use criu::images::read::read_files;
+use criu::images::snapshot::Snapshot;
 use criu::objects::{files, memory, namespaces, task};
 use criu::options::getopt::Scan;
 use criu::options::{Options, Places, Request, Verb, config, getopt, table};
@@ -59,24 +60,10 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// Image files: those of the input in the place of those of a small dump.
-///
-/// The input is a list of records: a byte that says which kind of file, two bytes of length, the
-/// upper two bits of which say what follows.
+/// Image files, read and validated.
 pub fn images(bytes: &[u8]) {
-    static BASE: LazyLock<Files> =
-        LazyLock::new(|| Files::unpack(include_bytes!("../base/dump.bin")));
     static PAGES: LazyLock<ImageDir> = LazyLock::new(pages);
-    let files = Files::unpack(bytes);
-    if let Some(text) = files.0.get(&MANIFEST).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
-        let _ = Manifest::parse(text);
-    }
-    let read = |name: &str| {
-        let kind = kind_of(name);
-        Ok(kind.and_then(|kind| files.0.get(&kind).or_else(|| BASE.0.get(&kind))).cloned())
-    };
-    let Ok(snapshot) = read_files(&read, "made up".to_owned()) else { return };
-    let _ = show::render(&snapshot);
+    let Some(snapshot) = snapshot(bytes) else { return };
     namespaces::validate(&snapshot, &[], &mut criu::error::Refusals::default());
     let _ = files::validate(&snapshot);
     let _ = memory::validate(&snapshot, &PAGES);
@@ -87,6 +74,32 @@ pub fn images(bytes: &[u8]) {
     }
 }
 
+/// Image files, read and shown.
+pub fn show(bytes: &[u8]) {
+    if let Some(snapshot) = snapshot(bytes) {
+        let (text, _) = show::render(&snapshot);
+        assert!(!text.contains(|letter: char| letter.is_control() && letter != '\n'));
+    }
+}
+
+/// Reads the files of the input in the place of those of a small dump.
+///
+/// The input is a list of records: a byte that says which kind of file, two bytes of length, the
+/// upper two bits of which say what follows.
+fn snapshot(bytes: &[u8]) -> Option<Snapshot> {
+    static BASE: LazyLock<Files> =
+        LazyLock::new(|| Files::unpack(include_bytes!("../base/dump.bin")));
+    let files = Files::unpack(bytes);
+    if let Some(text) = files.0.get(&MANIFEST).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+        let _ = Manifest::parse(text);
+    }
+    let read = |name: &str| {
+        let kind = kind_of(name);
+        Ok(kind.and_then(|kind| files.0.get(&kind).or_else(|| BASE.0.get(&kind))).cloned())
+    };
+    read_files(&read, "made up".to_owned()).ok()
+}
+
 /// A directory with a file of a few pages.
 fn pages() -> ImageDir {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -95,7 +108,7 @@ fn pages() -> ImageDir {
 }
 
 /// Kinds of files, by how their names begin; the longer of two that begin alike stands first.
-pub const KINDS: [(&str, u32); 25] = [
+pub const KINDS: [(&str, u32); 26] = [
     ("inventory.img", magic::INVENTORY),
     (names::PSTREE, magic::PSTREE),
     ("core-", magic::CORE),
@@ -121,6 +134,7 @@ pub const KINDS: [(&str, u32); 25] = [
     ("timens-", magic::TIMENS),
     ("utsns-", magic::UTSNS),
     ("ipcns-var-", magic::IPC_VAR),
+    (names::CPUINFO, magic::CPUINFO),
 ];
 /// The kind behind all of these: a manifest is text.
 pub const MANIFEST: usize = KINDS.len();

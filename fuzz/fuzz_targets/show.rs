@@ -1,0 +1,5 @@
+#![no_main]
+
+use criu_fuzz::harness;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harness::show(bytes));
