@@ -49,7 +49,12 @@ fn list(as_json: bool) {
     }
     for feature in FEATURES {
         if console::user_attended() {
-            println!("{:25} {:14} without it, {}", feature.name, needed(feature), feature.cost);
+            println!(
+                "{:25} {:16} without it, {}",
+                feature.name,
+                feature.need.words(),
+                feature.cost
+            );
         } else {
             println!("{}", feature.name);
         }
@@ -67,25 +72,17 @@ fn table(survey: &Survey) {
                     Need::Always => style("no ").red().bold(),
                     Need::Some | Need::Experimental => style("no ").yellow(),
                 };
-                println!("{no} {:25} {:14} {}", feature.name, needed(feature), feature.cost);
+                println!("{no} {:25} {:16} {}", feature.name, feature.need.words(), feature.cost);
                 println!("    {}", style(why).dim());
             }
         }
     }
 }
 
-fn needed(feature: &Feature) -> &'static str {
-    match feature.need {
-        Need::Always => "always needed",
-        Need::Some => "sometimes",
-        Need::Experimental => "experimental",
-    }
-}
-
 fn feature_json(feature: &Feature) -> Value {
     json::object([
         ("name", feature.name.into()),
-        ("needed", needed(feature).into()),
+        ("need", feature.need.words().into()),
         ("cost", feature.cost.into()),
     ])
 }

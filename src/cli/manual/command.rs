@@ -127,9 +127,12 @@ fn options(page: &mut Page) {
     for (long, short, argument, help) in getopt::own_rows() {
         page.item(&flags(&[long], short, argument), &sentence(help));
     }
-    page.subsection("Features that --feature knows");
-    let names: Vec<&str> = check::names().collect();
-    page.text(&names.join(", "));
+    page.subsection("Features that --feature knows, and what the lack of each costs");
+    page.text("`--feature list' lists them.");
+    for feature in check::FEATURES {
+        let need = sentence(feature.need.words());
+        page.item(feature.name, &format!("{need} Without it, {}.", feature.cost));
+    }
 }
 
 fn option(page: &mut Page, row: &Row) {

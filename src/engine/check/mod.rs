@@ -29,6 +29,17 @@ pub enum Need {
     Experimental,
 }
 
+impl Need {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Need::Always => "always needed",
+            Need::Some => "sometimes needed",
+            Need::Experimental => "experimental",
+        }
+    }
+}
+
 /// Something that the kernel may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Feature {
