@@ -93,7 +93,7 @@ rust-test:
 # The C tests are built through pkg-config against an installed tree: with the shared library and the
 # installed worker, with the shared library alone, and with the static library.
 STAGE    := $(abspath $(TARGET)/stage)
-CTESTS   := abi misuse independence inprocess self harness snapshot notify host exchange
+CTESTS   := abi misuse independence inprocess self harness snapshot notify host outside exchange
 CFLAGS_T := -std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -pedantic -pthread
 PKG      := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config
 STRICT   := -Wall -Wextra -Werror -pedantic -fsyntax-only

@@ -181,6 +181,20 @@ fn statistics() {
     task.verify();
 }
 
+/// A directory of plugins may be named as long as there is none in it.
+#[test]
+fn plugins() {
+    let scene = Scene::new("plugins");
+    let task = scene.start("busy", &[]);
+    let lib = scene.path("lib");
+    fs::create_dir(&lib).expect("make a directory");
+    task.dump_call(&scene.path("images")).args(["-R", "-L"]).arg(&lib).run().ok();
+    fs::write(lib.join("gpu.so"), "").expect("make a plugin");
+    let call = task.dump_call(&scene.path("images")).args(["-R", "-L"]).arg(&lib);
+    says(&call.run().refused(), &["--libdir"]);
+    task.verify();
+}
+
 /// Each restored task has its log.
 #[test]
 fn a_log_for_each_task() {

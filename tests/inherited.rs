@@ -134,6 +134,21 @@ fn a_terminal_of_the_outside() {
     assert_eq!(task.exit_code(), 128 + Signal::SIGINT as i32);
 }
 
+/// A descriptor that stands for nothing is told of.
+#[test]
+fn a_key_that_nothing_has() {
+    let _alone = alone();
+    let scene = Scene::new("inherit-nothing");
+    let images = scene.path("images");
+    let dumped = scene.start("busy", &[]).dump(&images);
+    let file = inheritable(File::open("/dev/null").expect("open").into());
+    let key = key_of(&file, "pipe:[1]");
+    let task = dumped.restore_with(&Criu::ours(), &["--inherit-fd", &key]);
+    let log = fs::read_to_string(images.join("restore.log")).expect("read the log");
+    says(&log, &["--inherit-fd pipe:[1]: nothing in the images is pipe:[1]"]);
+    task.verify();
+}
+
 /// What the engine cannot bring from outside is refused by name.
 #[test]
 fn other_external_objects() {

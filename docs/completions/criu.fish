@@ -38,7 +38,7 @@ complete -c criu -l status-fd -x -d 'write a zero byte to FD when requests can b
 complete -c criu -l unprivileged -d 'accept the limits of a caller who is not root'
 complete -c criu -l no-unprivileged -d 'not: accept the limits of a caller who is not root'
 complete -c criu -l cpu-cap -d 'properties of the processor to write and compare: cpu, fpu, ins, all, none'
-complete -c criu -l libdir -s L -x -a '(__fish_complete_directories)' -d 'directory of plugins'
+complete -c criu -l libdir -s L -x -a '(__fish_complete_directories)' -d 'directory of plugins: there must be none in it'
 complete -c criu -l deprecated -d 'accept deprecated behaviour'
 complete -c criu -l no-deprecated -d 'not: accept deprecated behaviour'
 complete -c criu -l extra -d 'check features that only some trees need, too'

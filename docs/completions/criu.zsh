@@ -38,8 +38,8 @@ _arguments -S \
 	'*--unprivileged[accept the limits of a caller who is not root]' \
 	'*--no-unprivileged[accept the limits of a caller who is not root]' \
 	'*--cpu-cap=-[properties of the processor to write and compare  cpu, fpu, ins, all, none]::value:(cpu fpu ins all none)' \
-	'*-L+[directory of plugins]:value:_files -/' \
-	'*--libdir=[directory of plugins]:value:_files -/' \
+	'*-L+[directory of plugins  there must be none in it]:value:_files -/' \
+	'*--libdir=[directory of plugins  there must be none in it]:value:_files -/' \
 	'*--deprecated[accept deprecated behaviour]' \
 	'*--no-deprecated[accept deprecated behaviour]' \
 	'*--extra[check features that only some trees need, too]' \

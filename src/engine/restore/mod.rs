@@ -68,6 +68,9 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     hooks.notify(Stage::PostRestore, Some(root))?;
     let (armed, files) = building.arm(request.options.leave_stopped())?;
     hooks.notify(Stage::PreResume, Some(root))?;
+    for key in files.unasked() {
+        log.warn(format!("--inherit-fd {key}: nothing in the images is {key}"));
+    }
     files.finish()?;
     for task in armed {
         task.launch()?;

@@ -1,5 +1,6 @@
 //! Makes every open file of an image once, in the engine.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -48,6 +49,8 @@ impl Default for RestoreOptions {
 pub struct OpenFiles<'s> {
     pub(super) snapshot: &'s Snapshot,
     pub(super) options: RestoreOptions,
+    /// Places in `options.inherit` that something of the image asked for.
+    asked: RefCell<BTreeSet<usize>>,
     pub(super) fds: BTreeMap<u32, OwnedFd>,
     orphans: Vec<OwnedFd>,
     remapped: BTreeMap<u32, OwnedFd>,
@@ -62,6 +65,7 @@ impl<'s> OpenFiles<'s> {
         Ok(Self {
             snapshot,
             options,
+            asked: RefCell::default(),
             fds: BTreeMap::new(),
             orphans: Vec::new(),
             _limit: DescriptorLimit::raise()?,
@@ -222,9 +226,20 @@ impl<'s> OpenFiles<'s> {
         ghost::remove_links(self.snapshot)
     }
 
+    /// Keys of what was brought from outside and stands for nothing in the image.
+    pub fn unasked(&self) -> Vec<&str> {
+        let asked = self.asked.borrow();
+        let inherited = self.options.inherit.iter().enumerate();
+        inherited.filter(|(place, _)| !asked.contains(place)).map(|(_, (key, _))| &**key).collect()
+    }
+
     /// A copy of what was brought from outside for `key`.
     pub(super) fn inherited(&self, key: &str) -> Result<Option<OwnedFd>> {
-        let found = self.options.inherit.iter().find(|(one, _)| one == key);
+        let found = self.options.inherit.iter().position(|(one, _)| one == key);
+        let found = found.map(|place| {
+            self.asked.borrow_mut().insert(place);
+            &self.options.inherit[place]
+        });
         found
             .map(|(_, file)| file.try_clone().doing(|| format!("copy what stands for {key}")))
             .transpose()

@@ -209,7 +209,8 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["libdir"], Argument::Required("DIR"))
         .short('L')
         .verbs(BOTH)
-        .help("directory of plugins"),
+        .partly(|options| options.libdir.as_deref().is_some_and(has_plugins))
+        .help("directory of plugins: there must be none in it"),
     // No deprecated behaviour exists, so there is nothing that accepting it would change.
     local_flag!(deprecated)
         .long(&["deprecated"], Argument::Negatable)
@@ -232,6 +233,11 @@ pub(super) const ROWS: &[Row] = &[
         .honoured(&[Check])
         .help("check this feature only"),
 ];
+
+fn has_plugins(dir: &str) -> bool {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|end| end == "so"))
+}
 
 fn pid_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     let pid = access::number::<i32>(given)?;
