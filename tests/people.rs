@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{Dumped, Scene, Task, peer, until};
+use common::{Dumped, NOBODY, Scene, Task, peer, until};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -115,6 +115,26 @@ fn a_person_sees_what_each_missing_feature_costs() {
             assert!(!feature["error"]["message"].as_str().expect("a text").is_empty());
         }
     }
+}
+
+/// A probe that is forbidden says nothing about the kernel.
+#[test]
+fn who_may_not_look_is_told_to_be_root() {
+    use std::os::unix::process::CommandExt;
+    let scene = Scene::new("check-denied");
+    fs::copy(env!("CARGO_BIN_EXE_criu"), scene.path("criu")).expect("copy the program");
+    let as_nobody = |words: &[&str]| {
+        let mut command = Command::new(scene.path("criu"));
+        command.args(words).uid(NOBODY).gid(NOBODY).stdin(Stdio::null()).env("TERM", "xterm");
+        command.current_dir("/");
+        command
+    };
+    let (output, errors, code) = piped(as_nobody(&["check"]));
+    assert_eq!((output.as_str(), code), ("Does not look good.\n", Some(1)));
+    says(&errors, &["Error (", "map_files (mapped files cannot be opened): ", "run it as root"]);
+    let text = seen(as_nobody(&["check"]));
+    says(&text, &["no ", "map_files", "Does not look good.", "What helps:", "run it as root"]);
+    assert!(!text.contains("Error ("), "{text}");
 }
 
 /// Every feature is answered alike by name, in the table, and as JSON.

@@ -18,33 +18,33 @@ pub fn check(options: &Options, as_json: bool, log: &Log) -> Result<i32> {
         list(as_json);
         return Ok(DONE);
     }
+    let survey = check::survey(options)?;
+    let verdict = survey.verdict();
     let for_people = !as_json && console::user_attended();
-    let survey = if for_people || as_json {
-        check::survey(options)?
-    } else {
-        check::run(options, log).inspect_err(|_| println_unless_asked(options))?
-    };
     if as_json {
         println!("{}", to_json(&survey));
-    } else {
-        if for_people {
-            table(&survey);
-        }
+    } else if for_people {
+        table(&survey);
+        println!("{}", survey.text());
+    } else if verdict != Verdict::Bad || options.features.is_empty() {
         println!("{}", survey.text());
     }
-    Ok(if survey.verdict() == Verdict::Good { DONE } else { FAILED })
-}
-
-/// What is missing is an error, and in the log; this is for who reads the answer only.
-fn println_unless_asked(options: &Options) {
-    if options.features.is_empty() {
-        println!("Does not look good.");
+    // Who has read the table need not read it again on standard error.
+    let silent = Log::none();
+    let told = for_people || as_json;
+    let log = if told && !log.is_file() { &silent } else { log };
+    match check::tell(&survey, log) {
+        Err(error) if told => log.error(error),
+        result => result?,
     }
+    Ok(if verdict == Verdict::Good { DONE } else { FAILED })
 }
 
 fn list(as_json: bool) {
     if as_json {
-        println!("{}", Value::Array(FEATURES.iter().map(feature_json).collect()));
+        let all = FEATURES.iter().map(feature_json).collect();
+        let fields = [("command", "check".into()), ("success", true.into()), ("features", all)];
+        println!("{}", json::object(fields));
         return;
     }
     for feature in FEATURES {
@@ -76,6 +76,9 @@ fn table(survey: &Survey) {
                 println!("    {}", style(why).dim());
             }
         }
+    }
+    if let Some(remedy) = survey.remedy() {
+        println!("{} {remedy}", style("What helps:").green());
     }
 }
 

@@ -202,6 +202,13 @@ pub enum Verdict {
 }
 
 impl Survey {
+    /// What would bring more features: a probe that is forbidden says nothing about the kernel.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let missing = self.findings.iter().filter_map(|finding| finding.missing.as_ref());
+        let denied = missing.map(Error::kind).any(|kind| kind == Kind::Denied);
+        (denied && !nix::unistd::geteuid().is_root()).then_some("run it as root")
+    }
+
     /// What it comes to.
     pub fn verdict(&self) -> Verdict {
         let missing = self.findings.iter().filter(|finding| finding.missing.is_some());
@@ -267,12 +274,21 @@ pub fn survey(options: &Options) -> Result<Survey> {
 /// The same, told to `log`. What all need, or what was asked for, and is not there is an error.
 pub fn run(options: &Options, log: &Log) -> Result<Survey> {
     let survey = survey(options)?;
+    tell(&survey, log).map(|()| survey)
+}
+
+/// Warns of what some trees need and is not there; fails if more is missing.
+pub fn tell(survey: &Survey, log: &Log) -> Result<()> {
     let complaints = survey.findings.iter().filter_map(Finding::complaint);
-    if survey.verdict() == Verdict::Bad {
-        return Err(Error::new(Kind::System, complaints.collect::<Vec<_>>().join("\n")));
+    if survey.verdict() != Verdict::Bad {
+        complaints.for_each(|complaint| log.warn(complaint));
+        return Ok(());
     }
-    complaints.for_each(|complaint| log.warn(complaint));
-    Ok(survey)
+    let all = complaints.collect::<Vec<_>>().join("\n");
+    Err(match survey.remedy() {
+        Some(remedy) => Error::new(Kind::Denied, all).remedy(remedy),
+        None => Error::new(Kind::System, all),
+    })
 }
 
 /// A feature is missing, and this is why.
