@@ -122,7 +122,10 @@ fn a_person_sees_what_each_missing_feature_costs() {
 fn who_may_not_look_is_told_to_be_root() {
     use std::os::unix::process::CommandExt;
     let scene = Scene::new("check-denied");
-    fs::copy(env!("CARGO_BIN_EXE_criu"), scene.path("criu")).expect("copy the program");
+    // By another process: a file that somebody has open for writing cannot be executed.
+    let copied =
+        Command::new("cp").arg(env!("CARGO_BIN_EXE_criu")).arg(scene.path("criu")).status();
+    assert!(copied.expect("run cp").success());
     let as_nobody = |words: &[&str]| {
         let mut command = Command::new(scene.path("criu"));
         command.args(words).uid(NOBODY).gid(NOBODY).stdin(Stdio::null()).env("TERM", "xterm");
@@ -205,6 +208,17 @@ fn machines_get_one_object() {
     assert_eq!((&object["success"], &object["pid"]), (&true.into(), &pid.into()), "{object}");
     assert!(object["stats"]["pages_restored"].as_u64() > Some(0), "{object}");
     dumped.running().verify();
+}
+
+#[test]
+fn a_line_that_is_not_understood_is_one_object_too() {
+    for words in [&["--json"][..], &["nosuch", "--json"], &["dump", "--nosuch", "--json"]] {
+        let (output, errors, code) = piped(criu(words));
+        let object = json(&output);
+        assert_eq!((&object["success"], code), (&false.into(), Some(1)), "{object}");
+        assert_eq!(object["error"]["kind"], "BadOptions");
+        assert!(!errors.is_empty());
+    }
 }
 
 /// The same as [`piped`], but a restored task may keep what it got.

@@ -56,10 +56,20 @@ pub fn main(arguments: &[String]) -> i32 {
     match configured.and_then(|()| getopt::read(rest, &mut options)) {
         Ok(line) => command(options, &line),
         Err(error) => {
-            eprintln!("{program}: {error}");
-            usage()
+            let json = rest.iter().any(|word| word == "--json");
+            misused(&format!("{program}: {error}"), &error, json)
         }
     }
+}
+
+/// A line that is not understood, which `text` says: people are told how it goes.
+fn misused(text: &str, error: &Error, json: bool) -> i32 {
+    eprintln!("{text}");
+    if !json {
+        return usage();
+    }
+    println!("{}", json::failure("", error));
+    FAILED
 }
 
 fn usage() -> i32 {
@@ -77,9 +87,12 @@ fn command(options: Options, line: &Line) -> i32 {
         println!("Version: {}\nlibcriu: {}", version::compatible(), version::OWN);
         return DONE;
     }
+    let json = line.own.contains(&Own::Json);
+    let wrong = |cause: String| {
+        misused(&format!("Error: {cause}"), &Error::new(Kind::BadOptions, cause), json)
+    };
     let Some(word) = line.words.first() else {
-        eprintln!("Error: a command is needed");
-        return usage();
+        return wrong("a command is needed".to_owned());
     };
     if word == "swrk" {
         return worker(&line.words[1..]);
@@ -88,13 +101,11 @@ fn command(options: Options, line: &Line) -> i32 {
         eprintln!("Error: exec is no command any more; to set a stopped tree going, say continue");
         return FAILED_OTHERWISE;
     }
-    let json = line.own.contains(&Own::Json);
     if word == "show" {
         return show::run(&options, &line.words[1..], json);
     }
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
-        eprintln!("Error: unknown command: {}", line.words.join(" "));
-        return usage();
+        return wrong(format!("unknown command: {}", line.words.join(" ")));
     };
     match complete(verb, options, line, words) {
         Ok(options) => run(verb, options, json),
