@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{
-    Caller, Criu, NOBODY, Reply, Scene, Service, alive, directory, no_options, request,
+    Caller, Criu, NOBODY, Reply, Scene, Service, Worker, alive, directory, no_options, request,
     request_with, state_of, tree_of, until,
 };
 use criu::images::proto::{CriuOpts, CriuReq, CriuReqType, CriuResp};
@@ -38,11 +39,16 @@ fn users_directory(scene: &Scene, name: &str) -> std::path::PathBuf {
 
 /// One request by a process of the unprivileged user.
 fn ask_as_user(scene: &Scene, service: &Service, images: &Path, request: &CriuReq) -> CriuResp {
+    reach_as_user(scene, service.socket.as_os_str(), images, request)
+}
+
+/// The same of a service or worker that `rpc_peer` knows how to reach.
+fn reach_as_user(scene: &Scene, server: &OsStr, images: &Path, request: &CriuReq) -> CriuResp {
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
     let _ = fs::remove_file(&answered);
     fs::write(&asked, request.encode_to_vec()).expect("write a request");
     let mut peer = Command::new(scene.program("rpc_peer"));
-    peer.arg(&service.socket).arg(images).args([&asked, &answered]);
+    peer.arg(server).arg(images).args([&asked, &answered]);
     peer.env("SCENE_DIR", scene.dir()).uid(NOBODY).gid(NOBODY);
     let status = peer.status().expect("run a peer");
     assert!(status.success(), "{status}: {}", scene.complaints());
@@ -436,24 +442,40 @@ fn root_without_capabilities_is_a_user() {
     task.verify();
 }
 
-/// A service is started by root itself.
+/// A service is started by root itself; a set-user-ID bit gives nobody root's dumps, by no verb.
 #[test]
-fn a_service_is_not_for_users_to_start() {
+fn the_rights_of_root_are_not_for_users_to_start() {
     let scene = Scene::new("service-started");
     let criu = scene.path("criu");
-    assert!(
-        Command::new("cp").arg(Criu::ours().binary()).arg(&criu).status().expect("cp").success()
-    );
-    for mode in [0o755, 0o4755] {
+    let copied = Command::new("cp").arg(Criu::ours().binary()).arg(&criu).status().expect("cp");
+    assert!(copied.success());
+    let task = scene.start("open_file", &[]);
+    let work = users_directory(&scene, "work");
+    let pid = task.pid().to_string();
+    for (mode, words) in [
+        (0o755, ["service", "--address", "socket"]),
+        (0o4755, ["service", "--address", "socket"]),
+        (0o4755, ["dump", "-t", &pid]),
+        (0o4755, ["restore", "-o", "restore.log"]),
+        (0o4755, ["check", "--config", "/etc/shadow"]),
+    ] {
         fs::set_permissions(&criu, fs::Permissions::from_mode(mode)).expect("chmod");
-        let work = scene.path("work");
-        let _ = fs::remove_dir_all(&work);
-        let work = users_directory(&scene, "work");
         let mut command = Command::new(&criu);
-        command.args(["service", "--address", "socket", "-W"]).arg(&work).uid(NOBODY).gid(NOBODY);
+        command.args(words).arg("-W").arg(&work).arg("-D").arg(&work).uid(NOBODY).gid(NOBODY);
         let (started, text) = output(command);
-        assert!(!started, "mode {mode:o}");
-        assert!(text.contains("root"), "mode {mode:o}: {text}");
-        assert!(!work.join("socket").exists());
+        assert!(!started, "mode {mode:o} {words:?}");
+        assert!(text.contains("as root"), "mode {mode:o} {words:?}: {text}");
+        assert!(is_empty(&work), "mode {mode:o} {words:?}");
     }
+    let worker = Worker::start_binary(&criu, |command| {
+        command.uid(NOBODY).gid(NOBODY);
+    });
+    // The caller here is root, and the worker no more than its caller; and here it is a user.
+    assert!(worker.caller.ask(&request(CriuReqType::Version)).success);
+    let mut start = OsString::from("exec:");
+    start.push(&criu);
+    let dump = request_with(CriuReqType::Dump, users_dump(task.pid()));
+    refused(&reach_as_user(&scene, &start, &work, &dump), &["swrk: user 4242", "set-user-ID"]);
+    assert!(is_empty(&work));
+    task.verify();
 }

@@ -51,6 +51,11 @@ pub fn main(arguments: &[String]) -> i32 {
         print!("{}", help::full());
         return DONE;
     }
+    // Before any file is read or written.
+    if let Err(error) = host::refuse_set_user_id("criu") {
+        eprintln!("Error: {error}");
+        return FAILED;
+    }
     let mut options = Options::default();
     let configured = config::read_all(&scan, &mut options);
     match configured.and_then(|()| getopt::read(rest, &mut options)) {

@@ -39,7 +39,6 @@ const READY: &[u8] = b"\0";
 
 /// Serves until a signal ends it. As a daemon it returns as soon as requests are taken.
 pub fn run(request: &Request, log: &Log) -> Result<()> {
-    refuse_setuid()?;
     let address = request.options.ps.as_ref().and_then(|server| server.address.as_deref());
     let listener = Listener::bind(address.unwrap_or(DEFAULT_ADDRESS))?;
     log.info(format!("the service socket is bound to {}", listener.address()));
@@ -47,18 +46,6 @@ pub fn run(request: &Request, log: &Log) -> Result<()> {
         return in_background(listener, request, log);
     }
     Service { listener, log }.run(request, || ())
-}
-
-/// Whoever starts a service decides for whom it works; with another's rights that is not his to
-/// decide.
-fn refuse_setuid() -> Result<()> {
-    let (real, effective) = (nix::unistd::getuid(), nix::unistd::geteuid());
-    if real == effective {
-        return Ok(());
-    }
-    let cause =
-        format!("service: user {real} has no right to serve with those of user {effective}");
-    Err(Error::new(Kind::Denied, cause).remedy("take the set-user-ID bit away; start it as root"))
 }
 
 /// Goes on in a child of no terminal, and waits until that is ready or says why it is not.

@@ -159,6 +159,8 @@ fn run(caller: &Caller<'_>, verb: Verb, message: &CriuOpts) -> (Log, Result<(Req
             caller.rights.assume(channel, session.target())?;
         }
         let log = session.open(&client)?;
+        let Peer { pid, uid, .. } = client.peer;
+        log.info(format!("{} for pid {pid} of user {uid}", verb.name()));
         Ok((session, log))
     });
     let (session, log) = match opened {

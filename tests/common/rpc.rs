@@ -151,12 +151,17 @@ impl Worker {
 
     /// The same, with a say in the environment and the like.
     pub fn start_with(prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::start_binary(super::Criu::ours().binary(), prepare)
+    }
+
+    /// The same, of another binary.
+    pub fn start_binary(binary: &Path, prepare: impl FnOnce(&mut Command)) -> Self {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .expect("a pair of sockets");
         let mut command = Command::new("/bin/sh");
         let line = "exec \"$0\" swrk 3 3<&0 </dev/null";
-        command.args(["-c", line]).arg(super::Criu::ours().binary()).stdin(theirs);
+        command.args(["-c", line]).arg(binary).stdin(theirs);
         prepare(&mut command);
         let child = command.spawn().expect("start a worker");
         // The command still has the worker's end.
