@@ -354,6 +354,20 @@ fn a_long_dump_shows_its_progress_on_a_terminal_only() {
     task.verify();
 }
 
+/// Who reads the terminal may be in the tree that is dumped, and read nothing until that is over.
+#[test]
+fn a_terminal_that_nobody_reads_does_not_hold_up_a_dump() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let scene = Scene::new("progress-unread");
+    let task = scene.start("large", &[MIB]);
+    let pair = openpty(None, None).expect("open a pseudoterminal");
+    fcntl(&pair.slave, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("F_SETFL");
+    while nix::unistd::write(&pair.slave, &[b'x'; 64]).is_ok() {}
+    fcntl(&pair.slave, FcntlArg::F_SETFL(OFlag::empty())).expect("F_SETFL");
+    slow_dump(&task, &scene.path("images"), pair.slave.into());
+    task.verify();
+}
+
 #[test]
 fn a_long_restore_shows_its_progress_on_a_terminal() {
     let scene = Scene::new("progress-restore");

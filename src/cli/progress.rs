@@ -1,12 +1,13 @@
 //! How far a long dump or restore has come, in one line on a terminal; elsewhere nothing.
 //!
 //! A thread of its own looks at the engine's counters. It begins when there is only memory left to
-//! copy, and has cleared its line before a tree runs, which may have the same terminal.
+//! copy, and has cleared its line before a tree runs, which may have the same terminal. It may also
+//! be that nobody reads the terminal, because who does is being dumped: then the thread is left
+//! behind, and ends with the process.
 
 use std::io::IsTerminal;
 use std::os::fd::BorrowedFd;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,6 +23,8 @@ use crate::progress::{self, Reading};
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How long clearing the line may take.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Lines of this level are many, and a line that is drawn again and again gets lost among them.
 const CHATTY: i32 = 3;
 
@@ -97,38 +100,42 @@ impl<H: Hooks> Hooks for Watched<H> {
 /// The line; dropped, it is gone from the terminal.
 struct Line {
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Closed when nothing more is drawn.
+    stopped: Receiver<()>,
 }
 
 impl Line {
     /// None if there is no thread to be had: the work is what matters.
     fn start(what: &'static str) -> Option<Self> {
-        let (stop, stopped) = channel::<()>();
+        let (stop, until) = channel();
+        let (drawing, stopped) = channel();
         let draw = move || {
-            let mut wait = PATIENCE;
-            let mut bar = None;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
-                let reading = progress::read();
-                let bar = bar.get_or_insert_with(|| new_bar(what, reading));
-                show(bar, reading);
-                wait = INTERVAL;
-            }
-            if let Some(bar) = bar {
-                bar.finish_and_clear();
-            }
+            let _until_the_end = drawing;
+            draw(what, &until);
         };
-        let thread = std::thread::Builder::new().name("progress".into()).spawn(draw).ok()?;
-        Some(Self { stop: Some(stop), thread: Some(thread) })
+        std::thread::Builder::new().name("progress".into()).spawn(draw).ok()?;
+        Some(Self { stop: Some(stop), stopped })
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A drawing that panicked has nothing more to show.
-            let _ = thread.join();
-        }
+        // Always an error: the end of the thread, or of our patience.
+        let _ = self.stopped.recv_timeout(LAST_WORDS);
+    }
+}
+
+fn draw(what: &'static str, until: &Receiver<()>) {
+    let mut wait = PATIENCE;
+    let mut bar = None;
+    while let Err(RecvTimeoutError::Timeout) = until.recv_timeout(wait) {
+        let reading = progress::read();
+        show(bar.get_or_insert_with(|| new_bar(what, reading)), reading);
+        wait = INTERVAL;
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
     }
 }
 
