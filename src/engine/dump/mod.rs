@@ -28,7 +28,7 @@ use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::proc;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
-use crate::objects::memory::SharedMemory;
+use crate::objects::memory::{MappedFiles, SharedMemory};
 use crate::objects::{memory, namespaces, task};
 use crate::options::values::FileValidation;
 use crate::options::{Options, Request, table};
@@ -99,6 +99,7 @@ fn capture(request: &Request, external: Vec<String>, members: &[Member]) -> Resu
         },
         ids: SharedIds::new()?,
         collector: Collector::new(collector_options(request, external, members))?,
+        mapped: MappedFiles::new()?,
         layouts: Vec::new(),
         filters: SeccompEntry::default(),
     };
@@ -130,6 +131,7 @@ struct Capture {
     snapshot: Snapshot,
     ids: SharedIds,
     collector: Collector,
+    mapped: MappedFiles,
     layouts: Vec<(i32, memory::Layout)>,
     filters: SeccompEntry,
 }
@@ -149,19 +151,21 @@ impl Capture {
 
     fn task(&mut self, frozen: &FrozenTask, refusals: &mut Refusals) -> Result<TaskImage> {
         let pid = frozen.pid;
+        // First, since a session clears away what an engine killed earlier left in the memory; it
+        // leaves while the files are captured.
+        let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
         let ids = self.ids.identify(frozen, refusals)?;
         if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
             let table = self.collector.add_table(frozen, refusals)?;
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
         let fs = self.collector.add_fs(frozen, refusals)?;
-        // First, since an injection clears away what an engine killed earlier left in the memory.
-        let captured = task::capture_process(frozen, &mut self.filters, refusals)?;
+        session.finish()?;
         let collector = &mut self.collector;
         let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
             collector.add_path(fd, flags, place, refusals)
         };
-        let layout = memory::capture(frozen, &mut add_file, refusals)?;
+        let layout = memory::capture(frozen, &mut self.mapped, &mut add_file, refusals)?;
         self.snapshot.extras.extend(captured.extras);
         let mm = layout.mm(pid, captured.mm)?;
         self.layouts.push((pid, layout));

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::armed::{Code, Heal, Healable, Park, Stub};
+use super::armed::{Code, Heal, Healable, Park, Running, Stub};
 use super::code::{self, Block};
 use super::frame::{self, Ucontext};
 use super::site::{self, Leftover, Site};
@@ -37,8 +37,21 @@ pub struct Injection<'a> {
     page: Option<Range<u64>>,
     /// What an earlier session of the same block has left mapped.
     inherited: Option<Range<u64>>,
-    /// None once a failure has left the thread to its heal code, or when it is over.
-    armed: Option<Healable>,
+    /// What killed engines have left: other blocks, and stack pages.
+    stale: (Vec<Leftover>, Vec<Range<u64>>),
+    phase: Phase,
+}
+
+/// How far a session is. Its first and its last step run while the engine does something else.
+#[derive(Debug)]
+enum Phase {
+    /// The scratch is being mapped.
+    Booting(Running),
+    Ready(Healable),
+    /// The scratch is being unmapped.
+    Closing(Running),
+    /// A failure has left the thread to its heal code, or all is done.
+    Over,
 }
 
 /// Says that a task has a session, as long as it lives.
@@ -48,11 +61,24 @@ pub(super) struct Busy(Cell<bool>);
 impl FrozenTask {
     /// Makes one thread ready to run system calls.
     pub fn inject(&self) -> Result<Injection<'_>> {
-        self.inject_with(SCRATCH + self.threads.len() * PER_THREAD)
+        self.inject_with(self.ordinary_room())
+    }
+
+    /// Bytes that suffice for most batches, in all threads at once.
+    pub fn ordinary_room(&self) -> usize {
+        SCRATCH + self.threads.len() * PER_THREAD
     }
 
     /// The same with room for batches of up to `scratch_len` bytes, less a few.
     pub fn inject_with(&self, scratch_len: usize) -> Result<Injection<'_>> {
+        let mut session = self.begin_injection(scratch_len)?;
+        session.ready()?;
+        Ok(session)
+    }
+
+    /// The same without waiting: until the first batch the chosen thread is not stopped, which
+    /// forbids ptrace requests to it.
+    pub fn begin_injection(&self, scratch_len: usize) -> Result<Injection<'_>> {
         if self.busy.0.replace(true) {
             return Err(Error::new(Kind::Internal, "two sessions in one process"));
         }
@@ -85,11 +111,12 @@ impl<'a> Injection<'a> {
             scratch: start..start + len,
             page: pages.chosen.filter(|_| !state.is_empty()),
             inherited: site.inherited.clone(),
-            armed: None,
+            stale: (Vec::new(), pages.stale),
+            phase: Phase::Over,
         };
         session.write_healing(&site, &state)?;
-        session.map_scratch()?;
-        session.remove_leftovers(&site.leftovers, &pages.stale)?;
+        session.stale.0 = site.leftovers;
+        session.start_boot()?;
         Ok(session)
     }
 
@@ -169,15 +196,52 @@ impl<'a> Injection<'a> {
         self.force(Block::restart_mask_at(self.block), &mask.to_le_bytes())
     }
 
-    fn map_scratch(&mut self) -> Result<()> {
+    fn start_boot(&mut self) -> Result<()> {
         let park = site::choose_park(&self.status, self.frozen());
         let len = self.scratch.end - self.scratch.start;
         let boot = Stub::Boot { addr: self.scratch.start, len };
         let armed = Healable::arm(self.frozen(), self.code, self.block, park)?;
-        let armed = armed.start(boot, Heal::Mapped)?.park()?;
+        self.phase = Phase::Booting(armed.start(boot, Heal::Mapped)?);
+        Ok(())
+    }
+
+    fn leave_phase(&mut self) -> Phase {
+        std::mem::replace(&mut self.phase, Phase::Over)
+    }
+
+    /// Waits for the end of the first step.
+    fn ready(&mut self) -> Result<()> {
+        match self.leave_phase() {
+            Phase::Booting(running) => {
+                self.take_scratch(running)
+                    .doing(|| format!("pid {}: run system calls in it", self.task.pid))?;
+                self.remove_leftovers()
+            }
+            other => {
+                self.phase = other;
+                Ok(())
+            }
+        }
+    }
+
+    /// The thread, parked.
+    fn parked(&mut self) -> Result<Healable> {
+        self.ready()?;
+        match self.leave_phase() {
+            Phase::Ready(armed) => Ok(armed),
+            other => {
+                self.phase = other;
+                Err(Error::new(Kind::Internal, "the session has ended by an earlier failure"))
+            }
+        }
+    }
+
+    fn take_scratch(&mut self, booting: Running) -> Result<()> {
+        let len = self.scratch.end - self.scratch.start;
+        let armed = booting.park()?;
         let got = armed.boot_result()?;
         if got == self.scratch.start {
-            self.armed = Some(armed);
+            self.phase = Phase::Ready(armed);
             let place = RemoteAddr(self.scratch.start + site::SIGNATURE_AT);
             return self.write(place, &site::signature(self.block));
         }
@@ -189,16 +253,17 @@ impl<'a> Injection<'a> {
     }
 
     /// Removes what killed engines have left in this process.
-    fn remove_leftovers(&mut self, leftovers: &[Leftover], pages: &[Range<u64>]) -> Result<()> {
+    fn remove_leftovers(&mut self) -> Result<()> {
+        let (leftovers, pages) = std::mem::take(&mut self.stale);
         let mut batch = Batch::new();
         for Range { start, end } in leftovers.iter().flat_map(|leftover| &leftover.scratch) {
             batch.call(libc::SYS_munmap, args![*start, end - start]);
         }
-        for Range { start, end } in pages {
+        for Range { start, end } in &pages {
             batch.call(libc::SYS_madvise, args![*start, end - start, libc::MADV_DONTNEED]);
         }
         self.run(batch)?;
-        for leftover in leftovers {
+        for leftover in &leftovers {
             if leftover.block == self.block {
                 self.inherited = None;
                 self.force(Block::inherited_at(self.block), &[0; 16])?;
@@ -216,10 +281,13 @@ impl<'a> Injection<'a> {
         }
         let base = self.room(batch.encoded_len())?;
         let mut image = batch.encode(base);
-        self.write(base, &image)?;
-        let armed = self.armed.take().ok_or_else(ended)?;
+        let armed = self.parked()?;
+        if let Err(error) = self.write(base, &image) {
+            self.phase = Phase::Ready(armed);
+            return Err(error);
+        }
         let stub = Stub::Entries { addr: base.0, count: batch.len() };
-        self.armed = Some(armed.start(stub, Heal::Mapped)?.park()?);
+        self.phase = Phase::Ready(armed.start(stub, Heal::Mapped)?.park()?);
         self.read(base, &mut image)?;
         batch.outcome(&image)
     }
@@ -280,7 +348,14 @@ impl<'a> Injection<'a> {
 
     fn run_jobs(&mut self, jobs: Vec<Job>) -> Result<Vec<(usize, Outcome)>> {
         // The frames of the others stand in the scratch: the chosen thread must not unmap it.
-        self.armed.as_ref().ok_or_else(ended)?.hold(Heal::Unmapped)?;
+        let armed = self.parked()?;
+        let done = armed.hold(Heal::Unmapped).and_then(|()| self.run_placed(jobs));
+        let done = done.and_then(|done| armed.hold(Heal::Mapped).map(|()| done));
+        self.phase = Phase::Ready(armed);
+        done
+    }
+
+    fn run_placed(&self, jobs: Vec<Job>) -> Result<Vec<(usize, Outcome)>> {
         let mut image = Vec::new();
         let mut placed = Vec::new();
         for job in jobs {
@@ -300,7 +375,6 @@ impl<'a> Injection<'a> {
             running.into_iter().map(|thread| thread.park()?.disarm(Heal::Unmapped)).collect();
         ended.into_iter().collect::<Result<()>>()?;
         self.read(base, &mut image)?;
-        self.armed.as_ref().ok_or_else(self::ended)?.hold(Heal::Mapped)?;
         let outcome = |(job, at): (Job, RemoteAddr)| {
             let start = (at.0 - base.0) as usize + job.batch_at(self.task);
             let bytes = &image[start..start + job.batch.encoded_len()];
@@ -338,10 +412,22 @@ impl<'a> Injection<'a> {
         self.close()
     }
 
+    /// Starts that without waiting; [`finish`](Self::finish) waits. Meanwhile the thread is not
+    /// stopped, which forbids ptrace requests to it.
+    pub fn begin_finish(&mut self) -> Result<()> {
+        let armed = self.parked()?;
+        self.phase = Phase::Closing(armed.start(Stub::Fin, Heal::Mapped)?);
+        Ok(())
+    }
+
     fn close(&mut self) -> Result<()> {
-        let Some(armed) = self.armed.take() else { return Ok(()) };
+        self.ready()?;
+        if let Phase::Ready(_) = self.phase {
+            self.begin_finish()?;
+        }
+        let Phase::Closing(running) = self.leave_phase() else { return Ok(()) };
         let heal = if self.page.is_some() { Heal::Moves } else { Heal::Unmapped };
-        armed.start(Stub::Fin, Heal::Mapped)?.park()?.disarm(heal)?;
+        running.park()?.disarm(heal)?;
         self.end()
     }
 
@@ -418,8 +504,4 @@ fn suspend_seccomp(pid: i32, tid: i32) -> Result<()> {
         reason: format!("it cannot be suspended ({errno:?})"),
         remedy: "run with CAP_SYS_ADMIN, outside any seccomp filter".to_owned(),
     }))
-}
-
-fn ended() -> Error {
-    Error::new(Kind::Internal, "the session has ended by an earlier failure")
 }

@@ -27,20 +27,14 @@ const DEV_ZERO: u64 = libc::makedev(1, 5);
 /// Describes all VMAs of a frozen process; what cannot be carried is added to `refusals`.
 pub fn vmas(
     pid: i32,
+    known: &mut MappedFiles,
     add_file: &mut AddFile<'_>,
     refusals: &mut Refusals,
 ) -> Result<Vec<VmaEntry>> {
     let path = format!("/proc/{pid}/smaps");
     let file = File::open(&path).doing(|| format!("open {path}"))?;
     let mappings = smaps::parse(BufReader::with_capacity(1 << 16, file))?;
-    let mut capture = Capture {
-        pid,
-        add_file,
-        refusals,
-        ids: HashMap::new(),
-        entries: Vec::new(),
-        mount: memfd_mount()?,
-    };
+    let mut capture = Capture { pid, add_file, refusals, known, entries: Vec::new() };
     for mapping in &mappings {
         capture.add(mapping)?;
     }
@@ -52,15 +46,29 @@ pub fn vmas(
 /// Device, inode and name of a mapped file.
 type Key = ((u32, u32), u64, String);
 
+/// The mapped files of a tree, which lives in one mount namespace: its processes map the same
+/// libraries.
+#[derive(Debug)]
+pub struct MappedFiles {
+    /// Ids, and whether it is memory; the name tells hard links apart.
+    ids: HashMap<Key, (u32, bool)>,
+    /// Device number of memfds and shared anonymous memory.
+    mount: u64,
+}
+
+impl MappedFiles {
+    /// None yet.
+    pub fn new() -> Result<Self> {
+        Ok(Self { ids: HashMap::new(), mount: memfd_mount()? })
+    }
+}
+
 struct Capture<'a, 'f> {
     pid: i32,
     add_file: &'a mut AddFile<'f>,
     refusals: &'a mut Refusals,
-    /// Files seen so far; the name tells hard links apart.
-    ids: HashMap<Key, (u32, bool)>,
+    known: &'a mut MappedFiles,
     entries: Vec<VmaEntry>,
-    /// Device number of memfds and shared anonymous memory.
-    mount: u64,
 }
 
 impl Capture<'_, '_> {
@@ -104,17 +112,12 @@ impl Capture<'_, '_> {
 
     fn backing(&mut self, mapping: &Mapping) -> Result<Option<Backing>> {
         let path = format!("/proc/{}/map_files/{:x}-{:x}", self.pid, mapping.start, mapping.end);
-        let link = std::fs::symlink_metadata(&path).doing(|| format!("stat {path}"))?;
-        let access = match link.mode() & 0o600 {
-            0o600 => libc::O_RDWR,
-            0o200 => libc::O_WRONLY,
-            _ => libc::O_RDONLY,
-        };
+        let access = if mapping.shared { access(&path)? } else { libc::O_RDONLY };
         let key = (mapping.device, mapping.inode, mapping.name.clone());
-        let (file_id, memfd) = match self.ids.get(&key) {
+        let (file_id, memfd) = match self.known.ids.get(&key) {
             Some(known) => *known,
             None => match self.new_file(mapping, &path)? {
-                Some(new) => *self.ids.entry(key).or_insert(new),
+                Some(new) => *self.known.ids.entry(key).or_insert(new),
                 None => return Ok(None),
             },
         };
@@ -130,13 +133,23 @@ impl Capture<'_, '_> {
             self.refuse(mapping, "is neither a regular file nor /dev/zero", "unmap it");
             return Ok(None);
         }
-        let memfd = meta.dev() == self.mount || mapping.has("ht");
+        let memfd = meta.dev() == self.known.mount || mapping.has("ht");
         // Its contents are saved, so it must be readable; nothing but memory is opened by that.
         let file = if memfd { open(path, libc::O_RDONLY)? } else { file };
         let place = mapping.place(self.pid);
         let id = (self.add_file)(file.into(), 0, &place, self.refusals)?;
         Ok(Some((id, memfd)))
     }
+}
+
+/// How the mapped file was opened, of which a private mapping needs no more than reading.
+fn access(path: &str) -> Result<i32> {
+    let link = std::fs::symlink_metadata(path).doing(|| format!("stat {path}"))?;
+    Ok(match link.mode() & 0o600 {
+        0o600 => libc::O_RDWR,
+        0o200 => libc::O_WRONLY,
+        _ => libc::O_RDONLY,
+    })
 }
 
 fn open(path: &str, flags: i32) -> Result<File> {

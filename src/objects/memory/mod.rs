@@ -41,7 +41,7 @@ use crate::kernel::blank::Blank;
 use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::remote::Batch;
 
-pub use self::capture::AddFile;
+pub use self::capture::{AddFile, MappedFiles};
 pub use self::fill::Filled;
 pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
@@ -61,6 +61,7 @@ pub struct Layout {
 /// Describes the layout of a frozen process; `add_file` gives ids to the files it maps.
 pub fn capture(
     task: &FrozenTask,
+    known: &mut MappedFiles,
     add_file: &mut AddFile<'_>,
     refusals: &mut Refusals,
 ) -> Result<Layout> {
@@ -69,7 +70,7 @@ pub fn capture(
     let exe = File::options().read(true).custom_flags(libc::O_PATH).open(&path);
     let exe = exe.doing(|| format!("open {path}"))?;
     let exe_file_id = add_file(exe.into(), 0, &format!("pid {pid} exe"), refusals)?;
-    let vmas = capture::vmas(pid, add_file, refusals)?;
+    let vmas = capture::vmas(pid, known, add_file, refusals)?;
     Ok(Layout { vmas, exe_file_id })
 }
 

@@ -82,7 +82,8 @@ impl Scene {
             files.insert(id, file);
             Ok(id)
         };
-        let mut vmas = capture::vmas(pid, &mut add, &mut refusals).unwrap();
+        let mut vmas =
+            capture::vmas(pid, &mut MappedFiles::new().unwrap(), &mut add, &mut refusals).unwrap();
         refusals.check().unwrap();
         vmas.retain(|vma| vma.start != HELPER);
         let creation = self.dir.begin().unwrap();

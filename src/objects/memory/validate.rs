@@ -54,7 +54,7 @@ pub fn validate(snapshot: &Snapshot, dir: &ImageDir) -> Result<()> {
             let name = names::pagemap(*pid);
             check_pagemap(&name, pagemap, &mut sizes)?;
             check_covered(&name, pagemap, &mm.vmas)?;
-            check_vdso(&name, pagemap, mm, dir, own.as_ref())?;
+            check_vdso(&name, pagemap, mm, dir, own)?;
         }
     }
     for (shmid, pagemap) in &snapshot.shared_memory {

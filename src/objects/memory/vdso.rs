@@ -9,6 +9,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use once_cell::sync::OnceCell;
+
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::VmaEntry;
 
@@ -32,8 +34,13 @@ pub struct Vdso {
 }
 
 impl Vdso {
-    /// Reads our own; none if the kernel was told not to have one.
-    pub fn own() -> Result<Option<Self>> {
+    /// Our own, which is read once; none if the kernel was told not to have one.
+    pub fn own() -> Result<Option<&'static Self>> {
+        static OWN: OnceCell<Option<Vdso>> = OnceCell::new();
+        OWN.get_or_try_init(Self::read).map(Option::as_ref)
+    }
+
+    fn read() -> Result<Option<Self>> {
         let all = proc::maps(std::process::id().cast_signed())?;
         let Some(code_at) = all.iter().find(|mapping| mapping.name == "[vdso]") else {
             return Ok(None);
@@ -158,7 +165,7 @@ mod tests {
         let own = Vdso::own().unwrap().expect("this kernel has a vDSO");
         let all = functions(&own.code).unwrap();
         assert!(all.iter().any(|(name, at)| name == "__vdso_clock_gettime" && *at != 0));
-        check(own.block, &own.code, &own).unwrap();
+        check(own.block, &own.code, own).unwrap();
     }
 
     #[test]
@@ -167,11 +174,11 @@ mod tests {
         let table = Dynamic::find(&own.code).unwrap();
         let mut other = own.clone();
         other.code[table.symbols + 24 + 8] ^= 0x10;
-        let text = check(other.block, &other.code, &own).unwrap_err().to_string();
+        let text = check(other.block, &other.code, own).unwrap_err().to_string();
         assert!(text.contains("is not at"), "{text}");
         let mut shorter = own.block;
         shorter.data_len -= 4096;
-        assert!(check(shorter, &own.code, &own).is_err());
+        assert!(check(shorter, &own.code, own).is_err());
     }
 
     #[test]
@@ -180,7 +187,7 @@ mod tests {
         let mut patched = own.code.clone();
         let end = patched.len() - 1;
         patched[end] ^= 1;
-        check(own.block, &patched, &own).unwrap();
+        check(own.block, &patched, own).unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::inside::{self, Inside};
+use super::inside::{self, Asking, Inside};
 use super::outside::{self, Outside};
 use super::syscall_restart::Handler;
 use super::{
@@ -14,7 +14,7 @@ use crate::images::proto::{
     CoreEntry, SaEntry, SeccompEntry, SignalQueueEntry, TaskCoreEntry, TaskExtrasEntry,
     TaskTimersEntry, ThreadCoreEntry, ThreadExtrasEntry, ThreadInfoX86, core_entry,
 };
-use crate::kernel::dumpee::{FrozenTask, FrozenThread};
+use crate::kernel::dumpee::{FrozenTask, FrozenThread, Injection};
 use crate::kernel::ptrace::Queue;
 use crate::kernel::xsave::Layout;
 use crate::objects::memory as mm;
@@ -36,12 +36,15 @@ pub struct Captured {
 }
 
 /// Captures a process; its seccomp filters go to the table of the whole tree.
-pub fn capture_process(
-    task: &FrozenTask,
+///
+/// The session that comes with the answer is leaving the process, and has to be finished before
+/// anybody looks at the memory. What can be read from outside is read while the process is busy
+/// for us.
+pub fn capture_process<'a>(
+    task: &'a FrozenTask,
     filters: &mut SeccompEntry,
     refusals: &mut Refusals,
-) -> Result<Captured> {
-    let outside = Outside::read(task, refusals)?;
+) -> Result<(Captured, Injection<'a>)> {
     // Before anything is asked inside: what is pending now was so at the stop.
     let mut shared = pending::capture(task.pid, Queue::Shared)?;
     let mut private = task
@@ -52,7 +55,10 @@ pub fn capture_process(
     let queues = iter::once(&mut shared).chain(&mut private);
     // All of them are searched, whatever was found before: each is emptied of stops.
     let pending_stop = queues.map(pending::take_stop).fold(false, std::ops::BitOr::bitor);
-    let inside = Inside::ask(task, &outside.timers, refusals)?;
+    let timers = outside::timers(task, refusals)?;
+    let asking = Asking::begin(task, &timers)?;
+    let outside = Outside::read(task, timers, refusals)?;
+    let (inside, mut session) = asking.answers(&outside.timers, refusals)?;
     let mut extras = Extras::new(task.pid);
     let mut cores = Vec::with_capacity(task.threads.len());
     for (index, signals) in private.into_iter().enumerate() {
@@ -66,10 +72,11 @@ pub fn capture_process(
         cores.push(core.doing(|| format!("thread {}", thread.tid))?);
     }
     capture_filters(task, &outside, &mut cores, filters)?;
+    session.begin_finish()?;
     let mm = inside.mm;
     let mut entry = process(task, outside, inside, shared, &mut extras)?;
     state::to_image(&mut entry, task.group_stop.or(pending_stop.then_some(libc::SIGSTOP)));
-    Ok(finish(task, cores, entry, mm, extras))
+    Ok((finish(task, cores, entry, mm, extras), session))
 }
 
 fn capture_filters(

@@ -39,28 +39,43 @@ pub struct Thread {
     pub outcome: Outcome,
 }
 
-impl Inside {
-    /// Asks; `timers` are those known from outside.
-    pub fn ask(
-        task: &FrozenTask,
+/// A process that is being asked.
+pub struct Asking<'a> {
+    injection: Injection<'a>,
+    batch: Batch,
+    process: Questions,
+    /// Of the thread that runs the batch, whichever that will be: one round trip less.
+    thread: ThreadQuestions,
+}
+
+impl<'a> Asking<'a> {
+    /// Begins, without waiting; `timers` are those known from outside. Until the answers are there,
+    /// ptrace requests to the threads of the process fail.
+    pub fn begin(task: &'a FrozenTask, timers: &[PosixTimerEntry]) -> Result<Self> {
+        let mut batch = Batch::new();
+        let process = Questions::ask(&mut batch, timers);
+        let thread = ThreadQuestions::ask(&mut batch);
+        let injection = task.begin_injection(match batch.encoded_len() {
+            0..=ORDINARY_BATCH => task.ordinary_room(),
+            len => len * 2 + THREADS_ROOM,
+        })?;
+        Ok(Self { injection, batch, process, thread })
+    }
+
+    /// The answers, and the session in which they were given.
+    pub fn answers(
+        mut self,
         timers: &[PosixTimerEntry],
         refusals: &mut Refusals,
-    ) -> Result<Self> {
-        let mut batch = Batch::new();
-        let questions = Questions::ask(&mut batch, timers);
-        // Of the thread that runs the batch, whichever that will be: one round trip less.
-        let own = ThreadQuestions::ask(&mut batch);
-        let mut injection = match batch.encoded_len() {
-            0..=ORDINARY_BATCH => task.inject()?,
-            len => task.inject_with(len * 2 + THREADS_ROOM)?,
-        };
-        let outcome = injection.run(batch)?;
-        let mut inside = questions.answers(&outcome, task.pid, timers, refusals)?;
+    ) -> Result<(Inside, Injection<'a>)> {
+        let injection = &mut self.injection;
+        let outcome = injection.run(self.batch)?;
+        let pid = injection.task().pid;
+        let mut inside = self.process.answers(&outcome, pid, timers, refusals)?;
         injection.set_restart_mask(interrupting(&inside.actions))?;
-        inside.threads = ask_others(&mut injection)?;
-        inside.threads.insert(injection.thread(), own.answers(outcome));
-        injection.finish()?;
-        Ok(inside)
+        inside.threads = ask_others(injection)?;
+        inside.threads.insert(injection.thread(), self.thread.answers(outcome));
+        Ok((inside, self.injection))
     }
 }
 

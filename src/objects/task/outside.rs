@@ -27,23 +27,32 @@ pub struct Thread {
 }
 
 impl Outside {
-    /// Reads all of it.
-    pub fn read(task: &FrozenTask, refusals: &mut Refusals) -> Result<Self> {
+    /// Reads all of it but the timers, which are [known](timers) already.
+    pub fn read(
+        task: &FrozenTask,
+        timers: Vec<PosixTimerEntry>,
+        refusals: &mut Refusals,
+    ) -> Result<Self> {
         let file = |name: &str| text(&format!("/proc/{}/{name}", task.pid));
-        let outside = Self {
+        Ok(Self {
             flags: flags(&file("stat")?)?,
             personality: file("personality")?,
             limits: rlimits::parse(&file("limits")?)?,
-            timers: posix_timers::parse(&file("timers")?)?,
+            timers,
             threads: task
                 .threads
                 .iter()
                 .map(|thread| Thread::read(task.pid, thread.tid, refusals))
                 .collect::<Result<_>>()?,
-        };
-        posix_timers::refuse(task.pid, &outside.timers, refusals);
-        Ok(outside)
+        })
     }
+}
+
+/// The POSIX timers of a process, without their times.
+pub fn timers(task: &FrozenTask, refusals: &mut Refusals) -> Result<Vec<PosixTimerEntry>> {
+    let timers = posix_timers::parse(&text(&format!("/proc/{}/timers", task.pid))?)?;
+    posix_timers::refuse(task.pid, &timers, refusals);
+    Ok(timers)
 }
 
 impl Thread {

@@ -87,7 +87,8 @@ impl Drop for Odd {
 
 fn captured(task: &FrozenTask, filters: &mut SeccompEntry) -> Captured {
     let mut refusals = Refusals::default();
-    let captured = capture_process(task, filters, &mut refusals).unwrap();
+    let (captured, session) = capture_process(task, filters, &mut refusals).unwrap();
+    session.finish().unwrap();
     refusals.check().unwrap();
     captured
 }
