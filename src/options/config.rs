@@ -10,8 +10,11 @@ use std::fs::File;
 use std::io::Read;
 
 use super::Options;
-use super::getopt::{self, Scan};
+use super::getopt::{self, Own, Scan};
 use crate::error::{Context, Error, Kind, Result};
+
+/// What may follow an option without argument: CRIU takes any word for it.
+const YES: [&str; 4] = ["yes", "true", "on", "1"];
 
 const GLOBAL: &str = "/etc/criu/default.conf";
 const OF_USER: &str = ".criu/default.conf";
@@ -76,10 +79,18 @@ fn statement(line: &str, options: &mut Options) -> Result<()> {
     }
     let (key, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
     let argument = match value(rest.trim_start())? {
+        Some(value) if getopt::is_flag(key) && YES.contains(&&*value) => format!("--{key}"),
+        Some(value) if getopt::is_flag(key) => {
+            return Err(bad(format!("`{value}' follows {key}, which has no argument"))
+                .remedy(format!("to say the opposite, write no-{key}")));
+        }
         Some(value) => format!("--{key}={value}"),
         None => format!("--{key}"),
     };
-    let read = getopt::read(&[argument], options)?;
+    let mut read = getopt::read(&[argument], options)?;
+    if read.own.pop_if(|own| *own == Own::All).is_some() {
+        (options.check_extra, options.check_experimental) = (Some(true), Some(true));
+    }
     if read == getopt::Line::default() {
         return Ok(());
     }
@@ -146,6 +157,19 @@ mod tests {
         assert_eq!(options.images_dir.as_deref(), Some("/d"));
         assert_eq!(options.log_level(), 4);
         assert_eq!(options.shell_job, Some(false));
+    }
+
+    #[test]
+    fn a_flag_may_be_said_yes_to() {
+        let options = options("shell-job yes\nlink-remap true # c\nall\n");
+        assert_eq!((options.shell_job, options.link_remap), (Some(true), Some(true)));
+        assert!(options.check_extra() && options.check_experimental());
+        let text = error("shell-job no");
+        assert_eq!(
+            text,
+            "line 1: `no' follows shell-job, which has no argument; to say the opposite, write \
+             no-shell-job"
+        );
     }
 
     #[test]

@@ -39,6 +39,9 @@ const OWN: [(&str, Option<char>, Own, Argument, &str); 9] = [
     ("ms", None, Own::Ms, Argument::None, "refused: it was replaced by --extra and its like"),
 ];
 
+/// What CRIU has no option of the name for.
+const ADDED: [&str; 1] = ["json"];
+
 /// Rows for the help text: names, argument and meaning.
 pub fn own_rows() -> impl Iterator<Item = (&'static str, Option<char>, Argument, &'static str)> {
     OWN.iter().map(|(long, short, _, argument, help)| (*long, *short, *argument, *help))
@@ -193,20 +196,25 @@ fn find_long(name: &str) -> Result<(Target, bool)> {
     if let Some((_, target, positive)) = long_names().find(|(long, ..)| long == name) {
         return Ok((target, positive));
     }
-    let mut matches = long_names().filter(|(long, ..)| long.starts_with(name));
-    let (_, target, positive) =
-        matches.next().ok_or_else(|| bad(format!("unrecognized option '--{name}'")))?;
-    match matches.find(|(_, other, sign)| !target.same(*other) || *sign != positive) {
-        None => Ok((target, positive)),
-        Some(_) => {
-            let all: Vec<String> = long_names()
-                .filter(|(long, ..)| long.starts_with(name))
-                .map(|(long, ..)| format!("'--{long}'"))
-                .collect();
-            let all = all.join(" ");
-            Err(bad(format!("option '--{name}' is ambiguous; possibilities: {all}")))
-        }
+    let matches: Vec<_> = long_names().filter(|(long, ..)| long.starts_with(name)).collect();
+    // Names of our own take no abbreviation away that CRIU's users have.
+    let theirs: Vec<_> = matches.iter().filter(|(long, ..)| !ADDED.contains(&&**long)).collect();
+    let considered = if theirs.is_empty() { matches.iter().collect() } else { theirs };
+    let Some((_, target, positive)) = considered.first() else {
+        return Err(bad(format!("unrecognized option '--{name}'")));
+    };
+    if considered.iter().all(|(_, other, sign)| target.same(*other) && sign == positive) {
+        return Ok((*target, *positive));
     }
+    let all: Vec<String> = matches.iter().map(|(long, ..)| format!("'--{long}'")).collect();
+    let all = all.join(" ");
+    Err(bad(format!("option '--{name}' is ambiguous; possibilities: {all}")))
+}
+
+/// Whether the option has no argument: saying it says yes.
+pub fn is_flag(long: &str) -> bool {
+    let found = find_long(long).map(|(target, _)| target.argument());
+    matches!(found, Ok(Argument::None | Argument::Negatable))
 }
 
 fn find_short(letter: char) -> Option<Target> {
@@ -297,6 +305,9 @@ mod tests {
         assert_eq!(options.restore_detached, Some(false));
         assert!(options.leave_running());
         assert!(error("--leave").contains("'--leave' is ambiguous"), "{}", error("--leave"));
+        let (options, line) = line("--j uts:1 --js");
+        assert_eq!(options.join_ns.len(), 1);
+        assert_eq!(line.own, [Own::Json]);
     }
 
     #[test]

@@ -21,8 +21,8 @@ is ignored.";
 
 const CONFIGURATION: &str = "\
 A configuration file has one option a line, named as on the command line without the dashes, and its \
-argument after a blank. Double quotes keep blanks, \\\" is a quote, # begins a comment. A later source \
-overrides an earlier one:";
+argument after a blank. Double quotes keep blanks, \\\" is a quote, # begins a comment. What has no \
+argument may be followed by yes; its opposite is no-NAME. A later source overrides an earlier one:";
 
 const CONFIGURATION_FILES: [(&str, &str); 6] = [
     ("/etc/criu/default.conf", "for all users; not with --config or --no-default-config"),

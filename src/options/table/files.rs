@@ -53,10 +53,12 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&[Dump])
         .honoured(&[Dump])
         .help("the largest unlinked file whose contents go into the images"),
+    // Holes of large files are never stored, by whatever call they are found.
     local_flag!(ghost_fiemap)
         .long(&["ghost-fiemap"], Argument::Negatable)
         .verbs(&[Dump])
-        .help("copy unlinked files by their extents"),
+        .honoured(&[Dump])
+        .help("copy unlinked files without their holes, as is done anyway"),
     flag!(file_locks)
         .rpc(&[8])
         .long(&["file-locks"], Argument::Negatable)
