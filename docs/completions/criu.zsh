@@ -54,8 +54,8 @@ _arguments -S \
 	'*--link-remap[link unlinked files back under a temporary name]' \
 	'*--no-link-remap[link unlinked files back under a temporary name]' \
 	'*--ghost-limit=[the largest unlinked file whose contents go into the images]:value: ' \
-	'*--ghost-fiemap[copy unlinked files by their extents]' \
-	'*--no-ghost-fiemap[copy unlinked files by their extents]' \
+	'*--ghost-fiemap[copy unlinked files without their holes, as is done anyway]' \
+	'*--no-ghost-fiemap[copy unlinked files without their holes, as is done anyway]' \
 	'*-l[carry file locks]' \
 	'*--file-locks[carry file locks]' \
 	'*--no-file-locks[carry file locks]' \
