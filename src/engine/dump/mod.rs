@@ -11,7 +11,9 @@
 
 mod freeze;
 mod ids;
+mod pages;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use self::freeze::{Member, State};
@@ -25,14 +27,12 @@ use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::images::write::write;
 use crate::kernel::dumpee::FrozenTask;
-use crate::kernel::proc;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
-use crate::objects::memory::{MappedFiles, SharedMemory};
+use crate::objects::memory::{MappedFiles, PrivatePages, SharedMemory};
 use crate::objects::{memory, namespaces, task};
 use crate::options::values::FileValidation;
 use crate::options::{Options, Request, table};
-use crate::progress;
 
 /// Image format 1.1.
 const IMAGE_VERSION: u32 = 2;
@@ -202,29 +202,25 @@ impl Dump {
         creation: &Creation,
         stats: &mut DumpStats,
     ) -> Result<()> {
-        let mut pages_id = 0;
-        let guesses = guesses(&self.layouts);
-        for (index, (pid, layout)) in self.layouts.iter().enumerate() {
-            progress::guess(guesses.iter().skip(index + 1).sum());
-            let member = members.iter().find(|member| member.pid == *pid);
-            let Some(frozen) = member.and_then(Member::frozen) else { continue };
-            pages_id += 1;
-            let pagemap = memory::write_pages(frozen, layout, creation, pages_id)
-                .doing(|| format!("pid {pid}: memory"))?;
+        let frozen: HashMap<i32, &FrozenTask> =
+            members.iter().filter_map(|member| Some((member.pid, member.frozen()?))).collect();
+        let spaces: Vec<PrivatePages<'_>> = self
+            .layouts
+            .iter()
+            .filter_map(|(pid, layout)| Some(PrivatePages::new(frozen.get(pid)?, layout)))
+            .collect();
+        let pagemaps = pages::write(&spaces, creation)?;
+        let pages_id = u32::try_from(pagemaps.len()).expect("as many as pids at most");
+        for (space, pagemap) in spaces.iter().zip(pagemaps) {
             stats.add(&pagemap);
-            self.snapshot.tasks.entry(pid.cast_unsigned()).or_default().pagemap = Some(pagemap);
+            let task = self.snapshot.tasks.entry(space.pid().cast_unsigned()).or_default();
+            task.pagemap = Some(pagemap);
         }
         self.shared.write_pages(&mut self.snapshot, creation, pages_id)?;
         self.snapshot.shared_memory.values().for_each(|pagemap| stats.add_shared(pagemap));
         stats.memory_written();
         Ok(())
     }
-}
-
-/// How much memory each process has, for who watches.
-fn guesses(layouts: &[(i32, memory::Layout)]) -> Vec<u64> {
-    let watched = if progress::is_watched() { layouts } else { &[] };
-    watched.iter().map(|(pid, _)| proc::own_memory(*pid).unwrap_or(0)).collect()
 }
 
 fn inventory(ids: &SharedIds) -> InventoryEntry {

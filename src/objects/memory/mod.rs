@@ -48,6 +48,7 @@ pub use self::hole::find as find_helper_hole;
 pub use self::inherit::{Saved, inherit, may_share};
 pub use self::map::{OpenFile, map};
 pub use self::mm::{Facts, Questions, ask};
+pub use self::queue::in_two_threads;
 pub use self::shared::{SharedMemory, SharedObjects, fill_from as fill_shared};
 pub use self::validate::validate;
 
@@ -81,17 +82,36 @@ impl Layout {
     }
 }
 
-/// Writes the private pages of a frozen process to `pages-{pages_id}.img`.
-pub fn write_pages(
-    task: &FrozenTask,
-    layout: &Layout,
-    creation: &Creation,
-    pages_id: u32,
-) -> Result<Pagemap> {
-    let stack_pointers: Vec<u64> = task.threads.iter().map(|thread| thread.regs.rsp).collect();
-    let source =
-        pages::Source { pid: task.pid, memory: task.memory(), stack_pointers: &stack_pointers };
-    pages::write(source, &layout.vmas, creation, pages_id)
+/// The private pages of a frozen process, seen from any thread of the engine.
+#[derive(Debug)]
+pub struct PrivatePages<'a> {
+    pid: i32,
+    memory: &'a File,
+    stack_pointers: Vec<u64>,
+    vmas: &'a [VmaEntry],
+}
+
+impl<'a> PrivatePages<'a> {
+    /// Those of `task`, which has this layout.
+    pub fn new(task: &'a FrozenTask, layout: &'a Layout) -> Self {
+        Self {
+            pid: task.pid,
+            memory: task.memory(),
+            stack_pointers: task.threads.iter().map(|thread| thread.regs.rsp).collect(),
+            vmas: &layout.vmas,
+        }
+    }
+
+    /// The process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Writes them to `pages-{pages_id}.img`.
+    pub fn write(&self, creation: &Creation, pages_id: u32) -> Result<Pagemap> {
+        let Self { pid, memory, stack_pointers, vmas } = self;
+        pages::write(pages::Source { pid: *pid, memory, stack_pointers }, vmas, creation, pages_id)
+    }
 }
 
 /// Fills the mapped VMAs and gives them their final protection.

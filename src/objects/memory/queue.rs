@@ -63,9 +63,11 @@ impl<I: Iterator<Item = Run>> Queue<I> {
 
 /// Runs `work` in this thread and, if it is about many bytes, in a second one.
 pub fn share(bytes: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
-    if bytes < WORTH_A_THREAD {
-        return work();
-    }
+    if bytes < WORTH_A_THREAD { work() } else { in_two_threads(work) }
+}
+
+/// Runs `work` in this thread and in a second one, until both are done.
+pub fn in_two_threads(work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let other = scope.spawn(&work);
         let here = work();
