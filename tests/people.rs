@@ -5,7 +5,7 @@ mod common;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -299,24 +299,33 @@ fn slow_dump(task: &Task<'_>, images: &Path, output: Stdio) {
     halted(dump, || fs::metadata(images.join("pages-1.img")).is_ok());
 }
 
+/// A run of criu, which does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts `command`, and halts it once `copying`.
 fn halted(mut command: Command, copying: impl Fn() -> bool) {
-    let mut child = command.spawn().expect("start criu");
+    let mut running = Running(command.spawn().expect("start criu"));
     drop(command);
-    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-    let ended = until(
+    let pid = Pid::from_raw(i32::try_from(running.0.id()).expect("a pid"));
+    let mut ended = || running.0.try_wait().expect("wait for criu");
+    let over = until(
         || "criu does not copy memory".into(),
-        || match child.try_wait().expect("wait for criu") {
-            Some(status) => Some(Some(status)),
-            None => copying().then_some(None),
-        },
+        || if ended().is_some() { Some(true) } else { copying().then_some(false) },
     );
-    if ended.is_none() && kill(pid, Signal::SIGSTOP).is_ok() {
+    if !over {
+        kill(pid, Signal::SIGSTOP).expect("halt criu");
         // Nothing is waited for: time passes, which is what is to be seen.
         std::thread::sleep(Duration::from_millis(1000));
         kill(pid, Signal::SIGCONT).expect("let criu go on");
     }
-    let status = until(|| "criu hangs".into(), || child.try_wait().expect("wait for criu"));
+    let status = until(|| "criu hangs".into(), ended);
     assert!(status.success(), "criu ended with {status}");
 }
 
