@@ -63,6 +63,41 @@ fn exit_codes() {
     assert_eq!(code(&["cpuinfo", "dump", "-D", "/proc"]).0, 255);
 }
 
+/// A script that says no to a dump which is whole ends it with another code than one before it.
+#[test]
+fn exit_codes_of_scripts() {
+    let scene = Scene::new("script-codes");
+    let task = scene.start("busy", &[]);
+    for (stage, code) in [("pre-dump", 1), ("post-dump", 255)] {
+        let text = format!("#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != {stage} ]\n");
+        let script = scene.script(&format!("no-{stage}"), &text);
+        let call = task.dump_call(&scene.path("images")).arg("--action-script").arg(script);
+        assert_eq!(call.run().code(), code, "{stage}");
+    }
+    task.verify();
+}
+
+/// The log goes to the work directory, the pid file is not replaced, a descriptor is closed.
+#[test]
+fn work_directory() {
+    let scene = Scene::new("work-dir");
+    let (images, work) = (scene.path("images"), scene.path("work"));
+    fs::create_dir(&work).expect("make a directory");
+    let dumped = scene.start("busy", &[]).dump(&images);
+    let call = |images: &Path| Criu::ours().words(&["restore", "-d", "-D"]).arg(images);
+    let call = |images: &Path| {
+        call(images).arg("-W").arg(&work).args(["-o", "log", "--pidfile", "pid", "--close", "99"])
+    };
+    let task = dumped.restored(call(&images).run());
+    assert_eq!(text_of(&work.join("pid")), task.pid().to_string());
+    assert!(work.join("log").exists() && work.join("stats-restore").exists());
+    let dumped = task.dump(&images);
+    assert_eq!(call(&images).run().code(), 1);
+    says(&text_of(&work.join("log")), &["create pid file pid: File exists"]);
+    fs::remove_file(work.join("pid")).expect("remove the pid file");
+    dumped.restored(call(&images).run()).verify();
+}
+
 /// Facts of the processor are written and compared.
 #[test]
 fn cpuinfo() {

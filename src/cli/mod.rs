@@ -20,6 +20,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use self::progress::Watched;
+use crate::engine::hooks::Stage;
 use crate::engine::scripts::Scripts;
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Kind, Result};
@@ -222,8 +223,15 @@ fn act(request: &Request, json: bool, log: &Log) -> Result<i32> {
     }
     let mut hooks = Watched::new(Scripts::new(request), progress::Watch::of(request, log));
     let outcome = engine::run(request, &mut hooks, log);
+    let refused = hooks.inner().refused();
     drop(hooks);
-    let outcome = outcome?;
+    let outcome = match outcome {
+        Err(error) if refused == Some(Stage::PostDump) => {
+            report::failure(request.verb.name(), &error, Some(log), json);
+            return Ok(FAILED_OTHERWISE);
+        }
+        outcome => outcome?,
+    };
     if json {
         report::success(request, outcome);
     }

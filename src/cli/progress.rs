@@ -67,6 +67,11 @@ impl<H: Hooks> Watched<H> {
         Self { inner, watch, line: None }
     }
 
+    /// The hooks that are watched.
+    pub fn inner(&self) -> &H {
+        &self.inner
+    }
+
     fn end(&mut self, stage: Stage) {
         if self.watch.as_ref().is_some_and(|watch| watch.end == stage) {
             self.line = None;

@@ -17,6 +17,7 @@ pub struct Scripts {
     /// The image directory, as a path that any process can open while this one lives.
     image_dir: String,
     pidfile: Option<String>,
+    refused: Option<Stage>,
 }
 
 impl Scripts {
@@ -30,7 +31,13 @@ impl Scripts {
             paths: options.action_scripts.iter().rev().cloned().collect(),
             image_dir: request.images.as_ref().map(fd_path).unwrap_or_default(),
             pidfile: options.pidfile.clone(),
+            refused: None,
         }
+    }
+
+    /// The stage at which a script said no.
+    pub fn refused(&self) -> Option<Stage> {
+        self.refused
     }
 
     fn run(&self, path: &str, stage: Stage, pid: Option<i32>) -> Result<()> {
@@ -52,7 +59,8 @@ impl Scripts {
 
 impl Hooks for Scripts {
     fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
-        self.paths.iter().try_for_each(|path| self.run(path, stage, pid))?;
+        let asked = self.paths.iter().try_for_each(|path| self.run(path, stage, pid));
+        asked.inspect_err(|_| self.refused = Some(stage))?;
         match (stage, pid, &self.pidfile) {
             (Stage::PostRestore, Some(pid), Some(file)) => write_pidfile(file, pid),
             _ => Ok(()),

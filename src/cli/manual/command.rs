@@ -52,7 +52,7 @@ const FILES: [(&str, &str); 7] = [
 const EXIT: [(&str, &str); 3] = [
     ("0", "done"),
     ("1", "failed; the log, or standard error, says what, on which object, why, and what helps"),
-    ("255", "cpuinfo dump failed, or the command was exec, which is none any more"),
+    ("255", "an action script refused post-dump, cpuinfo dump failed, or the command was exec"),
 ];
 
 const EXAMPLES: [(&str, &str); 7] = [
