@@ -117,6 +117,19 @@ fn a_person_sees_what_each_missing_feature_costs() {
     }
 }
 
+/// Nothing is kept from one run to another: runs at the same time find the same.
+#[test]
+fn checks_at_the_same_time_do_not_disturb_each_other() {
+    let run = || piped(criu(&["check", "--all", "--json"])).0;
+    let alone = json(&run());
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..8).map(|_| scope.spawn(run)).collect();
+        for one in runs {
+            assert_eq!(json(&one.join().expect("a run")), alone);
+        }
+    });
+}
+
 /// A probe that is forbidden says nothing about the kernel.
 #[test]
 fn who_may_not_look_is_told_to_be_root() {

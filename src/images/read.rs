@@ -30,7 +30,7 @@ const MAX_DECODED: usize = 1 << 30;
 pub fn read(dir: &ImageDir) -> Result<Snapshot> {
     // Before the manifest: where there is no dump at all, that is what is wrong.
     let files = |name: &str| dir.try_read(name);
-    Load { files: &files, place: dir.path() }.inventory()?;
+    Load { files: &files, place: dir.path(), partly: false }.inventory()?;
     let checked = match Manifest::load(dir)? {
         Some(manifest) => RefCell::new(manifest.check(dir)?),
         None => RefCell::default(),
@@ -43,9 +43,11 @@ pub fn read(dir: &ImageDir) -> Result<Snapshot> {
     read_files(&files, dir.path())
 }
 
-/// Reads the whole directory, whatever its manifest says of it.
+/// Reads what is there, to look at and not to restore: whatever its manifest says of it, and
+/// without the processes' own images where there are none, as in a pre-dump.
 pub fn read_unchecked(dir: &ImageDir) -> Result<Snapshot> {
-    read_files(&|name: &str| dir.try_read(name), dir.path())
+    let files = |name: &str| dir.try_read(name);
+    Load { files: &files, place: dir.path(), partly: true }.snapshot()
 }
 
 /// Reads files of messages from anywhere: `files` gives the bytes of one, or none if there is no
@@ -54,25 +56,30 @@ pub fn read_files(
     files: &dyn Fn(&str) -> Result<Option<Vec<u8>>>,
     place: String,
 ) -> Result<Snapshot> {
-    let load = Load { files, place };
-    let inventory = load.inventory()?;
-    let tree = load.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
-    check_tree(&tree)?;
-    let mut snapshot = Snapshot { inventory, ..Snapshot::default() };
-    for entry in &tree {
-        snapshot.tasks.insert(entry.pid, load.task(entry)?);
-    }
-    snapshot.tree = tree;
-    load.shared(&mut snapshot)?;
-    Ok(snapshot)
+    Load { files, place, partly: false }.snapshot()
 }
 
 struct Load<'a> {
     files: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>,
     place: String,
+    /// Processes may lack images of their own.
+    partly: bool,
 }
 
 impl Load<'_> {
+    fn snapshot(&self) -> Result<Snapshot> {
+        let inventory = self.inventory()?;
+        let tree = self.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
+        check_tree(&tree)?;
+        let mut snapshot = Snapshot { inventory, ..Snapshot::default() };
+        for entry in &tree {
+            snapshot.tasks.insert(entry.pid, self.task(entry)?);
+        }
+        snapshot.tree = tree;
+        self.shared(&mut snapshot)?;
+        Ok(snapshot)
+    }
+
     /// A file's bytes; none if it is missing.
     fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
         (self.files)(name)
@@ -124,6 +131,12 @@ impl Load<'_> {
 
     fn task(&self, entry: &PstreeEntry) -> Result<TaskImage> {
         let pid = entry.pid;
+        if self.partly && self.bytes(&names::core(pid))?.is_none() {
+            let pagemap = self.bytes(&names::pagemap(pid))?;
+            let decode = |bytes: Vec<u8>| decode_pagemap(&names::pagemap(pid), &bytes);
+            let pagemap = pagemap.map(decode).transpose()?;
+            return Ok(TaskImage { pagemap, ..TaskImage::default() });
+        }
         let core: CoreEntry = self.one(&names::core(pid), magic::CORE)?;
         let Some(tc) = &core.tc else {
             return Err(Error::image(names::core(pid), "has no task part"));
@@ -413,6 +426,17 @@ mod tests {
         std::fs::remove_file(&target).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &target).unwrap();
         assert_eq!(read(&dir).unwrap_err().to_string(), text);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_dump_without_cores_may_be_looked_at_but_not_restored() {
+        let (path, dir) = stored("pre-dump");
+        std::fs::remove_file(path.join("core-77.img")).unwrap();
+        std::fs::remove_file(path.join("manifest")).unwrap();
+        assert!(read(&dir).unwrap_err().to_string().contains("core-77.img is missing"));
+        let snapshot = read_unchecked(&dir).unwrap();
+        assert_eq!(snapshot.tasks[&77], TaskImage::default());
         std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -156,7 +156,12 @@ fn end_of(entry: &PagemapEntry) -> u64 {
 /// What all pages files hold, as the pagemaps say.
 pub fn saved(snapshot: &Snapshot) -> u64 {
     let private = snapshot.tasks.values().filter_map(|task| task.pagemap.as_ref());
-    let entries = private.chain(snapshot.shared_memory.values()).flat_map(|map| &map.entries);
+    private.chain(snapshot.shared_memory.values()).map(bytes).fold(0, u64::saturating_add)
+}
+
+/// What a pages file holds of a pagemap.
+pub fn bytes(pagemap: &Pagemap) -> u64 {
+    let entries = pagemap.entries.iter();
     let here = entries.filter(|entry| runs::page_flags(entry) & page::PRESENT != 0);
     here.fold(0, |sum: u64, entry| {
         sum.saturating_add(runs::page_count(entry).saturating_mul(PAGE_SIZE))
@@ -214,6 +219,7 @@ pub fn state(task: &TaskImage) -> String {
         Some(ALIVE) => "alive".into(),
         Some(STOPPED) => "stopped".into(),
         Some(DEAD) => format!("zombie, wait status {}", tc.map_or(0, |tc| tc.exit_code)),
-        other => format!("in the unknown state {}", other.unwrap_or(0)),
+        Some(other) => format!("in the unknown state {other}"),
+        None => "only memory".into(),
     }
 }

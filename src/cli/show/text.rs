@@ -117,6 +117,10 @@ impl Page<'_> {
 
     fn memory(&mut self, task: &TaskImage, depth: usize) {
         let mappings = model::mappings(self.snapshot, task);
+        if let (true, Some(pagemap)) = (mappings.is_empty(), &task.pagemap) {
+            let pages = HumanCount(model::bytes(pagemap) / PAGE_SIZE);
+            self.line(depth, &format!("  {} {pages} pages saved", head("memory:")));
+        }
         if mappings.is_empty() {
             return;
         }
