@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  C program            runc, go-criu, pycriu        a person, scripts
-//!  libcriu.so.2 / .a    criu swrk FD                 criu dump | restore | check
+//!  libcriu.so.2 / .a    criu swrk FD | service       criu dump | restore | check
 //!      capi                    rpc                          cli
 //!         \                     |                          /
 //!          `------------->   options   <------------------'     one table
