@@ -32,6 +32,8 @@ use crate::options::Request;
 const DEFAULT_ADDRESS: &str = "./criu_service.socket";
 /// How long a service that has no descriptor or memory for a connection waits for better times.
 const RECOVERY_MS: u16 = 100;
+/// Connections that are served at once; further ones wait.
+const MOST_WORKERS: usize = 512;
 /// Exit status of a child that could not serve, and of a daemon that could not start.
 const FAILED: i32 = 1;
 /// What a daemon tells its starter when it is ready. Anything else is why it is not.
@@ -45,7 +47,7 @@ pub fn run(request: &Request, log: &Log) -> Result<()> {
     if request.options.restore_detached() {
         return in_background(listener, request, log);
     }
-    Service { listener, log }.run(request, || ())
+    Service::new(listener, log).run(request, || ())
 }
 
 /// Goes on in a child of no terminal, and waits until that is ready or says why it is not.
@@ -57,7 +59,7 @@ fn in_background(listener: Listener, request: &Request, log: &Log) -> Result<()>
         let starter = Cell::new(Some(File::from(writer)));
         let tell = |text: &[u8]| starter.take().map(|mut pipe| pipe.write_all(text));
         let served = leave_terminal()
-            .and_then(|()| Service { listener, log }.run(request, || drop(tell(READY))));
+            .and_then(|()| Service::new(listener, log).run(request, || drop(tell(READY))));
         let Err(error) = served else { return 0 };
         log.error(&error);
         tell(error.to_string().as_bytes());
@@ -87,6 +89,13 @@ fn leave_terminal() -> Result<()> {
 struct Service<'a> {
     listener: Listener,
     log: &'a Log,
+    workers: Cell<usize>,
+}
+
+impl<'a> Service<'a> {
+    fn new(listener: Listener, log: &'a Log) -> Self {
+        Self { listener, log, workers: Cell::new(0) }
+    }
 }
 
 impl Service<'_> {
@@ -107,14 +116,17 @@ impl Service<'_> {
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut waited, PollTimeout::NONE) {
+            let watched = if self.workers.get() < MOST_WORKERS { 2 } else { 1 };
+            match poll(&mut waited[..watched], PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 result => result.doing(|| "wait for a connection")?,
             };
             if self.is_over(signals)? {
                 return Ok(());
             }
-            self.accept(signals)?;
+            if watched == waited.len() {
+                self.accept(signals)?;
+            }
         }
     }
 
@@ -136,9 +148,11 @@ impl Service<'_> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => {
+                    self.workers.update(|count| count.saturating_sub(1));
                     self.log.info(format!("worker {pid} ended with {status}"));
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    self.workers.update(|count| count.saturating_sub(1));
                     self.log.warn(format!("worker {pid} was killed by {signal}"));
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
@@ -174,7 +188,13 @@ impl Service<'_> {
             serve_connection(&channel).unwrap_or(FAILED)
         });
         match child {
-            Ok(pid) => self.log.info(format!("connection: worker {pid}")),
+            Ok(worker) => {
+                self.workers.update(|count| count + 1);
+                let whose =
+                    Peer::of(&channel).map(|peer| format!("pid {}, user {}", peer.pid, peer.uid));
+                let whose = whose.unwrap_or_else(|error| error.to_string());
+                self.log.info(format!("connection of {whose}: worker {worker}"));
+            }
             Err(errno) => {
                 let error = Error::sys("fork a worker", errno);
                 self.log.error(&error);
