@@ -7,7 +7,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{
@@ -344,6 +344,50 @@ fn users_do_not_dump_others() {
 
 fn is_stopped(pid: i32) -> bool {
     state_of(pid).is_some_and(|state| matches!(state, 'T' | 't'))
+}
+
+/// What serves a user is that user, with one capability that the user has not: so the user cannot
+/// take it over.
+#[test]
+fn what_serves_a_user_is_that_user() {
+    let scene = Scene::new("service-worker").owned_by(NOBODY);
+    let service = Service::start(&scene);
+    open_to_all(&service);
+    let victim = Scene::new("service-worker-victim").owned_by(NOBODY);
+    let task = victim.start("open_file", &[]);
+    let images = users_directory(&scene, "images");
+    let opts = CriuOpts { notify_scripts: Some(true), ..users_dump(task.pid()) };
+    let (asked, answered) = (scene.path("request"), scene.path("answer"));
+    fs::write(&asked, request_with(CriuReqType::Dump, opts).encode_to_vec()).expect("write");
+    let words = [&scene.program("rpc_peer"), &service.socket, &images, &asked, &answered];
+    let hold = PathBuf::from("hold");
+    let mut peer = scene.spawn(words.into_iter().chain([&hold]));
+    peer.until_ready();
+    // It waits for the answer to its question.
+    let question = CriuResp::decode(fs::read(&answered).expect("read").as_slice());
+    assert_eq!(question.expect("a response").r#type(), CriuReqType::Notify);
+    let workers = tree_of(service.pid()).split_off(1);
+    let [worker] = workers[..] else { panic!("{workers:?}") };
+    let status = fs::read_to_string(format!("/proc/{worker}/status")).expect("read a status");
+    let ids = format!("{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}");
+    for line in [
+        &format!("Uid:\t{ids}"),
+        &format!("Gid:\t{ids}"),
+        "CapPrm:\t0000010000000000",
+        "CapInh:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(status.contains(line), "no {line} in {status}");
+    }
+    let mut tracer = Command::new(scene.program("tracer"));
+    tracer.arg(worker.to_string()).env("SCENE_DIR", scene.dir()).uid(NOBODY).gid(NOBODY);
+    let status = tracer.status().expect("run a tracer");
+    assert!(status.success(), "{}", scene.complaints());
+    // Without an answer there is no dump.
+    peer.verify();
+    service.until_idle();
+    assert!(!images.join("inventory.img").exists());
+    task.verify();
 }
 
 /// What the user may not write is not written for it: directories, and files by links.

@@ -1,10 +1,11 @@
 /*
  * One request to a service, as a process of any user:
  *
- *   rpc_peer SOCKET DIRECTORY REQUEST ANSWER
+ *   rpc_peer SOCKET DIRECTORY REQUEST ANSWER [hold]
  *
  * SOCKET may be exec:BINARY instead, a worker to start. DIRECTORY is descriptor 10, REQUEST and ANSWER are files with one message each. Ends with 0 when
- * there was an answer, with 3 when there was no connection. It may well be dumped while it waits.
+ * there was an answer (on SIGUSR1 if it is to hold the connection), with 3 when there was no
+ * connection. It may well be dumped while it waits.
  */
 #include "scene.h"
 
@@ -48,7 +49,7 @@ int main(int argc, char **argv)
 	int images, file, service;
 	ssize_t length;
 
-	MUST(argc == 5);
+	MUST(argc >= 5);
 	images = TRY(open(argv[2], O_RDONLY | O_DIRECTORY));
 	TRY(dup2(images, 10));
 	close(images);
@@ -60,5 +61,7 @@ int main(int argc, char **argv)
 	length = TRY(recv(service, answer, sizeof(answer), 0));
 	file = TRY(open(argv[4], O_WRONLY | O_CREAT | O_TRUNC, 0666));
 	MUST(write(file, answer, length) == length);
+	if (argc > 5)
+		await_go();
 	return verdict();
 }
