@@ -188,6 +188,20 @@ fn a_failure_is_told_in_plain_words_with_the_remedy() {
     assert!(!errors.contains("What helps:") && !errors.contains(ESCAPE), "{errors}");
 }
 
+/// Whoever names a directory does not write to the terminal of who dumps or looks at dumps.
+#[test]
+fn names_do_not_steer_the_terminal() {
+    let scene = Scene::new("evil-names");
+    let evil = scene.path("evil\u{1b}]0;title\u{7}");
+    fs::create_dir(&evil).expect("make a directory");
+    let dir = evil.to_str().expect("UTF-8");
+    let mut show = criu(&["show", dir]);
+    show.env("NO_COLOR", "1");
+    let text = seen(show);
+    says(&text, &["Error:", "evil", "]0;title"]);
+    assert!(!text.contains([ESCAPE, '\u{7}']), "{text:?}");
+}
+
 #[test]
 fn machines_get_one_object() {
     let scene = Scene::new("json");

@@ -17,7 +17,7 @@ _criu()
 	--status-fd) return ;;
 	--cpu-cap) [[ ${COMP_WORDS[*]:COMP_CWORD-1} == *=* ]] && { COMPREPLY=($(compgen -W 'cpu fpu ins all none' -- "$cur")); return; } ;;
 	-L|--libdir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
-	--feature) COMPREPLY=($(compgen -W 'map_files kcmp set_mm_map peeksiginfo pidfd_store clone3_set_tid can_map_vdso uffd pagemap_scan get_rseq_conf mnt_id mem_dirty_track aio_remap timerfd tun tun_ns userns fdinfo_lock seccomp_suspend seccomp_filters loginuid cgroupns autofs tcp_half_closed compat_cr uffd-noncoop sk_ns sk_unix_file net_diag_raw nsid link_nsid kcmp_epoll timens external_net_ns newifindex nftables has_ipt_legacy ns_pid apparmor_stacking network_lock_nftables sockopt_buf_lock memfd_hugetlb move_mount_set_group openat2 ipv6_freebind timer_cr_ids overlayfs_maps breakpoints pagemap_scan_guard_pages' -- "$cur")); return ;;
+	--feature) COMPREPLY=($(compgen -W 'map_files kcmp set_mm_map peeksiginfo pidfd_store clone3_set_tid can_map_vdso pagemap_scan get_rseq_conf mnt_id mem_dirty_track aio_remap timerfd tun tun_ns userns fdinfo_lock seccomp_suspend seccomp_filters loginuid cgroupns autofs tcp_half_closed compat_cr uffd uffd-noncoop sk_ns sk_unix_file net_diag_raw nsid link_nsid kcmp_epoll timens external_net_ns newifindex nftables has_ipt_legacy ns_pid apparmor_stacking network_lock_nftables sockopt_buf_lock memfd_hugetlb move_mount_set_group openat2 ipv6_freebind timer_cr_ids overlayfs_maps breakpoints pagemap_scan_guard_pages' -- "$cur")); return ;;
 	--ext-unix-sk) [[ ${COMP_WORDS[*]:COMP_CWORD-1} == *=* ]] && { return; } ;;
 	--ghost-limit) return ;;
 	--file-validation) COMPREPLY=($(compgen -W 'filesize buildid' -- "$cur")); return ;;

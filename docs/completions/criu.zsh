@@ -46,7 +46,7 @@ _arguments -S \
 	'*--no-extra[check features that only some trees need, too]' \
 	'*--experimental[check experimental features, too]' \
 	'*--no-experimental[check experimental features, too]' \
-	'*--feature=[check this feature only]:value:(map_files kcmp set_mm_map peeksiginfo pidfd_store clone3_set_tid can_map_vdso uffd pagemap_scan get_rseq_conf mnt_id mem_dirty_track aio_remap timerfd tun tun_ns userns fdinfo_lock seccomp_suspend seccomp_filters loginuid cgroupns autofs tcp_half_closed compat_cr uffd-noncoop sk_ns sk_unix_file net_diag_raw nsid link_nsid kcmp_epoll timens external_net_ns newifindex nftables has_ipt_legacy ns_pid apparmor_stacking network_lock_nftables sockopt_buf_lock memfd_hugetlb move_mount_set_group openat2 ipv6_freebind timer_cr_ids overlayfs_maps breakpoints pagemap_scan_guard_pages)' \
+	'*--feature=[check this feature only]:value:(map_files kcmp set_mm_map peeksiginfo pidfd_store clone3_set_tid can_map_vdso pagemap_scan get_rseq_conf mnt_id mem_dirty_track aio_remap timerfd tun tun_ns userns fdinfo_lock seccomp_suspend seccomp_filters loginuid cgroupns autofs tcp_half_closed compat_cr uffd uffd-noncoop sk_ns sk_unix_file net_diag_raw nsid link_nsid kcmp_epoll timens external_net_ns newifindex nftables has_ipt_legacy ns_pid apparmor_stacking network_lock_nftables sockopt_buf_lock memfd_hugetlb move_mount_set_group openat2 ipv6_freebind timer_cr_ids overlayfs_maps breakpoints pagemap_scan_guard_pages)' \
 	'*-x-[unix sockets may have a peer outside the tree]::value: ' \
 	'*--ext-unix-sk=-[unix sockets may have a peer outside the tree]::value: ' \
 	'*--evasive-devices[a device may be opened by another path than the dumped one]' \

@@ -34,13 +34,21 @@ pub fn failure(command: &str, error: &Error, log: Option<&Log>, json: bool) {
 /// Cause, remedy, and where more is to be read.
 fn tell(error: &Error, log: Option<&Log>) {
     let (cause, remedy) = error.parts();
-    eprintln!("{} {cause}", style("Error:").for_stderr().red().bold());
+    let lines: Vec<String> = cause.lines().map(clean).collect();
+    eprintln!("{} {}", style("Error:").for_stderr().red().bold(), lines.join("\n"));
     if let Some(remedy) = remedy {
-        eprintln!("{} {remedy}", style("What helps:").for_stderr().green());
+        eprintln!("{} {}", style("What helps:").for_stderr().green(), clean(remedy));
     }
     if let (Some(name), Ok(work)) = (log.and_then(Log::name), std::env::current_dir()) {
         eprintln!("{} {}", style("The log:").for_stderr().dim(), work.join(name).display());
     }
+}
+
+/// One line without what would steer a terminal: names come from programs and images of anybody.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
+        .collect()
 }
 
 /// A request was carried out; its figures are in the work directory, which is the current one.
@@ -97,4 +105,14 @@ pub fn stats_json(entry: &StatsEntry) -> Value {
         ("pages_skipped_cow", restore.pages_skipped_cow.into()),
         ("pages_restored", restore.pages_restored().into()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\n\u{9b}c ü"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c ü");
+    }
 }

@@ -8,6 +8,7 @@ use console::style;
 use indicatif::{BinaryBytes, HumanCount};
 
 use super::model::{self, About, Mapping, Open, Size};
+use crate::cli::report::clean;
 use crate::images::proto::PstreeEntry;
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::PAGE_SIZE;
@@ -32,13 +33,6 @@ pub fn render(snapshot: &Snapshot, about: &About, in_detail: bool) -> String {
     }
     page.shared_memory();
     page.text
-}
-
-/// Text of an image, without what would steer a terminal.
-pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
-        .collect()
 }
 
 struct Page<'a> {

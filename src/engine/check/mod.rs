@@ -75,7 +75,6 @@ pub const FEATURES: &[Feature] = &[
     always("pidfd_store", "descriptors cannot be taken over", kernel::pidfd_store),
     always("clone3_set_tid", "processes cannot be given their pids", kernel::clone3_set_tid),
     always("can_map_vdso", "the vDSO cannot be put where it was", kernel::can_map_vdso),
-    always("uffd", "memory cannot be filled", kernel::uffd),
     always("pagemap_scan", "pages to dump cannot be found", kernel::pagemap_scan),
     always("get_rseq_conf", "restartable sequences cannot be read", tracing::get_rseq_conf),
     some("mnt_id", "the mount of an open file cannot be told", kernel::mnt_id),
@@ -97,6 +96,7 @@ pub const FEATURES: &[Feature] = &[
         network::tcp_half_closed,
     ),
     later("compat_cr", "32-bit tasks cannot be carried", kernel::compat_cr),
+    some("uffd", "much memory is filled more slowly, and none on demand", kernel::uffd),
     some("uffd-noncoop", "pages cannot be restored on demand", kernel::uffd_noncoop),
     some("sk_ns", "the network namespace of a socket cannot be told", network::sk_ns),
     some("sk_unix_file", "the file of a unix socket cannot be opened", network::sk_unix_file),
@@ -143,7 +143,11 @@ pub const FEATURES: &[Feature] = &[
     ),
     some("timer_cr_ids", "POSIX timers get their ids by trying", kernel::timer_cr_ids),
     some("overlayfs_maps", "files mapped from overlays cannot be told", kernel::overlayfs_maps),
-    some("breakpoints", "hardware breakpoints cannot be used", tracing::breakpoints),
+    some(
+        "breakpoints",
+        "nothing changes: this version sets no hardware breakpoints",
+        tracing::breakpoints,
+    ),
     some(
         "pagemap_scan_guard_pages",
         "guard pages cannot be found",
