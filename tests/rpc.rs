@@ -222,6 +222,48 @@ fn scripts_of_a_configuration_file() {
     assert_eq!(seen.lines().collect::<Vec<_>>(), expected);
 }
 
+/// A script that fails at any stage ends the work, is named with its stage, and leaves things as
+/// they were; after the resume it is only noted.
+#[test]
+fn a_script_that_fails_at_any_stage() {
+    let scene = Scene::new("rpc-script-fails");
+    let task = scene.start("open_file", &[]);
+    let pids = tree_of(task.pid());
+    let text = "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != \"$(cat \"$0.stage\")\" ]\n";
+    let script = scene.script("script", text);
+    let config = scene.path("criu.conf");
+    fs::write(&config, format!("action-script {}\n", script.display())).expect("write a file");
+    let images = directory(&scene.path("images"));
+    let opts = CriuOpts {
+        images_dir_fd: images.as_raw_fd(),
+        config_file: Some(config.display().to_string()),
+        ..no_options()
+    };
+    let ask = |stage: &str, kind, opts: CriuOpts| {
+        fs::write(scene.path("script.stage"), stage).expect("write a file");
+        let worker = Worker::start();
+        let answer = worker.caller.ask(&request_with(kind, opts));
+        worker.finish();
+        answer
+    };
+    let dump = CriuOpts { pid: Some(task.pid()), ..opts.clone() };
+    for stage in ["pre-dump", "post-dump"] {
+        let answer = ask(stage, CriuReqType::Dump, dump.clone());
+        bad(&answer, CriuReqType::Dump, libc::ECANCELED, &["/script refused", stage]);
+        assert!(alive(pids[0]) && !scene.path("images/inventory.img").exists());
+    }
+    let dumped = task.dump(&scene.path("images"));
+    for stage in &RESTORE[..5] {
+        let answer = ask(stage, CriuReqType::Restore, opts.clone());
+        bad(&answer, CriuReqType::Restore, libc::ECANCELED, &["/script refused", stage]);
+        scene.until_gone(&pids);
+    }
+    good(&ask("post-resume", CriuReqType::Restore, opts), CriuReqType::Restore);
+    let log = fs::read_to_string(scene.path("images/criu.log")).expect("read the log");
+    assert!(log.contains("refused post-resume"), "{log}");
+    dumped.running().verify();
+}
+
 /// Failures carry CRIU's numbers, and the cause in words.
 #[test]
 fn causes_of_failures() {

@@ -42,9 +42,10 @@ impl Scripts {
 
     fn run(&self, path: &str, stage: Stage, pid: Option<i32>) -> Result<()> {
         let mut command = Command::new(path);
-        command
-            .env("CRTOOLS_SCRIPT_ACTION", stage.name())
-            .env("CRTOOLS_IMAGE_DIR", &self.image_dir);
+        command.env("CRTOOLS_SCRIPT_ACTION", stage.name());
+        if !self.image_dir.is_empty() {
+            command.env("CRTOOLS_IMAGE_DIR", &self.image_dir);
+        }
         if let Some(pid) = pid {
             command.env("CRTOOLS_INIT_PID", pid.to_string());
         }
