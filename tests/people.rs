@@ -298,6 +298,24 @@ fn a_dump_is_shown_as_a_tree() {
     dumped.restore().verify();
 }
 
+/// A pager that was left, a terminal that is gone.
+#[test]
+fn it_is_no_failure_that_nobody_listens() {
+    for words in [&["check"][..], &["check", "--json"], &["check", "--feature", "list"]] {
+        let (nobody, pipe) = nix::unistd::pipe().expect("make a pipe");
+        drop(nobody);
+        let mut command = criu(words);
+        let output = command.stdout(pipe).stderr(Stdio::piped()).output().expect("run criu");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+    }
+    let (nobody, pipe) = nix::unistd::pipe().expect("make a pipe");
+    drop(nobody);
+    let mut command = criu(&["show", "/nowhere"]);
+    let status = command.stdout(Stdio::null()).stderr(pipe).status().expect("run criu");
+    assert_eq!(status.code(), Some(1));
+}
+
 #[test]
 fn what_is_no_dump_is_not_shown() {
     let scene = Scene::new("show-none");

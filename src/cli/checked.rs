@@ -22,12 +22,12 @@ pub fn check(options: &Options, as_json: bool, log: &Log) -> Result<i32> {
     let verdict = survey.verdict();
     let for_people = !as_json && console::user_attended();
     if as_json {
-        println!("{}", to_json(&survey));
+        say!("{}", to_json(&survey));
     } else if for_people {
         table(&survey);
-        println!("{}", survey.text());
+        say!("{}", survey.text());
     } else if verdict != Verdict::Bad || options.features.is_empty() {
-        println!("{}", survey.text());
+        say!("{}", survey.text());
     }
     // Who has read the table need not read it again on standard error.
     let silent = Log::none();
@@ -44,19 +44,14 @@ fn list(as_json: bool) {
     if as_json {
         let all = FEATURES.iter().map(feature_json).collect();
         let fields = [("command", "check".into()), ("success", true.into()), ("features", all)];
-        println!("{}", json::object(fields));
+        say!("{}", json::object(fields));
         return;
     }
     for feature in FEATURES {
         if console::user_attended() {
-            println!(
-                "{:25} {:16} without it, {}",
-                feature.name,
-                feature.need.words(),
-                feature.cost
-            );
+            say!("{:25} {:16} without it, {}", feature.name, feature.need.words(), feature.cost);
         } else {
-            println!("{}", feature.name);
+            say!("{}", feature.name);
         }
     }
 }
@@ -66,19 +61,19 @@ fn table(survey: &Survey) {
     for finding in &survey.findings {
         let feature = finding.feature;
         match &finding.missing {
-            None => println!("{} {}", style("yes").green(), feature.name),
+            None => say!("{} {}", style("yes").green(), feature.name),
             Some(why) => {
                 let no = match feature.need {
                     Need::Always => style("no ").red().bold(),
                     Need::Some | Need::Experimental => style("no ").yellow(),
                 };
-                println!("{no} {:25} {:16} {}", feature.name, feature.need.words(), feature.cost);
-                println!("    {}", style(why).dim());
+                say!("{no} {:25} {:16} {}", feature.name, feature.need.words(), feature.cost);
+                say!("    {}", style(why).dim());
             }
         }
     }
     if let Some(remedy) = survey.remedy() {
-        println!("{} {remedy}", style("What helps:").green());
+        say!("{} {remedy}", style("What helps:").green());
     }
 }
 

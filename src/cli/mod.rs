@@ -2,6 +2,9 @@
 //!
 //! This is the one place that prints and that chooses an exit code.
 
+#[macro_use]
+mod print;
+
 mod checked;
 mod commands;
 pub mod completion;
@@ -49,12 +52,12 @@ pub fn main(arguments: &[String]) -> i32 {
     }
     let scan = getopt::scan(rest);
     if scan.help {
-        print!("{}", help::full());
+        say!("{}", help::full().trim_end());
         return DONE;
     }
     // Before any file is read or written.
     if let Err(error) = host::refuse_set_user_id("criu") {
-        eprintln!("Error: {error}");
+        complain!("Error: {error}");
         return FAILED;
     }
     let mut options = Options::default();
@@ -70,27 +73,26 @@ pub fn main(arguments: &[String]) -> i32 {
 
 /// A line that is not understood, which `text` says: people are told how it goes.
 fn misused(text: &str, error: &Error, json: bool) -> i32 {
-    eprintln!("{text}");
+    complain!("{text}");
     if !json {
         return usage();
     }
-    println!("{}", json::failure("", error));
+    say!("{}", json::failure("", error));
     FAILED
 }
 
 fn usage() -> i32 {
-    print!("{}", help::usage());
-    println!("\nTry -h|--help for more info");
+    say!("{}\nTry -h|--help for more info", help::usage());
     FAILED
 }
 
 fn command(options: Options, line: &Line) -> i32 {
     if line.own.contains(&Own::Help) {
-        print!("{}", help::full());
+        say!("{}", help::full().trim_end());
         return DONE;
     }
     if line.own.contains(&Own::Version) {
-        println!("Version: {}\nlibcriu: {}", version::compatible(), version::OWN);
+        say!("Version: {}\nlibcriu: {}", version::compatible(), version::OWN);
         return DONE;
     }
     let json = line.own.contains(&Own::Json);
@@ -104,7 +106,7 @@ fn command(options: Options, line: &Line) -> i32 {
         return worker(&line.words[1..]);
     }
     if word == "exec" {
-        eprintln!("Error: exec is no command any more; to set a stopped tree going, say continue");
+        complain!("Error: exec is no command any more; to set a stopped tree going, say continue");
         return FAILED_OTHERWISE;
     }
     if word == "show" {
@@ -140,7 +142,7 @@ fn worker(words: &[String]) -> i32 {
             rpc::serve_worker(number.parse().unwrap_or(-1))
         }
         _ => {
-            eprintln!("Usage: criu swrk <fd>");
+            complain!("Usage: criu swrk <fd>");
             FAILED
         }
     }

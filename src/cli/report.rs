@@ -20,14 +20,14 @@ pub fn failure(command: &str, error: &Error, log: Option<&Log>, json: bool) {
     let log_is_file = log.is_some_and(Log::is_file);
     match log {
         Some(log) if log_is_file || !person => log.error(error),
-        _ if !person => eprintln!("Error: {error}"),
+        _ if !person => complain!("Error: {error}"),
         _ => {}
     }
     if person {
         tell(error, log.filter(|_| log_is_file));
     }
     if json {
-        println!("{}", json::failure(command, error));
+        say!("{}", json::failure(command, error));
     }
 }
 
@@ -35,12 +35,12 @@ pub fn failure(command: &str, error: &Error, log: Option<&Log>, json: bool) {
 fn tell(error: &Error, log: Option<&Log>) {
     let (cause, remedy) = error.parts();
     let lines: Vec<String> = cause.lines().map(clean).collect();
-    eprintln!("{} {}", style("Error:").for_stderr().red().bold(), lines.join("\n"));
+    complain!("{} {}", style("Error:").for_stderr().red().bold(), lines.join("\n"));
     if let Some(remedy) = remedy {
-        eprintln!("{} {}", style("What helps:").for_stderr().green(), clean(remedy));
+        complain!("{} {}", style("What helps:").for_stderr().green(), clean(remedy));
     }
     if let (Some(name), Ok(work)) = (log.and_then(Log::name), std::env::current_dir()) {
-        eprintln!("{} {}", style("The log:").for_stderr().dim(), work.join(name).display());
+        complain!("{} {}", style("The log:").for_stderr().dim(), work.join(name).display());
     }
 }
 
@@ -67,7 +67,7 @@ pub fn success(request: &Request, outcome: Outcome) {
         object["images"] = images_path(request).into();
         object["stats"] = figures;
     }
-    println!("{object}");
+    say!("{object}");
 }
 
 fn images_path(request: &Request) -> Option<String> {

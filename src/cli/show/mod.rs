@@ -30,7 +30,7 @@ const IN_DETAIL: i32 = 3;
 pub fn run(options: &Options, words: &[String], json: bool) -> i32 {
     match shown(options, words, json) {
         Ok(text) => {
-            println!("{}", text.trim_end());
+            say!("{}", text.trim_end());
             DONE
         }
         Err(error) => {
