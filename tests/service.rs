@@ -139,8 +139,13 @@ fn one_service_at_an_address() {
 fn a_daemon_is_ready_when_its_starter_ends() {
     let scene = Scene::new("service-daemon");
     let out = scene.path("stages");
-    let script = scene
-        .script("script", &format!("#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION >>{}\n", out.display()));
+    let script = scene.script(
+        "script",
+        &format!(
+            "#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION $(sed -n s/SigBlk://p /proc/$$/status) >>{}\n",
+            out.display()
+        ),
+    );
     let command = Service::command(&scene, "socket");
     // The status goes to a descriptor that the shell opens.
     let mut shell = Command::new("/bin/sh");
@@ -150,7 +155,7 @@ fn a_daemon_is_ready_when_its_starter_ends() {
     let (started, text) = output(shell);
     assert!(started, "{text}{}", logged(&scene));
     assert_eq!(fs::read(scene.path("status")).expect("the status"), [0]);
-    assert_eq!(fs::read_to_string(&out).expect("the stages"), "status-ready\n");
+    assert_eq!(fs::read_to_string(&out).expect("the stages"), "status-ready 0000000000000000\n");
     let pid: i32 =
         fs::read_to_string(scene.path("pid")).expect("a pid file").parse().expect("a pid");
     let caller = Caller::connect(&scene.path("socket")).expect("connect");

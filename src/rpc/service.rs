@@ -101,13 +101,18 @@ impl<'a> Service<'a> {
 impl Service<'_> {
     /// `ready` is called as soon as clients are served. The socket is removed at the end.
     fn run(&self, request: &Request, ready: impl FnOnce()) -> Result<()> {
-        let served = signals().and_then(|signals| {
-            announce(request)?;
-            ready();
-            self.serve(&signals)
-        });
+        let served = self.announce_and_serve(request, ready);
         self.listener.remove();
         served
+    }
+
+    /// Scripts come first, as they would inherit that signals are blocked.
+    fn announce_and_serve(&self, request: &Request, ready: impl FnOnce()) -> Result<()> {
+        Scripts::new(request).notify(Stage::StatusReady, None)?;
+        let signals = signals()?;
+        announce(request)?;
+        ready();
+        self.serve(&signals)
     }
 
     fn serve(&self, signals: &SignalFd) -> Result<()> {
@@ -219,13 +224,11 @@ fn signals() -> Result<SignalFd> {
         .doing(|| "signalfd of the service")
 }
 
-/// Pid file, scripts and the descriptor to be told by: in this order, so that who hears of it by one
-/// finds the others done.
+/// Pid file and the descriptor to be told by, in this order: who hears of it finds the other done.
 fn announce(request: &Request) -> Result<()> {
     if let Some(file) = &request.options.pidfile {
         write_pidfile(file, std::process::id().cast_signed())?;
     }
-    Scripts::new(request).notify(Stage::StatusReady, None)?;
     let Some(number) = request.options.status_fd else { return Ok(()) };
     let status = host::adopt(number).doing(|| "--status-fd")?;
     nix::unistd::write(&status, &[0]).doing(|| format!("write to --status-fd {number}")).map(drop)
