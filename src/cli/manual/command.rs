@@ -84,6 +84,13 @@ const EXAMPLES: [(&str, &str); 7] = [
     ("What is in a dump, and what does the kernel lack?", "criu show images\ncriu check --all"),
 ];
 
+const JSON: &str = "With --json one object on standard output, in one line, says what a command came \
+to. Each has `command' and `success'; one that failed has `error' with `kind', `errno' and `message'. \
+A dump or restore has `pid', `images' and `stats', times of which end in _us (microseconds) while the \
+rest are pages. A check has `verdict' (good, limited or bad) and `features', each with `name', `need', \
+`cost', `supported' and, where it is missing, `error'. What is shown has `made_by', `time' (seconds \
+since 1970), `damage', `saved' (bytes) and `tasks', each with its `memory', `files' and `sockets'.";
+
 /// The page's source.
 pub fn page() -> String {
     let mut page = Page::new("CRIU", "8", "System Administration");
@@ -98,6 +105,8 @@ pub fn page() -> String {
     commands(&mut page);
     options(&mut page);
     surroundings(&mut page);
+    page.section("JSON");
+    page.text(JSON);
     page.section("Examples");
     for (what, how) in EXAMPLES {
         page.text(what);
