@@ -128,7 +128,7 @@ fn capture_link(file: &Opened, id: u32, collector: &mut Collector) -> Captured<S
     let name = without_deleted(file.path()?).to_string();
     if !collector.options.link_remap {
         let reason = "its name is gone but other names lead to it";
-        return Err(file.refuse(reason, "allow a link beside the old name (--link-remap)"));
+        return Err(file.refuse(reason, "give it back a name under its old path before the dump"));
     }
     let link_id = collector.new_id();
     let directory = Path::new(&name).parent().filter(|parent| exists(parent));
