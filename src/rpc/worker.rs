@@ -307,13 +307,11 @@ pub fn version_answer() -> CriuResp {
 /// A feature that was not asked for is answered no, as one that is missing.
 pub fn features_answer(message: &CriuReq) -> CriuResp {
     let asked = message.features.unwrap_or_default();
-    let offers = |wanted: bool, name: &str, verb: Verb, option: &str| {
-        Some(wanted && check::offers(name, verb, option))
-    };
+    let has = |wanted: bool, name: &str| Some(wanted && check::has(name));
     let features = CriuFeatures {
-        mem_track: offers(asked.mem_track(), "mem_dirty_track", Verb::PreDump, "track_mem"),
-        lazy_pages: offers(asked.lazy_pages(), "uffd-noncoop", Verb::Restore, "lazy_pages"),
-        pidfd_store: offers(asked.pidfd_store(), "pidfd_store", Verb::PreDump, "pidfd_store_sk"),
+        mem_track: has(asked.mem_track(), "mem_dirty_track"),
+        lazy_pages: has(asked.lazy_pages(), "uffd-noncoop"),
+        pidfd_store: has(asked.pidfd_store(), "pidfd_store"),
     };
     CriuResp { features: Some(features), ..success(CriuReqType::FeatureCheck) }
 }

@@ -93,6 +93,7 @@ pub(super) fn uffd() -> Result<()> {
 /// Forks, moves and unmappings of the watched process are told.
 pub(super) fn uffd_noncoop() -> Result<()> {
     const FORK_REMAP_REMOVE_UNMAP: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
+    honoured("lazy_pages", Verb::Restore)?;
     let features = probe::userfaultfd_features().doing(|| "userfaultfd")?;
     match features & FORK_REMAP_REMOVE_UNMAP {
         FORK_REMAP_REMOVE_UNMAP => Ok(()),
@@ -127,6 +128,7 @@ fn scan_one_page(wanted: u64) -> Result<bool> {
 
 /// A fresh mapping counts as changed where changes are tracked.
 pub(super) fn mem_dirty_track() -> Result<()> {
+    honoured("track_mem", Verb::PreDump)?;
     let page = Anonymous::new(PAGE)?;
     page.write(0, b"x");
     let maps = fs::read_to_string("/proc/self/smaps").doing(|| "read /proc/self/smaps")?;
@@ -228,10 +230,16 @@ pub(super) fn autofs() -> Result<()> {
 
 /// Not the kernel's matter, but this version's: the option decides.
 pub(super) fn external_net_ns() -> Result<()> {
-    let row = table::rows().find(|row| row.name == "external");
-    match row {
-        Some(row) if row.honoured.contains(&Verb::Dump) => Ok(()),
-        _ => missing("the option --external is not honoured by this version"),
+    honoured("external", Verb::Dump)
+}
+
+/// What the kernel has is of no use to a caller whom this version then refuses the option.
+fn honoured(option: &str, verb: Verb) -> Result<()> {
+    match table::rows().find(|row| row.name == option) {
+        Some(row) if row.honoured.contains(&verb) && table::VERBS.contains(&verb) => Ok(()),
+        _ => {
+            missing(format!("this version does not honour the option {option} on {}", verb.name()))
+        }
     }
 }
 

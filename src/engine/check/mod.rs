@@ -15,8 +15,7 @@ mod tracing;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::Log;
-use crate::options::table::{self, Row};
-use crate::options::{Options, Verb};
+use crate::options::Options;
 
 /// Who cannot do without a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,16 +159,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     FEATURES.iter().map(|feature| feature.name)
 }
 
-/// Whether the kernel has the feature `name`; no for a name that is none.
+/// Whether a caller can count on the feature `name`; no for a name that is none.
 pub fn has(name: &str) -> bool {
     feature(name).is_ok_and(|feature| (feature.probe)().is_ok())
-}
-
-/// Whether a caller can count on what `feature` is for: the kernel has it, and this version carries
-/// out `option` on `verb`, without which the feature is of no use to the caller.
-pub fn offers(feature: &str, verb: Verb, option: &str) -> bool {
-    let honoured = |row: &Row| row.name == option && row.honoured.contains(&verb);
-    table::VERBS.contains(&verb) && table::rows().any(honoured) && has(feature)
 }
 
 fn feature(name: &str) -> Result<&'static Feature> {
