@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use common::{
     Note, Reply, Scene, Worker, alive, directory, no_options, request, request_with, tree_of,
@@ -180,6 +181,17 @@ fn a_no_at_any_stage() {
     dumped.restore().verify();
 }
 
+/// Options with a configuration file that names an action script.
+fn with_script(scene: &Scene, script: &Path, images: &impl AsRawFd) -> CriuOpts {
+    let config = scene.path("criu.conf");
+    fs::write(&config, format!("action-script {}\n", script.display())).expect("write a file");
+    CriuOpts {
+        images_dir_fd: images.as_raw_fd(),
+        config_file: Some(config.display().to_string()),
+        ..no_options()
+    }
+}
+
 /// Action scripts of a configuration file run at every stage, after the caller was asked.
 #[test]
 fn scripts_of_a_configuration_file() {
@@ -193,14 +205,8 @@ fn scripts_of_a_configuration_file() {
         out.display()
     );
     let script = scene.script("script", &text);
-    let config = scene.path("criu.conf");
-    fs::write(&config, format!("action-script {}\n", script.display())).expect("write a file");
     let images = directory(&scene.path("images"));
-    let opts = CriuOpts {
-        images_dir_fd: images.as_raw_fd(),
-        config_file: Some(config.display().to_string()),
-        ..no_options()
-    };
+    let opts = with_script(&scene, &script, &images);
     let dump = CriuOpts { pid: Some(pid), ..opts.clone() };
     let pids = tree_of(pid);
     good(&Worker::start().caller.ask(&request_with(CriuReqType::Dump, dump)), CriuReqType::Dump);
@@ -231,14 +237,8 @@ fn a_script_that_fails_at_any_stage() {
     let pids = tree_of(task.pid());
     let text = "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != \"$(cat \"$0.stage\")\" ]\n";
     let script = scene.script("script", text);
-    let config = scene.path("criu.conf");
-    fs::write(&config, format!("action-script {}\n", script.display())).expect("write a file");
     let images = directory(&scene.path("images"));
-    let opts = CriuOpts {
-        images_dir_fd: images.as_raw_fd(),
-        config_file: Some(config.display().to_string()),
-        ..no_options()
-    };
+    let opts = with_script(&scene, &script, &images);
     let ask = |stage: &str, kind, opts: CriuOpts| {
         fs::write(scene.path("script.stage"), stage).expect("write a file");
         let worker = Worker::start();

@@ -1,9 +1,7 @@
 //! `cpuinfo.img`: written by `cpuinfo dump` and by a dump that `--cpu-cap` asks to; compared by
 //! `cpuinfo check` and by a restore that is asked to.
 
-use std::os::fd::OwnedFd;
-
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::images::codec::{Decoder, Encoder};
 use crate::images::dir::ImageDir;
 use crate::images::names::{self, magic};
@@ -18,14 +16,14 @@ use crate::options::values::cpu_cap;
 pub fn dump(request: &Request, log: &Log) -> Result<()> {
     let mut file = Encoder::new(magic::CPUINFO);
     file.entry(&cpu::capture()?);
-    directory(request)?.replace(names::CPUINFO, &file.finish())?;
+    ImageDir::copy_of(request.images()?)?.replace(names::CPUINFO, &file.finish())?;
     log.info(format!("{} is written", names::CPUINFO));
     Ok(())
 }
 
 /// `cpuinfo check`: everything, where nothing is left to compare.
 pub fn check(request: &Request, log: &Log) -> Result<()> {
-    let dir = directory(request)?;
+    let dir = ImageDir::copy_of(request.images()?)?;
     let bytes = dir.try_read(names::CPUINFO)?.ok_or_else(missing)?;
     let entry: Option<CpuinfoEntry> =
         Decoder::new(names::CPUINFO, &bytes, magic::CPUINFO)?.entry()?;
@@ -57,10 +55,4 @@ pub fn check_at_restore(request: &Request, snapshot: &Snapshot) -> Result<()> {
 fn missing() -> Error {
     Error::new(Kind::BadImages, format!("{} is missing", names::CPUINFO))
         .remedy("dump with --cpu-cap, or leave it out here")
-}
-
-fn directory(request: &Request) -> Result<ImageDir> {
-    let images: OwnedFd =
-        request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
-    Ok(ImageDir::new(images))
 }

@@ -24,8 +24,7 @@ use crate::options::Request;
 
 /// Deduplicates the chain of dumps that ends in the image directory.
 pub fn run(request: &Request, log: &Log) -> Result<()> {
-    let images = request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
-    let newest = ImageDir::new(images);
+    let newest = ImageDir::copy_of(request.images()?)?;
     let older = ancestors(&newest)?;
     if older.is_empty() {
         log.info(format!("{} has no parent: nothing to take out", newest.path()));

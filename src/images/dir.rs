@@ -39,6 +39,11 @@ impl ImageDir {
         Self { fd: Arc::new(fd) }
     }
 
+    /// The same directory, with a descriptor of its own.
+    pub fn copy_of(fd: BorrowedFd<'_>) -> Result<Self> {
+        fd.try_clone_to_owned().map(Self::new).doing(|| "dup of the image directory")
+    }
+
     /// The directory itself.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -123,10 +123,14 @@ pub struct Stat {
     pub comm: String,
     /// The letter of the state.
     pub state: char,
+    /// The parent.
+    pub ppid: i32,
     /// The process group.
     pub pgrp: i32,
     /// The session.
     pub session: i32,
+    /// Flags of the task (`PF_*`).
+    pub flags: u32,
     /// How many threads the process has.
     pub num_threads: usize,
     /// The wait status of a zombie; 0 for those who may not know.
@@ -143,8 +147,10 @@ impl Stat {
         Some(Self {
             comm: before.split_once('(')?.1.to_owned(),
             state: field(STATE)?.chars().next()?,
+            ppid: field(4)?.parse().ok()?,
             pgrp: field(5)?.parse().ok()?,
             session: field(6)?.parse().ok()?,
+            flags: field(9)?.parse().ok()?,
             num_threads: field(20)?.parse().ok()?,
             exit_code: field(52).map_or(Some(0), |code| code.parse().ok())?,
         })
@@ -265,7 +271,7 @@ mod tests {
         let text = format!("7 (a) b (c) Z 1 5 6 0 -1 4194304 9 0 0 0 0 0 0 0 20 0 3 {zeros}256\n");
         let stat = Stat::parse(&text).unwrap();
         assert_eq!((stat.comm.as_str(), stat.state), ("a) b (c", 'Z'));
-        assert_eq!((stat.pgrp, stat.session), (5, 6));
+        assert_eq!((stat.ppid, stat.pgrp, stat.session, stat.flags), (1, 5, 6, 4194304));
         assert_eq!((stat.num_threads, stat.exit_code), (3, 256));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
     }

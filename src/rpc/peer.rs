@@ -86,8 +86,8 @@ impl Peer {
 }
 
 fn status_of(pid: impl Display) -> Option<Status> {
-    let text = proc::contents(&format!("/proc/{pid}/status")).ok()?;
-    Status::parse(&String::from_utf8_lossy(&text)).ok()
+    let text = proc::text(&format!("/proc/{pid}/status")).ok()?;
+    Status::parse(&text).ok()
 }
 
 /// A pidfd becomes readable when its process ends.

@@ -153,10 +153,10 @@ fn is_asked(name: &str, options: &Options) -> bool {
 
 /// All ids of the process are the peer's own.
 fn check_owner(pid: i32, uid: u32, gid: u32) -> Result<()> {
-    let Ok(text) = proc::contents(&format!("/proc/{pid}/status")) else {
+    let Ok(text) = proc::text(&format!("/proc/{pid}/status")) else {
         return Err(proc::gone(pid));
     };
-    let status = Status::parse(&String::from_utf8_lossy(&text)).doing(|| format!("pid {pid}"))?;
+    let status = Status::parse(&text).doing(|| format!("pid {pid}"))?;
     if status.uids.iter().all(|id| *id == uid) && status.gids.iter().all(|id| *id == gid) {
         return Ok(());
     }

@@ -85,8 +85,9 @@ fn answer(channel: &Channel, rights: Rights, kind: CriuReqType, message: &CriuRe
     let options = message.opts.clone().unwrap_or_else(no_options);
     match kind {
         CriuReqType::Dump => dump(&caller, &options),
-        CriuReqType::PreDump => pre_dumps(&caller, options),
-        CriuReqType::SinglePreDump => pre_dump(&caller, kind, &options),
+        CriuReqType::PreDump | CriuReqType::SinglePreDump => {
+            not_carried_out(channel, kind, Verb::PreDump)
+        }
         CriuReqType::Restore => restore(&caller, &options),
         CriuReqType::Check => check(&caller, &options),
         CriuReqType::Version => plain(channel, &version_answer()),
@@ -251,40 +252,6 @@ fn cpuinfo(caller: &Caller<'_>, kind: CriuReqType, verb: Verb, message: &CriuOpt
         Err(error) => failure(kind, &error),
     };
     caller.channel.send(&answer).map(|()| DONE)
-}
-
-fn pre_dump(caller: &Caller<'_>, kind: CriuReqType, message: &CriuOpts) -> Result<i32> {
-    if !table::VERBS.contains(&Verb::PreDump) {
-        return not_carried_out(caller.channel, kind, Verb::PreDump);
-    }
-    let (_log, result) = run(caller, Verb::PreDump, message);
-    match result {
-        Ok(_) => caller.channel.send(&success(kind)).map(|()| DONE),
-        Err(error) => caller.channel.send(&failure(kind, &error)).map(|()| FAILED),
-    }
-}
-
-/// Pre-dumps on one connection end with a dump.
-fn pre_dumps(caller: &Caller<'_>, mut options: CriuOpts) -> Result<i32> {
-    loop {
-        let status = pre_dump(caller, CriuReqType::PreDump, &options)?;
-        if status != DONE {
-            return Ok(status);
-        }
-        let Some(next) = caller.channel.receive::<CriuReq>()? else { return Ok(DONE) };
-        let kind = CriuReqType::try_from(next.r#type).unwrap_or(CriuReqType::Empty);
-        if !matches!(kind, CriuReqType::PreDump | CriuReqType::Dump) {
-            return no_request(caller.channel, "Bad req seq: a pre-dump is followed by a dump");
-        }
-        if let Err(error) = may_be_served(kind, &next, caller.rights) {
-            caller.channel.send(&failure(kind, &error))?;
-            return Ok(FAILED);
-        }
-        options = next.opts.unwrap_or_else(no_options);
-        if kind == CriuReqType::Dump {
-            return dump(caller, &options);
-        }
-    }
 }
 
 /// A verb of a later version, refused by name.

@@ -42,8 +42,7 @@ const ROOT_CGROUP_SET: u32 = 1;
 /// Dumps the tree that the request names.
 pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outcome> {
     let root = request.pid()?;
-    let images = request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
-    let dir = ImageDir::new(images);
+    let dir = ImageDir::copy_of(request.images()?)?;
     let cpuinfo = cpuinfo::wanted(request)?;
     hooks.notify(Stage::PreDump, Some(root))?;
     let mut stats = DumpStats::start();

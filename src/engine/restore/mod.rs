@@ -18,7 +18,7 @@ mod task_logs;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use crate::error::{Context, Refusals, Result};
+use crate::error::{Refusals, Result};
 use crate::images::dir::ImageDir;
 use crate::images::read::read;
 use crate::images::snapshot::Snapshot;
@@ -35,8 +35,7 @@ use super::{Outcome, cpuinfo};
 /// Restores the tree of the request's images.
 pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outcome> {
     let mut stats = RestoreStats::start();
-    let images = request.images()?.try_clone_to_owned().doing(|| "dup of the image directory")?;
-    let dir = ImageDir::new(images);
+    let dir = ImageDir::copy_of(request.images()?)?;
     let snapshot = read(&dir)?;
     validate(&snapshot, &dir, request)?;
     log.info(format!("{} tasks to restore", snapshot.tree.len()));

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::blank::{Stat, holder_of};
+use crate::kernel::blank::holder_of;
+use crate::kernel::proc;
 
 /// How long init is given. Some look at their zombies only every other second.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,8 +37,8 @@ pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
 /// Who has the number, if somebody keeps it.
 fn wait_for(number: i32, deadline: Instant) -> Option<String> {
     loop {
-        let holder = Stat::read(number)?;
-        let orphaned_zombie = matches!(holder.state, 'Z' | 'X') && holder.parent == INIT;
+        let holder = proc::stat(number).ok()?;
+        let orphaned_zombie = matches!(holder.state, 'Z' | 'X') && holder.ppid == INIT;
         if !orphaned_zombie || Instant::now() > deadline {
             return Some(format!("pid {number} is taken: {}", holder_of(number)?));
         }

@@ -7,7 +7,8 @@ use super::generate::{self, Generated, OUTER};
 use super::simulate::Kernel;
 use super::*;
 use crate::error::Kind;
-use crate::kernel::blank::{Blank, Pin, SpawnSpec, Stat};
+use crate::kernel::blank::{Blank, Pin, SpawnSpec};
+use crate::kernel::proc;
 use crate::kernel::sys::{self, Kcmp};
 
 const HELPER: u64 = 0x1000_0000;
@@ -241,8 +242,8 @@ fn translate(nodes: &[Node], numbers: &[i32]) -> (Vec<Node>, HashMap<i32, i32>) 
 }
 
 fn own_outer() -> Outer {
-    let stat = Stat::read(std::process::id().cast_signed()).unwrap();
-    Outer { sid: stat.session, pgid: stat.group }
+    let stat = proc::stat(std::process::id().cast_signed()).unwrap();
+    Outer { sid: stat.session, pgid: stat.pgrp }
 }
 
 /// Builds a table for real; `None` if somebody took one of its numbers meanwhile.
@@ -269,12 +270,12 @@ fn build_somewhere(nodes: &[Node], seed: u64) -> (Vec<Node>, HashMap<i32, i32>, 
 
 fn compare(nodes: &[Node]) {
     for n in nodes {
-        let stat = Stat::read(n.pid).unwrap_or_else(|| panic!("{n:?} does not exist"));
+        let stat = proc::stat(n.pid).unwrap_or_else(|_| panic!("{n:?} does not exist"));
         let mut wanted = placed(n, nodes, own_outer());
         if n.pid == nodes[0].pid {
             wanted.0 = std::process::id().cast_signed();
         }
-        assert_eq!((stat.parent, stat.group, stat.session), wanted, "{n:?}");
+        assert_eq!((stat.ppid, stat.pgrp, stat.session), wanted, "{n:?}");
         assert_eq!(stat.state == 'Z', n.zombie, "{n:?} {}", stat.state);
     }
 }

@@ -12,7 +12,7 @@ use super::run::lost;
 use super::stub::SYSCALL_AT;
 use super::{Blank, HelperArea, amx, bit, holder};
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::proc;
+use crate::kernel::proc::{self, Stat};
 use crate::kernel::ptrace::{self, Stop};
 use crate::kernel::sys;
 
@@ -159,18 +159,17 @@ fn has_default_action(pid: i32, signal: i32) -> bool {
 /// Whether the process group of `pid` is not orphaned: the parent of one of its living members is
 /// in the same session and another group. The machine's init continues nobody.
 fn is_job(pid: i32) -> bool {
-    let Some(process) = holder::Stat::read(pid) else { return false };
+    let Ok(process) = proc::stat(pid) else { return false };
     let is_init = |pid| pid == 1 && proc::in_first_pid_namespace();
-    let continues = |member: &holder::Stat| {
-        let lives = member.group == process.group && !matches!(member.state, 'Z' | 'X');
+    let continues = |member: &Stat| {
+        let lives = member.pgrp == process.pgrp && !matches!(member.state, 'Z' | 'X');
         lives
-            && !is_init(member.parent)
-            && holder::Stat::read(member.parent).is_some_and(|parent| {
-                parent.group != member.group && parent.session == member.session
-            })
+            && !is_init(member.ppid)
+            && proc::stat(member.ppid)
+                .is_ok_and(|parent| parent.pgrp != member.pgrp && parent.session == member.session)
     };
-    continues(&process)
-        || holder::processes().filter_map(holder::Stat::read).any(|stat| continues(&stat))
+    let others = || holder::processes().filter_map(|pid| proc::stat(pid).ok());
+    continues(&process) || others().any(|stat| continues(&stat))
 }
 
 #[cfg(test)]

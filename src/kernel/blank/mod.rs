@@ -46,7 +46,7 @@ use crate::error::{Context, Error, Kind, Result};
 
 pub use self::clone::{CloneCall, CloneSpec, ThreadSpec};
 pub use self::finish::{Armed, FinalState};
-pub use self::holder::{Stat, holder_of};
+pub use self::holder::holder_of;
 pub use self::pin::Pin;
 pub use self::spawn::SpawnSpec;
 

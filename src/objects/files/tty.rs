@@ -24,6 +24,7 @@ use crate::images::proto::{
     WinsizeEntry,
 };
 use crate::images::snapshot::Snapshot;
+use crate::kernel::proc;
 use crate::kernel::tty::{self, Termios, Winsize};
 
 const TTY_MAJOR: u32 = 4;
@@ -255,7 +256,7 @@ pub(super) fn resolve(collector: &mut Collector, refusals: &mut Refusals) -> Res
     let mut seats = BTreeMap::new();
     for &pid in &collector.options.pids {
         let path = format!("/proc/{pid}/stat");
-        let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+        let text = proc::text(&path).doing(|| format!("read {path}"))?;
         seats.extend(seat(&text).map(|seat| (pid, seat)));
     }
     let sides: BTreeSet<u32> = collector.ttys.sides.keys().copied().collect();

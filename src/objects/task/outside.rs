@@ -2,7 +2,7 @@
 
 use super::status::Status;
 use super::{comm, credentials, posix_timers, rlimits};
-use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::error::{Context, Refusals, Result};
 use crate::images::proto::{PosixTimerEntry, TaskRlimitsEntry};
 use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::proc;
@@ -35,7 +35,7 @@ impl Outside {
     ) -> Result<Self> {
         let file = |name: &str| text(&format!("/proc/{}/{name}", task.pid));
         Ok(Self {
-            flags: flags(&file("stat")?)?,
+            flags: proc::stat(task.pid)?.flags,
             personality: file("personality")?,
             limits: rlimits::parse(&file("limits")?)?,
             timers,
@@ -76,34 +76,10 @@ impl Thread {
     }
 }
 
-/// The ninth field of `/proc/PID/stat`; the second is the name in parentheses, which may hold
-/// anything.
-fn flags(stat: &str) -> Result<u32> {
-    const FLAGS: usize = 9;
-    const AFTER_NAME: usize = 3;
-    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = rest.split_whitespace().nth(FLAGS - AFTER_NAME);
-    field.and_then(|field| field.parse().ok()).ok_or_else(|| {
-        Error::new(Kind::System, format!("/proc/PID/stat is not understood: {stat:?}"))
-    })
-}
-
 fn text(path: &str) -> Result<String> {
     bytes(path).map(proc::lossy)
 }
 
 fn bytes(path: &str) -> Result<Vec<u8>> {
     proc::contents(path).doing(|| format!("read {path}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_are_found_behind_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 91 0 0";
-        assert_eq!(flags(stat).unwrap(), 4194304);
-        assert!(flags("7 (a) S 1").is_err());
-    }
 }
