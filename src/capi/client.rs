@@ -62,7 +62,12 @@ impl Channel {
         self.0.as_raw_fd()
     }
 
-    fn send(&self, request: &CriuReq) -> io::Result<()> {
+    /// Sends a request, which need not be read before this returns.
+    pub fn send(&self, request: &CriuReq) -> Result<(), Failure> {
+        self.write(request).map_err(|e| Failure::comm("cannot send the request", &e))
+    }
+
+    fn write(&self, request: &CriuReq) -> io::Result<()> {
         let bytes = request.encode_to_vec();
         loop {
             // SAFETY: the buffer is valid for its length. MSG_NOSIGNAL: no SIGPIPE for the host.
@@ -176,12 +181,17 @@ fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     found
 }
 
-/// Sends a request, answers the notifications, returns the response to the request.
+/// Sends a request and waits for the response to it.
+pub fn converse(channel: &Channel, notify: Notify, request: &CriuReq) -> Result<CriuResp, Failure> {
+    channel.send(request)?;
+    response(channel, notify, request)
+}
+
+/// Waits for the response to a request that was sent, and answers the notifications before it.
 ///
 /// A callback that refuses is told to the worker, which undoes what it did and may notify about
 /// that; its message is worth having, so the wait goes on to the final answer.
-pub fn converse(channel: &Channel, notify: Notify, request: &CriuReq) -> Result<CriuResp, Failure> {
-    channel.send(request).map_err(|e| Failure::comm("cannot send the request", &e))?;
+pub fn response(channel: &Channel, notify: Notify, request: &CriuReq) -> Result<CriuResp, Failure> {
     let mut refusal: Option<(c_int, String)> = None;
     let response = loop {
         let response = match (channel.receive(), refusal.take()) {
@@ -206,7 +216,7 @@ pub fn converse(channel: &Channel, notify: Notify, request: &CriuReq) -> Result<
             notify_success: Some(code == 0),
             ..Default::default()
         };
-        if let Err(e) = channel.send(&answer) {
+        if let Err(e) = channel.write(&answer) {
             return Err(match refusal {
                 Some((code, stage)) => callback_refused(code, &stage, None),
                 None => Failure::comm("cannot answer a notification", &e),

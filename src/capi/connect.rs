@@ -9,6 +9,7 @@ use super::host::ChildSignal;
 use super::program::Program;
 use super::settings::{Service, Settings};
 use super::spawn::{self, Kinship};
+use crate::images::proto::CriuReq;
 
 /// Connected, and what has to be done when the verb is over.
 pub struct Connection {
@@ -34,15 +35,23 @@ fn unreachable_service(what: impl std::fmt::Display, error: &io::Error) -> Failu
     Failure { code: -libc::ECONNREFUSED, errno, message: format!("{what}: {error}") }
 }
 
-/// Reaches the worker that the settings name.
-pub fn connect(settings: &Settings, kinship: Kinship) -> Result<Connection, Failure> {
-    match &settings.service {
+/// Reaches the worker that the settings name, and sends it the first request, if that is known.
+pub fn connect(
+    settings: &Settings,
+    kinship: Kinship,
+    first: Option<&CriuReq>,
+) -> Result<Connection, Failure> {
+    let connection = match &settings.service {
         // What cannot be done in process is asked for from a worker: see `verbs::ask`.
-        Service::Own | Service::InProcess => start(&Program::own(), settings, kinship),
-        Service::Binary(path) => start(&Program::named(path), settings, kinship),
-        Service::Address(path) => connect_address(path),
-        Service::Fd(fd) => adopt(*fd),
-    }
+        Service::Own | Service::InProcess => {
+            return start(&Program::own(), settings, kinship, first);
+        }
+        Service::Binary(path) => return start(&Program::named(path), settings, kinship, first),
+        Service::Address(path) => connect_address(path)?,
+        Service::Fd(fd) => adopt(*fd)?,
+    };
+    first.map_or(Ok(()), |request| connection.channel.send(request))?;
+    Ok(connection)
 }
 
 /// Takes over a socket of the caller.
@@ -123,17 +132,22 @@ fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Starts a worker with one end of a socket pair.
+/// Starts a worker with one end of a socket pair, in which its first request is waiting already:
+/// after the start of a program its maker may be longer in getting a processor than the program is
+/// in getting ready.
 fn start(
     program: &Result<Program, String>,
     settings: &Settings,
     kinship: Kinship,
+    first: Option<&CriuReq>,
 ) -> Result<Connection, Failure> {
     let program = program.as_ref().map_err(|why| {
         let error = io::Error::from_raw_os_error(libc::ENOENT);
         unreachable_service(why, &error)
     })?;
     let (ours, theirs) = socket_pair().map_err(|e| unreachable_service("socketpair", &e))?;
+    let channel = Channel::new(ours);
+    first.map_or(Ok(()), |request| channel.send(request))?;
     // PID 1 adopts the worker: it is a child like any other then.
     let adopts = std::process::id() == 1;
     let mut child = (kinship == Kinship::Child || adopts).then(ChildSignal::hold);
@@ -143,5 +157,5 @@ fn start(
     if let Some(child) = &mut child {
         child.reaps(worker);
     }
-    Ok(Connection { channel: Channel::new(ours), ours: true, child })
+    Ok(Connection { channel, ours: true, child })
 }

@@ -13,7 +13,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::client::{Failure, converse};
+use super::client::{Failure, converse, response};
 use super::connect::connect;
 use super::host::{NoCancel, errno, set_errno, shielded};
 use super::inprocess;
@@ -51,8 +51,8 @@ pub fn ask(settings: &Settings, kinship: Kinship, request: &CriuReq) -> Result<C
     if runs_here(settings, request) {
         return inprocess::answer(settings, request);
     }
-    let connection = connect(settings, kinship)?;
-    let response = converse(&connection.channel, settings.notify, request);
+    let connection = connect(settings, kinship, Some(request))?;
+    let response = response(&connection.channel, settings.notify, request);
     connection.finish();
     let response = response?;
     match response.success {
@@ -126,7 +126,7 @@ fn dump_iters(settings: Settings, more: MoreCallback) -> Result<c_int, Failure> 
     if settings.service == Service::InProcess {
         return Err(Failure::new(-libc::EINVAL, "a dump in rounds needs a worker"));
     }
-    let connection = connect(&settings, Kinship::Stranger)?;
+    let connection = connect(&settings, Kinship::Stranger, None)?;
     let round = |kind| {
         let request = request(kind, &settings);
         let response = converse(&connection.channel, settings.notify, &request)?;

@@ -27,7 +27,8 @@ pub fn open(verb: Verb, options: &Options) -> Result<(Places, Log)> {
     };
     // Not otherwise: a caller may have closed its standard output.
     let log = if options.display_stats() { log.with_messages_on_stdout()? } else { log };
-    Ok((Places { images, work: Some(work), service_socket: None }, log))
+    let places = Places { images, work: Some(work), service_socket: None, ends_process: true };
+    Ok((places, log))
 }
 
 fn directory(what: &str, path: &str) -> Result<OwnedFd> {

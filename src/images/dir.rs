@@ -12,8 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use parking_lot::Mutex;
 
@@ -96,6 +96,11 @@ impl ImageDir {
 
     fn is_dangling(&self, name: &str) -> bool {
         nix::fcntl::readlinkat(self.fd(), name).is_ok()
+    }
+
+    /// Whether it seems to hold a dump, of whatever worth.
+    pub fn has_dump(&self) -> bool {
+        fstatat(self.fd(), INVENTORY, AtFlags::AT_SYMLINK_NOFOLLOW) != Err(Errno::ENOENT)
     }
 
     /// Starts a dump: from here on the directory holds no valid older one.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::ptrace::Sys;
+use super::threads;
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
@@ -340,10 +341,7 @@ pub fn with_private_table<T: Send>(work: impl FnOnce() -> Sys<T> + Send) -> Sys<
 /// Runs `work` in a thread of its own that takes no signals.
 pub fn in_own_thread<T: Send>(work: impl FnOnce() -> Sys<T> + Send) -> Sys<T> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            nix::sys::signal::SigSet::all().thread_block()?;
-            work()
-        });
+        let thread = threads::start(scope, work).map_err(|_| Errno::EAGAIN)?;
         thread.join().unwrap_or(Err(Errno::EIO))
     })
 }

@@ -23,6 +23,7 @@ pub mod sched;
 pub mod seccomp;
 pub mod sys;
 pub mod thread_area;
+pub mod threads;
 pub mod tty;
 pub mod uffd;
 pub mod xsave;

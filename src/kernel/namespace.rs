@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::error::{Context, Error, Kind, Result};
+use super::{proc, threads};
+use crate::error::{Context, Result};
 
 /// Runs `work` in a thread that has entered the namespaces `fds`.
 pub fn inside<T: Send>(
@@ -22,17 +23,37 @@ pub fn inside<T: Send>(
     })
 }
 
-/// Makes new namespaces and returns what `open` opens of them while a thread is inside.
-pub fn create<T: Send>(kinds: CloneFlags, setup: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    in_thread(|| {
-        unshare(kinds).doing(|| format!("unshare {kinds:?}"))?;
+/// Makes a new namespace, `name` as under /proc/PID/ns, and returns what `setup` opens of it while
+/// a thread is inside.
+///
+/// A thread is dear for that: a process that has one only, and may come back to where it is, goes
+/// there itself, with its signals blocked.
+pub fn create<T: Send>(
+    kind: CloneFlags,
+    name: &str,
+    setup: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let enter = || {
+        unshare(kind).doing(|| format!("unshare {kind:?}"))?;
         setup()
+    };
+    let here = of_thread(name)?;
+    if setns(&here, kind).is_err() || proc::threads(std::process::id().cast_signed())?.len() > 1 {
+        return in_thread(enter);
+    }
+    threads::without_signals(|| {
+        let made = enter();
+        setns(&here, kind).doing(|| format!("go back to the {name} namespace"))?;
+        made
     })
+    .doing(|| "block signals")?
 }
 
 fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| scope.spawn(work).join())
-        .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a namespace thread panicked")))
+    std::thread::scope(|scope| {
+        let thread = threads::start(scope, work).doing(|| "start a thread")?;
+        thread.join().unwrap_or_else(|_| Err(threads::panicked()))
+    })
 }
 
 /// A namespace of the calling thread, `name` as under /proc/PID/ns.

@@ -90,6 +90,7 @@ pub struct Places {
     pub images: Option<OwnedFd>,
     pub work: Option<OwnedFd>,
     pub service_socket: Option<u64>,
+    pub ends_process: bool,
 }
 
 /// A verb with its options and what the face has opened for it.
@@ -104,14 +105,16 @@ pub struct Request {
     /// Inode of the engine's end of the RPC socket: a dumpee that holds the other end is dumping
     /// itself, and that end becomes the service socket of the image.
     pub service_socket: Option<u64>,
+    /// Whether this process ends with the request, and nobody is traced by it any more.
+    pub ends_process: bool,
 }
 
 impl Request {
     /// A request that the engine honours in every option, or the refusals of those that it does not.
     pub fn new(verb: Verb, options: Options, places: Places) -> Result<Self> {
         table::check(verb, &options)?;
-        let Places { images, work, service_socket } = places;
-        Ok(Self { verb, options, images, work, service_socket })
+        let Places { images, work, service_socket, ends_process } = places;
+        Ok(Self { verb, options, images, work, service_socket, ends_process })
     }
 
     /// The image directory.

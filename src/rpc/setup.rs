@@ -132,6 +132,7 @@ impl Session {
         if self.verb != Verb::Check {
             self.places.images = Some(images.ok_or_else(no_directory)?);
             self.places.service_socket = client.socket;
+            self.places.ends_process = client.socket.is_some();
         }
         if client.socket.is_some() {
             nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;

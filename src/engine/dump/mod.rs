@@ -1,9 +1,10 @@
 //! The story of a dump.
 //!
 //! 1. Ask the caller (pre-dump), stop the whole tree.
-//! 2. Capture everything but page contents; whatever cannot be carried is refused, all at once.
-//!    Up to here nothing was changed but registers, which are put back.
-//! 3. Write pages, then messages, the inventory last: the dump is whole.
+//! 2. Capture everything; whatever cannot be carried is refused, all at once. In the dumpees
+//!    nothing was changed but registers, which are put back. Pages are written meanwhile, unless
+//!    the directory holds an older dump: that has to outlive a refusal.
+//! 3. Write messages, the inventory last: the dump is whole.
 //! 4. Ask the caller again (post-dump); a no takes the dump away.
 //! 5. Let the tree run on, stop it, or end it.
 //!
@@ -13,11 +14,12 @@ mod freeze;
 mod ids;
 mod pages;
 
-use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use self::freeze::{Member, State};
 use self::ids::SharedIds;
+use self::pages::{Pagemaps, Pages};
 use super::hooks::{Hooks, Stage};
 use super::stats::DumpStats;
 use super::{Outcome, cpuinfo};
@@ -29,7 +31,7 @@ use crate::images::write::write;
 use crate::kernel::dumpee::FrozenTask;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
-use crate::objects::memory::{MappedFiles, PrivatePages, SharedMemory};
+use crate::objects::memory::{Layout, MappedFiles, PrivatePages, SharedMemory};
 use crate::objects::{memory, namespaces, task};
 use crate::options::values::FileValidation;
 use crate::options::{Options, Request, table};
@@ -49,14 +51,22 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     let members = freeze::freeze(root, Duration::from_secs(request.options.timeout().into()))?;
     stats.frozen();
     log.info(format!("{} tasks are stopped", members.len()));
-    let mut dump = capture(request, external(request, hooks)?, &members)?;
+    let external = external(request, hooks)?;
+    let creation = OnceLock::new();
+    if !dir.has_dump() {
+        begin(&dir, &creation)?;
+    }
+    let (mut dump, pagemaps) = pages::write(&members, &creation, |pages| {
+        let dump = capture(request, external, &members, pages)?;
+        log.info("captured all but memory");
+        begin(&dir, &creation).map(|()| dump)
+    })?;
     dump.snapshot.cpuinfo = cpuinfo;
-    log.info("captured all but memory");
     for note in &dump.notes {
         log.warn(note);
     }
-    let creation = dir.begin()?;
-    dump.write_memory(&members, &creation, &mut stats)?;
+    let creation = creation.into_inner().expect("begun at the latest when all was captured");
+    dump.add_memory(pagemaps, &creation, &mut stats)?;
     let committed = write(&dump.snapshot, creation)?;
     log.info("the images are whole");
     if let Err(error) = hooks.notify(Stage::PostDump, Some(root)) {
@@ -73,10 +83,20 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     Ok(Outcome::Dumped)
 }
 
+/// Begins to write the dump, if that was not done yet.
+///
+/// It ends the life of an older dump in the directory, which a new one that is refused must not; so
+/// where there is one, this has to wait until all is known to be carried.
+fn begin(dir: &ImageDir, creation: &OnceLock<Creation>) -> Result<()> {
+    if creation.get().is_none() {
+        let _ = creation.set(dir.begin()?);
+    }
+    Ok(())
+}
+
 /// What was captured.
 struct Dump {
     snapshot: Snapshot,
-    layouts: Vec<(i32, memory::Layout)>,
     shared: SharedMemory,
     notes: Vec<String>,
 }
@@ -88,7 +108,12 @@ fn external(request: &Request, hooks: &mut dyn Hooks) -> Result<Vec<String>> {
     Ok([request.options.external.clone(), asked.external].concat())
 }
 
-fn capture(request: &Request, external: Vec<String>, members: &[Member]) -> Result<Dump> {
+fn capture<'a>(
+    request: &Request,
+    external: Vec<String>,
+    members: &'a [Member],
+    pages: &Pages<'a>,
+) -> Result<Dump> {
     let mut refusals = Refusals::default();
     freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
     let mut capture = Capture {
@@ -99,8 +124,8 @@ fn capture(request: &Request, external: Vec<String>, members: &[Member]) -> Resu
         ids: SharedIds::new()?,
         collector: Collector::new(collector_options(request, external, members))?,
         mapped: MappedFiles::new()?,
-        layouts: Vec::new(),
         filters: SeccompEntry::default(),
+        pages,
     };
     for member in members {
         capture.member(member, &mut refusals).doing(|| format!("pid {}", member.pid))?;
@@ -126,17 +151,17 @@ fn collector_options(
     }
 }
 
-struct Capture {
+struct Capture<'a, 'p> {
     snapshot: Snapshot,
     ids: SharedIds,
     collector: Collector,
     mapped: MappedFiles,
-    layouts: Vec<(i32, memory::Layout)>,
     filters: SeccompEntry,
+    pages: &'p Pages<'a>,
 }
 
-impl Capture {
-    fn member(&mut self, member: &Member, refusals: &mut Refusals) -> Result<()> {
+impl<'a> Capture<'a, '_> {
+    fn member(&mut self, member: &'a Member, refusals: &mut Refusals) -> Result<()> {
         let image = match &member.state {
             State::Zombie { exit_status } => TaskImage {
                 core: task::zombie_core(&member.comm, *exit_status),
@@ -148,34 +173,39 @@ impl Capture {
         Ok(())
     }
 
-    fn task(&mut self, frozen: &FrozenTask, refusals: &mut Refusals) -> Result<TaskImage> {
-        let pid = frozen.pid;
+    fn task(&mut self, frozen: &'a FrozenTask, refusals: &mut Refusals) -> Result<TaskImage> {
         // First, since a session clears away what an engine killed earlier left in the memory; it
-        // leaves while the files are captured.
+        // leaves while the next questions are asked.
         let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
         let ids = self.ids.identify(frozen, refusals)?;
+        let fs = self.collector.add_fs(frozen, refusals)?;
+        session.finish()?;
+        let layout = self.memory(frozen, refusals)?;
         if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
             let table = self.collector.add_table(frozen, refusals)?;
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
-        let fs = self.collector.add_fs(frozen, refusals)?;
-        session.finish()?;
+        self.snapshot.extras.extend(captured.extras);
+        Ok(TaskImage {
+            core: captured.leader,
+            threads: captured.threads,
+            ids: Some(ids),
+            mm: Some(layout.mm(frozen.pid, captured.mm)?),
+            fs: Some(fs),
+            pagemap: None,
+        })
+    }
+
+    /// The layout of the memory, whose pages are written from now on.
+    fn memory(&mut self, frozen: &'a FrozenTask, refusals: &mut Refusals) -> Result<Arc<Layout>> {
         let collector = &mut self.collector;
         let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
             collector.add_path(fd, flags, place, refusals)
         };
         let layout = memory::capture(frozen, &mut self.mapped, &mut add_file, refusals)?;
-        self.snapshot.extras.extend(captured.extras);
-        let mm = layout.mm(pid, captured.mm)?;
-        self.layouts.push((pid, layout));
-        Ok(TaskImage {
-            core: captured.leader,
-            threads: captured.threads,
-            ids: Some(ids),
-            mm: Some(mm),
-            fs: Some(fs),
-            pagemap: None,
-        })
+        let layout = Arc::new(layout);
+        self.pages.add(PrivatePages::new(frozen, Arc::clone(&layout)));
+        Ok(layout)
     }
 
     fn finish(mut self, mut refusals: Refusals) -> Result<Dump> {
@@ -188,31 +218,22 @@ impl Capture {
         for file in collected.shared {
             shared.add(file.shmid, file.file, file.size);
         }
-        let (snapshot, layouts) = (self.snapshot, self.layouts);
-        Ok(Dump { snapshot, layouts, shared, notes: collected.notes })
+        Ok(Dump { snapshot: self.snapshot, shared, notes: collected.notes })
     }
 }
 
 impl Dump {
-    /// Pages of every address space, then of what they share; one pages file each.
-    fn write_memory(
+    /// What was written of every address space; what they share is written now.
+    fn add_memory(
         &mut self,
-        members: &[Member],
+        pagemaps: Pagemaps,
         creation: &Creation,
         stats: &mut DumpStats,
     ) -> Result<()> {
-        let frozen: HashMap<i32, &FrozenTask> =
-            members.iter().filter_map(|member| Some((member.pid, member.frozen()?))).collect();
-        let spaces: Vec<PrivatePages<'_>> = self
-            .layouts
-            .iter()
-            .filter_map(|(pid, layout)| Some(PrivatePages::new(frozen.get(pid)?, layout)))
-            .collect();
-        let pagemaps = pages::write(&spaces, creation)?;
         let pages_id = u32::try_from(pagemaps.len()).expect("as many as pids at most");
-        for (space, pagemap) in spaces.iter().zip(pagemaps) {
+        for (pid, pagemap) in pagemaps {
             stats.add(&pagemap);
-            let task = self.snapshot.tasks.entry(space.pid().cast_unsigned()).or_default();
+            let task = self.snapshot.tasks.entry(pid.cast_unsigned()).or_default();
             task.pagemap = Some(pagemap);
         }
         self.shared.write_pages(&mut self.snapshot, creation, pages_id)?;
@@ -262,6 +283,8 @@ fn finish(request: &Request, members: Vec<Member>) -> Result<usize> {
             frozen.leave_stopped()
         } else if request.options.leave_running() {
             frozen.release()
+        } else if request.ends_process {
+            frozen.doom()
         } else {
             frozen.kill()
         };

@@ -1,8 +1,9 @@
 //! The numbers of the tree have to be free: its pids and thread ids.
 //!
-//! Whoever restores right after a dump meets the dumped processes as zombies: they are gone when
-//! their parent has waited for them. A parent that is the reason for the dump does that when it
-//! likes, but orphans belong to init, which waits for everything and only needs a moment.
+//! Whoever restores right after a dump meets the dumped processes as they die, which takes as long
+//! as their memory is large, then as zombies: they are gone when their parent has waited for them.
+//! A parent that is the reason for the dump does that when it likes, but orphans belong to init,
+//! which waits for everything and only needs a moment.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,20 +11,22 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::blank::holder_of;
-use crate::kernel::proc;
+use crate::kernel::proc::{self, Stat};
 
 /// How long init is given. Some look at their zombies only every other second.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process may take to die: some GiB of memory are given back in a second.
+const PATIENCE_WITH_THE_DYING: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_micros(500);
 const INIT: i32 = 1;
 
-/// Waits for zombies that init is about to reap; any other holder of a number is an error.
+/// Waits for processes that are dying and zombies that init is about to reap; any other holder of a number is an error.
 pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     let mut taken = Vec::new();
     for entry in &snapshot.tree {
         for tid in entry.threads.iter().filter(|tid| **tid != 0).chain([&entry.pid]) {
-            taken.extend(wait_for(tid.cast_signed(), deadline));
+            taken.extend(wait_for(tid.cast_signed(), begun));
         }
     }
     taken.dedup();
@@ -35,13 +38,67 @@ pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
 }
 
 /// Who has the number, if somebody keeps it.
-fn wait_for(number: i32, deadline: Instant) -> Option<String> {
+fn wait_for(number: i32, begun: Instant) -> Option<String> {
     loop {
         let holder = proc::stat(number).ok()?;
-        let orphaned_zombie = matches!(holder.state, 'Z' | 'X') && holder.ppid == INIT;
-        if !orphaned_zombie || Instant::now() > deadline {
+        let patience = match holder.state {
+            'Z' | 'X' if holder.ppid == INIT => PATIENCE,
+            'Z' | 'X' => Duration::ZERO,
+            _ if is_dying(number, &holder) => PATIENCE_WITH_THE_DYING,
+            _ => Duration::ZERO,
+        };
+        if begun.elapsed() >= patience {
             return Some(format!("pid {number} is taken: {}", holder_of(number)?));
         }
         sleep(PAUSE);
+    }
+}
+
+/// Killed or exiting, and not a zombie yet.
+fn is_dying(number: i32, holder: &Stat) -> bool {
+    const PF_EXITING: u32 = 4;
+    const KILL: u64 = 1 << (libc::SIGKILL - 1);
+    let killed = || proc::status(number, number).is_ok_and(|status| status.pending & KILL != 0);
+    holder.flags & PF_EXITING != 0 || killed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::images::proto::PstreeEntry;
+
+    fn tree_of(pid: u32) -> Snapshot {
+        let root = PstreeEntry { pid, threads: vec![pid], ..PstreeEntry::default() };
+        Snapshot { tree: vec![root], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn who_lives_keeps_its_number() {
+        let own = std::process::id();
+        let error = wait_until_free(&tree_of(own)).unwrap_err();
+        assert_eq!(error.kind(), Kind::PidTaken);
+        assert!(error.to_string().contains(&format!("pid {own} is taken")), "{error}");
+    }
+
+    /// Its memory takes milliseconds to be given back.
+    #[test]
+    fn who_is_dying_is_waited_for() {
+        let perl = "$x = 'x' x (256 << 20); $| = 1; print \"r\"; <STDIN>";
+        let mut large = Command::new("perl")
+            .args(["-e", perl])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        large.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let tree = tree_of(large.id());
+        large.kill().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || large.wait().unwrap());
+            wait_until_free(&tree).unwrap();
+        });
     }
 }

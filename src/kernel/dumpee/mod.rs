@@ -93,6 +93,14 @@ impl FrozenTask {
         self.detach_all()
     }
 
+    /// Kills it and does not wait, which takes as long as its memory is large: only for an engine
+    /// whose own process ends now. As long as that lives, the parent cannot reap what it traces.
+    pub fn doom(mut self) -> Result<()> {
+        sys::kill(self.pid, libc::SIGKILL).doing(|| format!("kill pid {}", self.pid))?;
+        self.threads.clear();
+        Ok(())
+    }
+
     /// Kills it and waits until its threads are gone. Its parent gets to reap it.
     pub fn kill(mut self) -> Result<()> {
         let pid = self.pid;

@@ -173,12 +173,13 @@ impl Drop for Seizure {
     }
 }
 
-/// Looks again at once first, then sleeps: most threads stop within microseconds. Yielding would
-/// give away a whole time slice on a busy machine.
+/// Looks again at once first: most threads stop within microseconds. One that waits for this very
+/// processor gets it then, and in the end the thread sleeps.
 fn pause(rounds: u32) {
     match rounds {
-        0..64 => std::hint::spin_loop(),
-        64..256 => std::thread::sleep(Duration::from_micros(50)),
+        0..32 => std::hint::spin_loop(),
+        32..36 => std::thread::yield_now(),
+        36..256 => std::thread::sleep(Duration::from_micros(50)),
         _ => std::thread::sleep(Duration::from_millis(1)),
     }
 }

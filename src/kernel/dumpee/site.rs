@@ -67,7 +67,9 @@ fn try_tail(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> Result<Op
     let is_new = !bytes.starts_with(code::code());
     let blocks = look_at_blocks(task, maps, tail, if is_new { None } else { Some(&bytes) });
     let is_clean = !is_new && blocks.iter().all(|block| block.is_free);
-    let is_quiet = is_clean || !is_referenced(task, maps, tail);
+    // Nothing can return into what never held an instruction.
+    let is_blank = bytes.iter().all(|byte| *byte == 0);
+    let is_quiet = is_clean || is_blank || !is_referenced(task, maps, tail);
     // With every block left by a killed engine one is used again, if nothing returns into it.
     let free = blocks.iter().find(|block| block.is_free && (is_quiet || !is_new));
     let empty = blocks.iter().find(|block| is_quiet && block.left.is_empty());

@@ -1,6 +1,6 @@
 //! Address spaces: their layout, the pages that hold something, and how both come back.
 //!
-//! Dump: [`capture`] describes a frozen process's layout, [`write_pages`] streams its pages into
+//! Dump: [`capture`] describes a frozen process's layout, [`PrivatePages`] streams its pages into
 //! the image, [`SharedMemory`] those of memfds and shared anonymous memory.
 //! Restore: [`validate`]; then for each address space, while its process is still privileged,
 //! [`map()`] (the layout, empty), [`fill()`] (the pages), [`set_mm`]; and when all
@@ -32,6 +32,7 @@ mod vdso;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 
 use crate::error::{Context, Refusals, Result};
 use crate::images::dir::Creation;
@@ -48,7 +49,7 @@ pub use self::hole::find as find_helper_hole;
 pub use self::inherit::{Saved, inherit, may_share};
 pub use self::map::{OpenFile, map};
 pub use self::mm::{Facts, Questions, ask};
-pub use self::queue::in_two_threads;
+pub use self::pages::Writing;
 pub use self::shared::{SharedMemory, SharedObjects, fill_from as fill_shared};
 pub use self::validate::validate;
 
@@ -88,18 +89,14 @@ pub struct PrivatePages<'a> {
     pid: i32,
     memory: &'a File,
     stack_pointers: Vec<u64>,
-    vmas: &'a [VmaEntry],
+    layout: Arc<Layout>,
 }
 
 impl<'a> PrivatePages<'a> {
     /// Those of `task`, which has this layout.
-    pub fn new(task: &'a FrozenTask, layout: &'a Layout) -> Self {
-        Self {
-            pid: task.pid,
-            memory: task.memory(),
-            stack_pointers: task.threads.iter().map(|thread| thread.regs.rsp).collect(),
-            vmas: &layout.vmas,
-        }
+    pub fn new(task: &'a FrozenTask, layout: Arc<Layout>) -> Self {
+        let stack_pointers = task.threads.iter().map(|thread| thread.regs.rsp).collect();
+        Self { pid: task.pid, memory: task.memory(), stack_pointers, layout }
     }
 
     /// The process.
@@ -107,10 +104,14 @@ impl<'a> PrivatePages<'a> {
         self.pid
     }
 
-    /// Writes them to `pages-{pages_id}.img`.
-    pub fn write(&self, creation: &Creation, pages_id: u32) -> Result<Pagemap> {
-        let Self { pid, memory, stack_pointers, vmas } = self;
-        pages::write(pages::Source { pid: *pid, memory, stack_pointers }, vmas, creation, pages_id)
+    /// Begins to write them to `pages-{pages_id}.img`.
+    pub fn begin<'b>(&self, creation: &'b Creation, pages_id: u32) -> Result<(Pagemap, Writing<'b>)>
+    where
+        'a: 'b,
+    {
+        let Self { pid, memory, stack_pointers, layout } = self;
+        let source = pages::Source { pid: *pid, memory, stack_pointers };
+        Writing::begin(source, &layout.vmas, creation, pages_id)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::vec;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::dir::Creation;
@@ -25,45 +26,93 @@ use super::vdso::Vdso;
 
 /// A frozen process to read from.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct Source<'m, 's> {
     pub pid: i32,
     /// `/proc/PID/mem`.
-    pub memory: &'a File,
+    pub memory: &'m File,
     /// Of all its threads: the pages they point to are wanted at once, never late.
-    pub stack_pointers: &'a [u64],
+    pub stack_pointers: &'s [u64],
 }
 
 /// Holes of up to this many pages are read along when looking at the pagemap.
 const WINDOW: u64 = 4096;
 
-type WriteAt<'a> = dyn Fn(&[u8], u64) -> Result<()> + Sync + 'a;
+/// A pages file that is being written, by as many threads as take part.
+pub struct Writing<'a> {
+    pid: i32,
+    memory: &'a File,
+    creation: &'a Creation,
+    name: String,
+    file: File,
+    queue: Queue<vec::IntoIter<Run>>,
+    total: u64,
+}
 
-/// Writes `pages-{pages_id}.img` and says what stands in it.
-pub fn write(
-    source: Source<'_>,
-    vmas: &[VmaEntry],
-    creation: &Creation,
-    pages_id: u32,
-) -> Result<Pagemap> {
-    let pagemap = find(source, vmas)?.finish(pages_id);
-    let name = names::pages(pages_id);
-    let file = creation.create(&name)?;
-    let write_at = |bytes: &[u8], at: u64| creation.write_at(&file, &name, bytes, at);
-    let is_vdso = |vma: &VmaEntry| vma.status & status::VDSO != 0;
-    for (index, run) in runs::by_vma(&pagemap, vmas).filter(|(index, _)| is_vdso(&vmas[*index])) {
-        write_vdso(&vmas[index], run, &write_at)?;
+impl<'a> Writing<'a> {
+    /// Begins `pages-{pages_id}.img` and says what will stand in it.
+    pub fn begin(
+        source: Source<'a, '_>,
+        vmas: &[VmaEntry],
+        creation: &'a Creation,
+        pages_id: u32,
+    ) -> Result<(Pagemap, Self)> {
+        let pagemap = find(source, vmas)?.finish(pages_id);
+        let name = names::pages(pages_id);
+        let file = creation.create(&name)?;
+        let mut plain = Vec::new();
+        for (index, run) in runs::by_vma(&pagemap, vmas) {
+            let vma = &vmas[index];
+            if vma.status & status::VDSO == 0 {
+                plain.push(run);
+            } else {
+                let (bytes, at) = vdso(vma, run)?;
+                creation.write_at(&file, &name, bytes, at)?;
+            }
+        }
+        let total = runs::total(&pagemap);
+        progress::expect(total);
+        let queue = Queue::new(plain);
+        let Source { pid, memory, .. } = source;
+        Ok((pagemap, Self { pid, memory, creation, name, file, queue, total }))
     }
-    let plain = runs::by_vma(&pagemap, vmas).filter(|(index, _)| !is_vdso(&vmas[*index]));
-    let queue = Queue::new(plain.map(|(_, run)| run));
-    let total = runs::total(&pagemap);
-    progress::expect(total);
-    queue::share(total, || copy(source, &queue, queue::bounce(total), &write_at))?;
-    drop(queue);
-    Ok(pagemap)
+
+    /// The process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Takes away what nobody has taken.
+    pub fn give_up(&self) {
+        self.queue.clear();
+    }
+
+    /// Whether no thread need begin to take part.
+    pub fn is_taken(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Copies what nobody else has taken; `buffer` may be used again.
+    pub fn copy(&self, buffer: &mut Vec<u8>) -> Result<()> {
+        let room = queue::bounce(self.total);
+        if buffer.len() < room {
+            buffer.resize(room, 0);
+        }
+        let pagemap = pagemap::Pagemap::open(self.pid)?;
+        let mut batch = Vec::new();
+        loop {
+            let len = self.queue.take(&mut batch, room);
+            let Some(first) = batch.first() else { return Ok(()) };
+            let bytes = &mut buffer[..len];
+            if !(exclusive(&pagemap, &batch)? && read_at_once(self.pid, &batch, bytes)) {
+                read_each(self.pid, self.memory, &batch, bytes)?;
+            }
+            self.creation.write_at(&self.file, &self.name, bytes, first.offset)?;
+        }
+    }
 }
 
 /// What is to be saved.
-fn find(source: Source<'_>, vmas: &[VmaEntry]) -> Result<Builder> {
+fn find(source: Source<'_, '_>, vmas: &[VmaEntry]) -> Result<Builder> {
     let pagemap = pagemap::Pagemap::open(source.pid)?;
     let hot: BTreeSet<u64> =
         source.stack_pointers.iter().map(|pointer| pointer & !(PAGE_SIZE - 1)).collect();
@@ -141,35 +190,15 @@ fn add_lazily(builder: &mut Builder, vma: &VmaEntry, start: u64, end: u64, hot: 
     }
 }
 
-/// Saves the vDSO from our own: it is wanted whole by whoever restores, to compare or build on.
-fn write_vdso(vma: &VmaEntry, run: Run, write_at: &WriteAt<'_>) -> Result<()> {
+/// The vDSO is saved from our own: it is wanted whole by whoever restores, to compare or build on.
+fn vdso(vma: &VmaEntry, run: Run) -> Result<(&'static [u8], u64)> {
     let own = Vdso::own()?.filter(|own| own.block.code_len == vma.end - vma.start);
     let own = own.ok_or_else(|| {
         Error::new(Kind::Refused, "the vDSO of the process is not that of the running kernel")
     })?;
     let from = usize::try_from(run.start - vma.start).expect("a few pages");
     let len = usize::try_from(run.len).expect("a few pages");
-    write_at(&own.code[from..from + len], run.offset)
-}
-
-fn copy<I: Iterator<Item = Run>>(
-    source: Source<'_>,
-    queue: &Queue<I>,
-    room: usize,
-    write_at: &WriteAt<'_>,
-) -> Result<()> {
-    let pagemap = pagemap::Pagemap::open(source.pid)?;
-    let mut buffer = vec![0; room];
-    let mut batch = Vec::new();
-    loop {
-        let len = queue.take(&mut batch, room);
-        let Some(first) = batch.first() else { return Ok(()) };
-        let bytes = &mut buffer[..len];
-        if !(exclusive(&pagemap, &batch)? && read_at_once(source.pid, &batch, bytes)) {
-            read_each(source, &batch, bytes)?;
-        }
-        write_at(bytes, first.offset)?;
-    }
+    Ok((&own.code[from..from + len], run.offset))
 }
 
 /// Whether all pages are mapped by this process alone.
@@ -207,12 +236,12 @@ fn read_at_once(pid: i32, batch: &[Run], bytes: &mut [u8]) -> bool {
     memory::readv(pid, bytes, &stretches) == Ok(bytes.len())
 }
 
-fn read_each(source: Source<'_>, batch: &[Run], mut bytes: &mut [u8]) -> Result<()> {
+fn read_each(pid: i32, memory: &File, batch: &[Run], mut bytes: &mut [u8]) -> Result<()> {
     for run in batch {
         let (here, rest) = bytes.split_at_mut(usize::try_from(run.len).expect("fits"));
         bytes = rest;
-        memory::read_forced(source.memory, RemoteAddr(run.start), here)
-            .doing(|| format!("read {:x}-{:x} of pid {}", run.start, run.end(), source.pid))?;
+        memory::read_forced(memory, RemoteAddr(run.start), here)
+            .doing(|| format!("read {:x}-{:x} of pid {pid}", run.start, run.end()))?;
     }
     Ok(())
 }
@@ -243,7 +272,10 @@ mod tests {
         fn write(&self, vmas: &[VmaEntry], stack_pointers: &[u64]) -> Pagemap {
             let pid = std::process::id().cast_signed();
             let source = Source { pid, memory: &self.memory, stack_pointers };
-            super::write(source, vmas, &self.creation, 1).unwrap()
+            let (pagemap, writing) = Writing::begin(source, vmas, &self.creation, 1).unwrap();
+            queue::share(writing.total, || writing.copy(&mut Vec::new())).unwrap();
+            assert!(writing.is_taken());
+            pagemap
         }
     }
 

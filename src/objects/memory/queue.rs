@@ -2,7 +2,8 @@
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::kernel::threads;
 use crate::progress;
 
 use super::runs::Run;
@@ -30,6 +31,21 @@ pub struct Queue<I> {
 struct Left<I> {
     runs: I,
     next: Option<Run>,
+}
+
+impl<I: ExactSizeIterator<Item = Run>> Queue<I> {
+    /// Leaves nothing to take.
+    pub fn clear(&self) {
+        let mut left = self.left.lock();
+        left.next = None;
+        left.runs.by_ref().for_each(drop);
+    }
+
+    /// Whether all of it was taken.
+    pub fn is_empty(&self) -> bool {
+        let left = self.left.lock();
+        left.next.is_none() && left.runs.len() == 0
+    }
 }
 
 impl<I: Iterator<Item = Run>> Queue<I> {
@@ -63,17 +79,15 @@ impl<I: Iterator<Item = Run>> Queue<I> {
 
 /// Runs `work` in this thread and, if it is about many bytes, in a second one.
 pub fn share(bytes: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
-    if bytes < WORTH_A_THREAD { work() } else { in_two_threads(work) }
-}
-
-/// Runs `work` in this thread and in a second one, until both are done.
-pub fn in_two_threads(work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    if bytes < WORTH_A_THREAD {
+        return work();
+    }
     std::thread::scope(|scope| {
-        let other = scope.spawn(&work);
+        // Without a second one it only takes longer.
+        let other = threads::help(scope, &work);
         let here = work();
-        let there = other.join().unwrap_or_else(|_| {
-            Err(Error::new(Kind::Internal, "a thread that copied pages panicked"))
-        });
+        let there =
+            other.map_or(Ok(()), |other| other.join().unwrap_or_else(|_| Err(threads::panicked())));
         here.and(there)
     })
 }

@@ -89,7 +89,9 @@ impl Scene {
         let creation = self.dir.begin().unwrap();
         let memory = self.blank.memory().unwrap();
         let source = pages::Source { pid, memory, stack_pointers: &[] };
-        let pagemap = pages::write(source, &vmas, &creation, 1).unwrap();
+        let (pagemap, writing) = pages::Writing::begin(source, &vmas, &creation, 1).unwrap();
+        writing.copy(&mut Vec::new()).unwrap();
+        drop(writing);
         creation.commit(b"").unwrap();
         let task = TaskImage {
             mm: Some(MmEntry { vmas, ..MmEntry::default() }),

@@ -38,7 +38,7 @@ pub fn rebuild(entry: &TimensEntry) -> Result<OwnedFd> {
         monotonic: nanos(&entry.monotonic) - host.monotonic,
         boottime: nanos(&entry.boottime) - host.boottime,
     };
-    namespace::create(namespace::NEWTIME, || {
+    namespace::create(namespace::NEWTIME, "time", || {
         let path = format!("/proc/{}/timens_offsets", sys::gettid());
         let line = |name, nanos: Nanos| {
             format!("{name} {} {}\n", nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND))

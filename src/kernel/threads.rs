@@ -1,0 +1,83 @@
+//! Threads that help the engine. They may run in the caller's own process, so no signal of its is
+//! ever handled by one of them.
+
+use std::io;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::unistd::Pid;
+
+use crate::error::{Error, Kind};
+
+/// Starts one with every signal blocked, from its first instruction on.
+pub fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    without_signals(|| Builder::new().name("criu".to_owned()).spawn_scoped(scope, work))?
+}
+
+/// Starts one that works beside its maker, on another processor.
+///
+/// A process that may have no more threads is an error, after which the caller works alone.
+pub fn help<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    let here = sched_getcpu();
+    start(scope, move || {
+        if let Ok(cpu) = here {
+            leave(cpu);
+        }
+        work()
+    })
+}
+
+/// Runs `work` with every signal blocked.
+pub fn without_signals<T>(work: impl FnOnce() -> T) -> nix::Result<T> {
+    let mut before = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    let done = work();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    Ok(done)
+}
+
+/// What is said of a helper that ended as none should.
+pub fn panicked() -> Error {
+    Error::new(Kind::Internal, "a thread of the engine panicked")
+}
+
+/// Goes to another processor, if there is one, from where the scheduler may move it again.
+///
+/// A scheduler may leave a new thread where its maker runs until it balances the load, which is
+/// later than most dumps take.
+fn leave(cpu: usize) {
+    let this = Pid::from_raw(0);
+    let Ok(all) = sched_getaffinity(this) else { return };
+    let mut allowed = all;
+    let others =
+        (0..CpuSet::count()).any(|other| other != cpu && allowed.is_set(other) == Ok(true));
+    if others && allowed.unset(cpu).is_ok() {
+        // Without it the work takes longer.
+        let _ = sched_setaffinity(this, &allowed);
+        let _ = sched_setaffinity(this, &all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocked() -> SigSet {
+        SigSet::thread_get_mask().unwrap()
+    }
+
+    #[test]
+    fn a_helper_blocks_signals_and_its_maker_does_not() {
+        let before = blocked();
+        let within = std::thread::scope(|scope| help(scope, blocked).unwrap().join().unwrap());
+        assert!(within.contains(nix::sys::signal::SIGUSR1));
+        assert_eq!(blocked(), before);
+    }
+}
