@@ -13,6 +13,7 @@ use super::Blank;
 use super::run::{died, lost};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::capability::Request;
 use crate::kernel::ptrace::{self, Status, Stop};
 use crate::kernel::remote::Batch;
 
@@ -36,6 +37,7 @@ impl Blank {
 
     fn exit(&mut self, code: i32) -> Result<i32> {
         let mut batch = Batch::new();
+        give_up_capabilities(&mut batch);
         batch.call(libc::SYS_exit_group, args![code]);
         self.write_entries(&batch)?;
         self.start_leader()?;
@@ -63,6 +65,7 @@ impl Blank {
             None => Vec::new(),
         };
         let mut batch = Batch::new();
+        give_up_capabilities(&mut batch);
         let default = batch.space(32);
         if signal != libc::SIGKILL {
             let args = args![signal, default, 0, ptrace::SIGSET_SIZE];
@@ -98,6 +101,15 @@ impl Blank {
             }
             ptrace::cont(pid, 0).map_err(|errno| lost(pid, "continue", errno))?;
         }
+    }
+}
+
+/// A user's zombie does not show those that blanks are made with.
+fn give_up_capabilities(batch: &mut Batch) {
+    if !nix::unistd::geteuid().is_root() {
+        let (header, data) = Request::new(0, 0, 0).to_bytes();
+        let (header, data) = (batch.bytes(&header), batch.bytes(&data));
+        batch.must("give up all capabilities", libc::SYS_capset, args![header, data]);
     }
 }
 

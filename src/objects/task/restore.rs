@@ -39,7 +39,7 @@ pub struct Rebuild<'a> {
     image: &'a TaskImage,
     extras: Option<&'a TaskExtrasEntry>,
     filters: &'a SeccompEntry,
-    reach: Reach,
+    reach: &'a Reach,
 }
 
 impl<'a> Rebuild<'a> {
@@ -49,7 +49,7 @@ impl<'a> Rebuild<'a> {
         image: &'a TaskImage,
         extras: Option<&'a TaskExtrasEntry>,
         filters: &'a SeccompEntry,
-        reach: Reach,
+        reach: &'a Reach,
     ) -> Self {
         Self { pid: pid.cast_signed(), image, extras, filters, reach }
     }
@@ -76,6 +76,15 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
+    /// Keeps the user out of the memory of a process whose threads have lent capabilities, until
+    /// [`after_credentials`](Self::after_credentials): as soon as the first thread has given them
+    /// up its memory would be the user's to write, and the others still run code in it.
+    pub fn shield(&self, blank: &mut Blank) -> Result<()> {
+        let mut batch = Batch::new();
+        dumpable::shield(&mut batch);
+        blank.run(batch).map(drop)
+    }
+
     /// Seccomp, login uid, and the credentials of every thread.
     pub fn credentials(&self, blank: &mut Blank) -> Result<()> {
         let entry = self.process()?;
@@ -91,7 +100,7 @@ impl<'a> Rebuild<'a> {
         blank.run(process)?;
         self.run_in_all(blank, |thread, batch| {
             if let Some(creds) = &thread.entry.creds {
-                credentials::rebuild(batch, creds, &self.reach);
+                credentials::rebuild(batch, creds, self.reach);
             }
         })
         .map(drop)
@@ -265,7 +274,8 @@ impl<'a> Rebuild<'a> {
     }
 
     fn dumpable(&self) -> Option<i32> {
-        self.image.mm.as_ref().and_then(|mm| mm.dumpable)
+        let dumpable = self.image.mm.as_ref().and_then(|mm| mm.dumpable);
+        if self.reach.is_lent() { dumpable.or(Some(dumpable::YES)) } else { dumpable }
     }
 
     fn process(&self) -> Result<&'a TaskCoreEntry> {

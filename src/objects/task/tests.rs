@@ -209,7 +209,7 @@ fn rebuild(pid: i32, image: &TaskImage, captured: &Captured, filters: &SeccompEn
     let number = pid.cast_unsigned();
     validate(number, image, captured.extras.as_ref(), filters).unwrap();
     check_reach(number, image, &reach).unwrap();
-    let rebuild = Rebuild::new(number, image, captured.extras.as_ref(), filters, reach);
+    let rebuild = Rebuild::new(number, image, captured.extras.as_ref(), filters, &reach);
     let mut blank = Blank::spawn(&SpawnSpec::new(pid, HELPER)).unwrap();
     map_memory(&mut blank, image);
     blank.clone_threads(&rebuild.thread_specs()).unwrap();
