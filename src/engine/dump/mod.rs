@@ -90,6 +90,7 @@ fn external(request: &Request, hooks: &mut dyn Hooks) -> Result<Vec<String>> {
 
 fn capture(request: &Request, external: Vec<String>, members: &[Member]) -> Result<Dump> {
     let mut refusals = Refusals::default();
+    freeze::check_zombies(members, &mut refusals);
     freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
     let mut capture = Capture {
         snapshot: Snapshot {
