@@ -4,12 +4,13 @@
 mod common;
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 
 use common::{
     Call, Criu, Dumped, NOBODY, Scene, Task, Worker, alive, ask_as_user, directory, no_options,
@@ -311,6 +312,51 @@ fn what_has_a_lent_capability_is_closed_to_its_user() {
     let output = command.arg(pid).uid(NOBODY).gid(NOBODY).output().expect("run the intruder");
     assert_eq!(output.status.code(), Some(1));
     task.verify();
+}
+
+/// The memory of what is restored has a say in where its threads go on, but not while they have more
+/// rights than it: with the user's engine, nor with root's.
+#[test]
+fn memory_does_not_take_a_process_over_before_it_is_the_users() {
+    let (scene, lent) = scene("suid-rseq");
+    let script = scene.script(
+        "script",
+        &format!(
+            "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION = post-restore ] || exit 0\n\
+             cd {}; echo >enough; until [ -e ended ]; do :; done\n",
+            scene.dir().display()
+        ),
+    );
+    for (name, criu) in [("lent", lent), ("root", Criu::ours())] {
+        let task = scene.start("rseq_trap", &[]);
+        let dumped = task.dump_with(&criu, &scene.users_directory(name), &[]);
+        let trap = set_trap(&scene);
+        let options = ["--action-script", script.to_str().expect("a path")];
+        let task = dumped.restore_with(&criu, &options);
+        trap.join().expect("the thread that sets the trap");
+        task.verify();
+        for name in ["area", "enough", "ended"] {
+            fs::remove_file(scene.path(name)).expect("remove a file");
+        }
+    }
+}
+
+/// Makes the sequence of `rseq_trap` active over and over, until there is a file `enough`, or no
+/// scene any more.
+fn set_trap(scene: &Scene) -> JoinHandle<()> {
+    let (area, enough, ended) = (scene.path("area"), scene.path("enough"), scene.path("ended"));
+    let file = File::options().read(true).write(true).open(&area).expect("open the area");
+    let mut sequence = [0; 8];
+    file.read_exact_at(&mut sequence, 64).expect("read where the sequence is");
+    std::thread::spawn(move || {
+        while area.exists() && !enough.exists() {
+            for _ in 0..1000 {
+                file.write_all_at(&sequence, 8).expect("set the trap");
+            }
+        }
+        file.write_all_at(&[0; 8], 8).expect("take the trap away");
+        let _ = fs::write(ended, "");
+    })
 }
 
 /// The user may kill the engine: what was to be dumped runs on, of what was to be restored nothing

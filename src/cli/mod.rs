@@ -16,6 +16,7 @@ mod report;
 mod setup;
 pub mod show;
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -41,12 +42,22 @@ const FAILED_OTHERWISE: i32 = 255;
 /// Runs the command line `arguments`, the program's name first. The result is the exit code.
 ///
 /// With the set-user-ID bit it works for the user who started it, with that user's rights.
-pub fn main(arguments: &[String]) -> i32 {
+pub fn main(arguments: impl Iterator<Item = OsString>) -> i32 {
     // Before anything is read or written.
     if let Err(error) = process::become_caller() {
         complain!("Error: {error}");
         return FAILED;
     }
+    match arguments.map(OsString::into_string).collect::<std::result::Result<Vec<_>, _>>() {
+        Ok(arguments) => serve(&arguments),
+        Err(word) => {
+            complain!("criu: {} is not UTF-8", word.display());
+            FAILED
+        }
+    }
+}
+
+fn serve(arguments: &[String]) -> i32 {
     let program = arguments.first().map_or("criu", String::as_str);
     let rest = arguments.get(1..).unwrap_or_default();
     if rest.is_empty() {

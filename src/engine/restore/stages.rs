@@ -160,7 +160,8 @@ impl<'a> Building<'a> {
     }
 
     /// Credentials end what privileges are for. Zombies die while their parents still have the
-    /// default action for SIGCHLD; limits come last, they would hinder the rest.
+    /// default action for SIGCHLD. Limits would hinder the rest; last comes what lets the outside
+    /// interfere.
     ///
     /// Returns zombies whose core dump flag could not be had.
     pub fn attributes(&mut self) -> Result<Vec<i32>> {
@@ -174,6 +175,7 @@ impl<'a> Building<'a> {
         let different = self.tree.bury(&zombies(self.snapshot))?;
         self.each_task("signals, timers", |task, blank| task.signals(blank))?;
         self.each_task("limits", |task, blank| task.limits(blank))?;
+        self.each_task("dumpable, rseq", |task, blank| task.exposure(blank))?;
         Ok(different)
     }
 

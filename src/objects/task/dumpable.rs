@@ -47,7 +47,7 @@ pub fn prepare(batch: &mut Batch, dumpable: Option<i32>) {
     }
 }
 
-/// After the credentials of all threads: sets the value. The result of the call is the value that
+/// Last, in any case after the credentials of all threads: sets the value. The result of the call is the value that
 /// stands, for [`check`].
 pub fn rebuild(batch: &mut Batch, dumpable: Option<i32>) -> CallId {
     if let Some(dumpable @ (NO | YES)) = dumpable {

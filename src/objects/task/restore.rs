@@ -7,11 +7,13 @@
 //! 2. [`credentials`](Rebuild::credentials): all that needs privileges is done by then. Seccomp
 //!    and the login uid come just before, as they need them.
 //! 3. [`after_credentials`](Rebuild::after_credentials): what a change of credentials resets
-//!    (dumpable, parent death signal) or must not meet (no_new_privs).
+//!    (parent death signal) or must not meet (no_new_privs).
 //! 4. [`signals`](Rebuild::signals), when all children are dead or stopped that are to be: their
 //!    SIGCHLDs are forgotten, then actions are set, timers started, signals queued.
 //! 5. [`limits`](Rebuild::limits): what hinders everything else.
-//! 6. [`final_states`](Rebuild::final_states), for the launch.
+//! 6. [`exposure`](Rebuild::exposure): what lets the user or the memory of the process interfere,
+//!    when there is no right and no limit left to be had by it.
+//! 7. [`final_states`](Rebuild::final_states), for the launch.
 
 use std::iter;
 
@@ -76,9 +78,9 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Keeps the user out of the memory of a process whose threads have lent capabilities, until
-    /// [`after_credentials`](Self::after_credentials): as soon as the first thread has given them
-    /// up its memory would be the user's to write, and the others still run code in it.
+    /// Keeps the user out of the memory of a process whose threads have lent capabilities, until its
+    /// [`exposure`](Self::exposure): as soon as the first thread has given them up, its memory would
+    /// be the user's to write, and the others still run code in it.
     pub fn shield(&self, blank: &mut Blank) -> Result<()> {
         let mut batch = Batch::new();
         dumpable::shield(&mut batch);
@@ -106,24 +108,18 @@ impl<'a> Rebuild<'a> {
         .map(drop)
     }
 
-    /// no_new_privs, parent death signals, dumpable, transparent huge pages.
+    /// no_new_privs, parent death signals, transparent huge pages.
     pub fn after_credentials(&self, blank: &mut Blank) -> Result<()> {
-        let mut asked = None;
-        let outcomes = self.run_in_all(blank, |thread, batch| {
+        self.run_in_all(blank, |thread, batch| {
             if let Some(creds) = &thread.entry.creds {
                 credentials::rebuild_no_new_privs(batch, creds);
             }
             pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
             if thread.index == 0 {
-                asked = Some(dumpable::rebuild(batch, self.dumpable()));
                 self.set_huge_pages(batch);
             }
-        })?;
-        // The leader's batch has something in it, and is the first.
-        let (Some(asked), Some(outcome)) = (asked, outcomes.first()) else {
-            return Err(self.torn());
-        };
-        dumpable::check(self.dumpable(), outcome.ret(asked).doing(|| "ask for dumpable")?)
+        })
+        .map(drop)
     }
 
     fn set_huge_pages(&self, batch: &mut Batch) {
@@ -174,6 +170,25 @@ impl<'a> Rebuild<'a> {
             }
         })?;
         self.all()?.into_iter().try_for_each(|thread| scheduling::rebuild(thread.tid, thread.entry))
+    }
+
+    /// Dumpable, by which the process is its user's again, and restartable sequences, by which its
+    /// memory says where an interrupted thread goes on.
+    pub fn exposure(&self, blank: &mut Blank) -> Result<()> {
+        let mut asked = None;
+        let outcomes = self.run_in_all(blank, |thread, batch| {
+            if thread.index == 0 {
+                asked = Some(dumpable::rebuild(batch, self.dumpable()));
+            }
+            if let Some(registered) = &thread.entry.rseq_entry {
+                rseq::rebuild(batch, registered);
+            }
+        })?;
+        // The leader's batch has something in it, and is the first.
+        let (Some(asked), Some(outcome)) = (asked, outcomes.first()) else {
+            return Err(self.torn());
+        };
+        dumpable::check(self.dumpable(), outcome.ret(asked).doing(|| "ask for dumpable")?)
     }
 
     /// Registers and masks of all threads, the leader first.
@@ -350,9 +365,6 @@ impl Thread<'_> {
             clear_tid::rebuild(batch, info.clear_tid_addr);
         }
         robust_list::rebuild(batch, self.entry.futex_rla, self.entry.futex_rla_len);
-        if let Some(registered) = &self.entry.rseq_entry {
-            rseq::rebuild(batch, registered);
-        }
         if let Some(stack) = &self.entry.sas {
             altstack::rebuild(batch, stack);
         }

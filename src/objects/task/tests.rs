@@ -218,6 +218,7 @@ fn rebuild(pid: i32, image: &TaskImage, captured: &Captured, filters: &SeccompEn
     rebuild.after_credentials(&mut blank).unwrap();
     rebuild.signals(&mut blank).unwrap();
     rebuild.limits(&mut blank).unwrap();
+    rebuild.exposure(&mut blank).unwrap();
     let mut finals = rebuild.final_states().unwrap();
     for (index, state) in finals.iter_mut().enumerate() {
         state.regs.rip = CODE;
