@@ -5,8 +5,9 @@ mod common;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,7 +20,10 @@ use common::{
 use criu::images::codec::{Decoder, Encoder};
 use criu::images::names::magic;
 use criu::images::proto::{CoreEntry, CredsEntry, CriuOpts, CriuReqType, TimensEntry};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 /// CAP_CHECKPOINT_RESTORE, in the high word of a set: what the program's file lends to its user.
 const LENT: u32 = 1 << 8;
@@ -312,6 +316,49 @@ fn what_has_a_lent_capability_is_closed_to_its_user() {
     let output = command.arg(pid).uid(NOBODY).gid(NOBODY).output().expect("run the intruder");
     assert_eq!(output.status.code(), Some(1));
     task.verify();
+}
+
+/// A process that has its user's rights already is still closed, as others that share its memory may
+/// have more. The restore is held by its log, a pipe that is full: it cannot be more than two pipes
+/// ahead of what was read of it, and the crowd's next steps are told in many more bytes.
+#[test]
+fn what_is_being_built_is_closed_to_its_user() {
+    const PIPE: i32 = 4096;
+    let (scene, criu) = scene("suid-built");
+    let task = scene.start("crowd", &[]);
+    let dumped = task.dump_with(&criu, &scene.users_directory("images"), &[]);
+    let pipe = dumped.images().join("slow.log");
+    mkfifo(&pipe, Mode::from_bits_truncate(0o666)).expect("make a FIFO");
+    fs::set_permissions(&pipe, fs::Permissions::from_mode(0o666)).expect("chmod");
+    let mut log = File::options();
+    let log = log.read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).expect("open");
+    fcntl(&log, FcntlArg::F_SETPIPE_SZ(PIPE)).expect("make the pipe small");
+    let call = criu.restore(dumped.images()).arg("-o").arg("slow.log");
+    let mut child = call.command().spawn().expect("run criu");
+    let mut said = String::new();
+    let mut read_until = |words: &str| {
+        until(
+            || format!("the log does not say {words}"),
+            || {
+                let mut bytes = [0; PIPE as usize];
+                let got = (&log).read(&mut bytes).unwrap_or(0);
+                said.push_str(&String::from_utf8_lossy(&bytes[..got]));
+                said.contains(words).then_some(())
+            },
+        );
+    };
+    read_until(&format!("pid {}: set up: credentials", dumped.pid()));
+    let status = fs::read_to_string(format!("/proc/{}/status", dumped.pid())).expect("a status");
+    let is_built =
+        status.contains("CapPrm:\t0000000000000000") && !status.contains("TracerPid:\t0");
+    let mut intruder = Command::new(scene.program("intruder"));
+    let pid = dumped.pid().to_string();
+    let output = intruder.arg(pid).uid(NOBODY).gid(NOBODY).output().expect("run the intruder");
+    read_until("Tasks resumed");
+    assert!(child.wait().expect("wait for criu").success());
+    assert!(is_built, "{status}");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    dumped.running().verify();
 }
 
 /// The memory of what is restored has a say in where its threads go on, but not while they have more
