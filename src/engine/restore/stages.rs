@@ -171,11 +171,10 @@ impl<'a> Building<'a> {
             self.each_task("memory closed to others", |task, blank| task.shield(blank))?;
         }
         self.each_task("credentials", |task, blank| task.credentials(blank))?;
-        self.each_task("what credentials reset", |task, blank| task.after_credentials(blank))?;
         let different = self.tree.bury(&zombies(self.snapshot))?;
         self.each_task("signals, timers", |task, blank| task.signals(blank))?;
         self.each_task("limits", |task, blank| task.limits(blank))?;
-        self.each_task("dumpable, rseq", |task, blank| task.exposure(blank))?;
+        self.each_task("personality, dumpable, rseq", |task, blank| task.exposure(blank))?;
         Ok(different)
     }
 

@@ -6,14 +6,13 @@
 //! 1. [`threads`](Rebuild::threads), when memory is there: what a thread registers points to it.
 //! 2. [`credentials`](Rebuild::credentials): all that needs privileges is done by then. Seccomp
 //!    and the login uid come just before, as they need them.
-//! 3. [`after_credentials`](Rebuild::after_credentials): what a change of credentials resets
-//!    (parent death signal) or must not meet (no_new_privs).
-//! 4. [`signals`](Rebuild::signals), when all children are dead or stopped that are to be: their
+//! 3. [`signals`](Rebuild::signals), when all children are dead or stopped that are to be: their
 //!    SIGCHLDs are forgotten, then actions are set, timers started, signals queued.
-//! 5. [`limits`](Rebuild::limits): what hinders everything else.
-//! 6. [`exposure`](Rebuild::exposure): what lets the user or the memory of the process interfere,
+//! 4. [`limits`](Rebuild::limits): what hinders everything else (no_new_privs would hinder the
+//!    credentials), and what a change of credentials resets (the parent death signal).
+//! 5. [`exposure`](Rebuild::exposure): what lets the user or the memory of the process interfere,
 //!    when there is no right and no limit left to be had by it.
-//! 7. [`final_states`](Rebuild::final_states), for the launch.
+//! 6. [`final_states`](Rebuild::final_states), for the launch.
 
 use std::iter;
 
@@ -108,20 +107,6 @@ impl<'a> Rebuild<'a> {
         .map(drop)
     }
 
-    /// no_new_privs, parent death signals, transparent huge pages.
-    pub fn after_credentials(&self, blank: &mut Blank) -> Result<()> {
-        self.run_in_all(blank, |thread, batch| {
-            if let Some(creds) = &thread.entry.creds {
-                credentials::rebuild_no_new_privs(batch, creds);
-            }
-            pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
-            if thread.index == 0 {
-                self.set_huge_pages(batch);
-            }
-        })
-        .map(drop)
-    }
-
     fn set_huge_pages(&self, batch: &mut Batch) {
         if let Some(disabled) = self.image.mm.as_ref().and_then(|mm| mm.thp_disabled) {
             let call = args![libc::PR_SET_THP_DISABLE, u32::from(disabled), 0, 0, 0];
@@ -152,12 +137,15 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    /// Personality, subreaper flag, memory-deny-write-execute, limits, scheduling.
+    /// no_new_privs, parent death signals, subreaper flag, memory-deny-write-execute, transparent huge
+    /// pages, limits, scheduling.
     pub fn limits(&self, blank: &mut Blank) -> Result<()> {
         let entry = self.process()?;
-        let exact = self.extras.and_then(|extras| extras.personality);
         self.run_in_all(blank, |thread, batch| {
-            personality::rebuild(batch, entry.personality, exact);
+            if let Some(creds) = &thread.entry.creds {
+                credentials::rebuild_no_new_privs(batch, creds);
+            }
+            pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
             if thread.index > 0 {
                 return;
             }
@@ -165,6 +153,7 @@ impl<'a> Rebuild<'a> {
             if let Some(extras) = self.extras {
                 mdwe::rebuild(batch, extras);
             }
+            self.set_huge_pages(batch);
             if let Some(limits) = &entry.rlimits {
                 rlimits::rebuild(batch, limits);
             }
@@ -172,11 +161,14 @@ impl<'a> Rebuild<'a> {
         self.all()?.into_iter().try_for_each(|thread| scheduling::rebuild(thread.tid, thread.entry))
     }
 
-    /// Dumpable, by which the process is its user's again, and restartable sequences, by which its
-    /// memory says where an interrupted thread goes on.
+    /// Personality; dumpable, by which the process is its user's again; and restartable sequences, by
+    /// which its memory says where an interrupted thread goes on.
     pub fn exposure(&self, blank: &mut Blank) -> Result<()> {
+        let entry = self.process()?;
+        let exact = self.extras.and_then(|extras| extras.personality);
         let mut asked = None;
         let outcomes = self.run_in_all(blank, |thread, batch| {
+            personality::rebuild(batch, entry.personality, exact);
             if thread.index == 0 {
                 asked = Some(dumpable::rebuild(batch, self.dumpable()));
             }

@@ -215,7 +215,6 @@ fn rebuild(pid: i32, image: &TaskImage, captured: &Captured, filters: &SeccompEn
     blank.clone_threads(&rebuild.thread_specs()).unwrap();
     rebuild.threads(&mut blank).unwrap();
     rebuild.credentials(&mut blank).unwrap();
-    rebuild.after_credentials(&mut blank).unwrap();
     rebuild.signals(&mut blank).unwrap();
     rebuild.limits(&mut blank).unwrap();
     rebuild.exposure(&mut blank).unwrap();
