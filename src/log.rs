@@ -92,8 +92,10 @@ impl Log {
         }
         let flags =
             OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC;
-        let fd = openat(work, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .doing(|| format!("create log file {name}"))?;
+        let fd = openat(work, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| {
+            Error::sys(format!("create log file {name}"), errno)
+                .remedy("give a work directory (-W) that the caller may write to")
+        })?;
         Ok(Self { name: Some(name.to_owned()), ..Self::to(Output::File(File::from(fd)), level) })
     }
 

@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -11,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{
-    Caller, Criu, NOBODY, Reply, Scene, Service, Worker, alive, directory, no_options, request,
-    request_with, state_of, tree_of, until,
+    Caller, NOBODY, Reply, Scene, Service, alive, directory, no_options, request, request_with,
+    state_of, tree_of, until,
 };
 use criu::images::proto::{CriuOpts, CriuReq, CriuReqType, CriuResp};
 use nix::errno::Errno;
@@ -29,30 +28,9 @@ fn open_to_all(service: &Service) {
     fs::set_permissions(&service.socket, fs::Permissions::from_mode(0o666)).expect("chmod");
 }
 
-/// A directory for images that the unprivileged user may write.
-fn users_directory(scene: &Scene, name: &str) -> std::path::PathBuf {
-    let path = scene.path(name);
-    fs::create_dir(&path).expect("make a directory");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("chmod");
-    path
-}
-
 /// One request by a process of the unprivileged user.
 fn ask_as_user(scene: &Scene, service: &Service, images: &Path, request: &CriuReq) -> CriuResp {
-    reach_as_user(scene, service.socket.as_os_str(), images, request)
-}
-
-/// The same of a service or worker that `rpc_peer` knows how to reach.
-fn reach_as_user(scene: &Scene, server: &OsStr, images: &Path, request: &CriuReq) -> CriuResp {
-    let (asked, answered) = (scene.path("request"), scene.path("answer"));
-    let _ = fs::remove_file(&answered);
-    fs::write(&asked, request.encode_to_vec()).expect("write a request");
-    let mut peer = Command::new(scene.program("rpc_peer"));
-    peer.arg(server).arg(images).args([&asked, &answered]);
-    peer.env("SCENE_DIR", scene.dir()).uid(NOBODY).gid(NOBODY);
-    let status = peer.status().expect("run a peer");
-    assert!(status.success(), "{status}: {}", scene.complaints());
-    CriuResp::decode(fs::read(answered).expect("read an answer").as_slice()).expect("a response")
+    common::ask_as_user(scene, service.socket.as_os_str(), images, request)
 }
 
 /// Asks for a dump of `pid` as the unprivileged user.
@@ -275,7 +253,7 @@ fn users_dump_their_own() {
     open_to_all(&service);
     let task = scene.start("open_file", &[]);
     let pids = tree_of(task.pid());
-    let images = users_directory(&scene, "images");
+    let images = scene.users_directory("images");
     let answer = dump_as_user(&scene, &service, &images, task.pid());
     assert!(answer.success, "{answer:?}");
     for entry in fs::read_dir(&images).expect("list the images").flatten() {
@@ -291,7 +269,7 @@ fn users_dump_themselves() {
     let scene = Scene::new("service-self").owned_by(NOBODY);
     let service = Service::start(&scene);
     open_to_all(&service);
-    let images = users_directory(&scene, "images");
+    let images = scene.users_directory("images");
     let opts =
         CriuOpts { images_dir_fd: PEERS_DIRECTORY, leave_running: Some(true), ..no_options() };
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
@@ -318,7 +296,7 @@ fn users_do_not_dump_others() {
     let scene = Scene::new("service-others");
     let service = Service::start(&scene);
     open_to_all(&service);
-    let images = users_directory(&scene, "images");
+    let images = scene.users_directory("images");
     let victims = Scene::new("service-victims");
     let roots = victims.start("open_file", &[]);
     let neighbours = Scene::new("service-neighbours").owned_by(NOBODY + 1);
@@ -360,7 +338,7 @@ fn what_serves_a_user_is_that_user() {
     open_to_all(&service);
     let victim = Scene::new("service-worker-victim").owned_by(NOBODY);
     let task = victim.start("open_file", &[]);
-    let images = users_directory(&scene, "images");
+    let images = scene.users_directory("images");
     let opts = CriuOpts { notify_scripts: Some(true), ..users_dump(task.pid()) };
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
     fs::write(&asked, request_with(CriuReqType::Dump, opts).encode_to_vec()).expect("write");
@@ -411,7 +389,7 @@ fn users_write_what_they_may() {
     let secret = scene.path("secret");
     fs::write(&secret, "root's own").expect("write");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("chmod");
-    let images = users_directory(&scene, "images");
+    let images = scene.users_directory("images");
     for name in ["criu.log", "stats-dump", "pages-1.img", "inventory.img"] {
         symlink(&secret, images.join(name)).expect("make a link");
     }
@@ -426,7 +404,7 @@ fn users_get_listed_options_only() {
     let service = Service::start(&scene);
     open_to_all(&service);
     let task = scene.start("open_file", &[]);
-    let images = users_directory(&scene, "images");
+    let images = scene.users_directory("images");
     let opts = CriuOpts { leave_running: Some(true), ..users_dump(task.pid()) };
     let ask =
         |kind, opts: CriuOpts| ask_as_user(&scene, &service, &images, &request_with(kind, opts));
@@ -475,7 +453,7 @@ fn users_get_listed_options_only() {
 fn root_without_capabilities_is_a_user() {
     let scene = Scene::new("service-limited");
     let service = Service::start(&scene);
-    let images = users_directory(&scene, "images");
+    let images = scene.users_directory("images");
     let victim = Scene::new("service-limited-victim").owned_by(NOBODY);
     let task = victim.start("open_file", &[]);
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
@@ -491,40 +469,13 @@ fn root_without_capabilities_is_a_user() {
     task.verify();
 }
 
-/// A service is started by root itself; a set-user-ID bit gives nobody root's dumps, by no verb.
+/// A service is started by root itself.
 #[test]
 fn the_rights_of_root_are_not_for_users_to_start() {
     let scene = Scene::new("service-started");
-    let criu = scene.path("criu");
-    let copied = Command::new("cp").arg(Criu::ours().binary()).arg(&criu).status().expect("cp");
-    assert!(copied.success());
-    let task = scene.start("open_file", &[]);
-    let work = users_directory(&scene, "work");
-    let pid = task.pid().to_string();
-    for (mode, words) in [
-        (0o755, ["service", "--address", "socket"]),
-        (0o4755, ["service", "--address", "socket"]),
-        (0o4755, ["dump", "-t", &pid]),
-        (0o4755, ["restore", "-o", "restore.log"]),
-        (0o4755, ["check", "--config", "/etc/shadow"]),
-    ] {
-        fs::set_permissions(&criu, fs::Permissions::from_mode(mode)).expect("chmod");
-        let mut command = Command::new(&criu);
-        command.args(words).arg("-W").arg(&work).arg("-D").arg(&work).uid(NOBODY).gid(NOBODY);
-        let (started, text) = output(command);
-        assert!(!started, "mode {mode:o} {words:?}");
-        assert!(text.contains("as root"), "mode {mode:o} {words:?}: {text}");
-        assert!(is_empty(&work), "mode {mode:o} {words:?}");
-    }
-    let worker = Worker::start_binary(&criu, |command| {
-        command.uid(NOBODY).gid(NOBODY);
-    });
-    // The caller here is root, and the worker no more than its caller; and here it is a user.
-    assert!(worker.caller.ask(&request(CriuReqType::Version)).success);
-    let mut start = OsString::from("exec:");
-    start.push(&criu);
-    let dump = request_with(CriuReqType::Dump, users_dump(task.pid()));
-    refused(&reach_as_user(&scene, &start, &work, &dump), &["swrk: user 4242", "set-user-ID"]);
-    assert!(is_empty(&work));
-    task.verify();
+    let mut command = Service::command(&scene, "socket");
+    command.current_dir(scene.users_directory("work")).uid(NOBODY).gid(NOBODY);
+    let (started, _) = output(command);
+    assert!(!started && logged(&scene).contains("run it as root"), "{}", logged(&scene));
+    assert!(!scene.path("socket").exists());
 }

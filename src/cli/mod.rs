@@ -16,6 +16,7 @@ mod report;
 mod setup;
 pub mod show;
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -27,7 +28,7 @@ use crate::engine::hooks::Stage;
 use crate::engine::scripts::Scripts;
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{fd, host};
+use crate::kernel::{fd, host, process};
 use crate::log::Log;
 use crate::options::getopt::{self, Line, Own};
 use crate::options::{Options, Request, Verb, config};
@@ -39,7 +40,24 @@ const FAILED: i32 = 1;
 const FAILED_OTHERWISE: i32 = 255;
 
 /// Runs the command line `arguments`, the program's name first. The result is the exit code.
-pub fn main(arguments: &[String]) -> i32 {
+///
+/// With the set-user-ID bit it works for the user who started it, with that user's rights.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> i32 {
+    // Before anything is read or written.
+    if let Err(error) = process::become_caller() {
+        complain!("Error: {error}");
+        return FAILED;
+    }
+    match arguments.map(OsString::into_string).collect::<std::result::Result<Vec<_>, _>>() {
+        Ok(arguments) => serve(&arguments),
+        Err(word) => {
+            complain!("criu: {} is not UTF-8", word.display());
+            FAILED
+        }
+    }
+}
+
+fn serve(arguments: &[String]) -> i32 {
     let program = arguments.first().map_or("criu", String::as_str);
     let rest = arguments.get(1..).unwrap_or_default();
     if rest.is_empty() {
@@ -54,11 +72,6 @@ pub fn main(arguments: &[String]) -> i32 {
     if scan.help {
         say!("{}", help::full().trim_end());
         return DONE;
-    }
-    // Before any file is read or written.
-    if let Err(error) = host::refuse_set_user_id("criu") {
-        complain!("Error: {error}");
-        return FAILED;
     }
     let mut options = Options::default();
     let configured = config::read_all(&scan, &mut options);

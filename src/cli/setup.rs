@@ -6,6 +6,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::capability;
 use crate::log::Log;
 use crate::options::{Options, Places, Verb};
 
@@ -36,12 +37,23 @@ fn directory(what: &str, path: &str) -> Result<OwnedFd> {
     nix::fcntl::open(path, flags, Mode::empty()).doing(|| format!("open {what} {path}"))
 }
 
-/// What changes or reads other processes is root's; what reads and writes files is everybody's.
+/// What changes or reads other processes is for root, and for users to whom the program's file lends
+/// what it takes to do that to their own; what reads and writes files is everybody's.
 pub fn require_privileges(verb: Verb) -> Result<()> {
     let own = matches!(verb, Verb::Dedup | Verb::CpuinfoDump | Verb::CpuinfoCheck | Verb::Continue);
     if own || nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let cause = format!("{}: this takes root's privileges", verb.name());
-    Err(Error::new(Kind::Denied, cause).remedy("run it as root"))
+    let refusal = |remedy: &str| {
+        let cause = format!("{}: this takes root's privileges", verb.name());
+        Err(Error::new(Kind::Denied, cause).remedy(remedy))
+    };
+    if verb == Verb::Service {
+        return refusal("run it as root");
+    }
+    let permitted = capability::permitted().doing(|| "capget")?;
+    if permitted & capability::only(capability::CHECKPOINT_RESTORE) != 0 {
+        return Ok(());
+    }
+    refusal("run it as root; the set-user-ID bit of criu lets users do it to their own processes")
 }

@@ -1,6 +1,6 @@
 //! Action scripts: programs run at every stage, with the stage in their environment.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
 use nix::fcntl::{OFlag, openat};
@@ -14,7 +14,7 @@ use crate::options::Request;
 #[derive(Debug, Default)]
 pub struct Scripts {
     paths: Vec<String>,
-    /// The image directory, as a path that any process can open while this one lives.
+    /// The image directory, as a path that scripts can open while this process lives.
     image_dir: String,
     pidfile: Option<String>,
     refused: Option<Stage>,
@@ -24,12 +24,9 @@ impl Scripts {
     /// The scripts and the pid file of `request`; the last script given runs first.
     pub fn new(request: &Request) -> Self {
         let options = &request.options;
-        let fd_path = |fd: &std::os::fd::OwnedFd| {
-            format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())
-        };
         Self {
             paths: options.action_scripts.iter().rev().cloned().collect(),
-            image_dir: request.images.as_ref().map(fd_path).unwrap_or_default(),
+            image_dir: request.images.as_ref().map(path_of).unwrap_or_default(),
             pidfile: options.pidfile.clone(),
             refused: None,
         }
@@ -79,6 +76,16 @@ pub fn write_pidfile(file: &str, pid: i32) -> Result<()> {
         .map(drop)
 }
 
+/// Root's scripts reach the directory wherever it is. Those of a user may not look into this process,
+/// which has a capability.
+fn path_of(directory: &OwnedFd) -> String {
+    let link = format!("/proc/{}/fd/{}", std::process::id(), directory.as_raw_fd());
+    match std::fs::read_link(&link) {
+        Ok(path) if !nix::unistd::geteuid().is_root() => path.display().to_string(),
+        _ => link,
+    }
+}
+
 /// The current directory: a worker's and the command line's is the work directory.
 fn here() -> BorrowedFd<'static> {
     nix::fcntl::AT_FDCWD
@@ -86,7 +93,6 @@ fn here() -> BorrowedFd<'static> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

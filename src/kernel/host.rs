@@ -35,18 +35,6 @@ pub fn settle_signals() -> Result<()> {
         .doing(|| "sigprocmask to none")
 }
 
-/// Refuses to work for a user who started this process by its set-user-ID bit: with the rights of
-/// another, whose processes are dumped is not for that user to say.
-pub fn refuse_set_user_id(what: &str) -> Result<()> {
-    let (real, effective) = (nix::unistd::getuid(), nix::unistd::geteuid());
-    if real == effective {
-        return Ok(());
-    }
-    let cause = format!("{what}: user {real} does not act with the rights of user {effective}");
-    Err(Error::new(Kind::Denied, cause)
-        .remedy("take the set-user-ID bit of criu away and start it as root"))
-}
-
 /// Lets the allocator keep what is freed, as fresh memory costs a page fault for each page.
 ///
 /// For a process of our own only, whose life is short: the setting is the whole process's.

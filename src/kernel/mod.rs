@@ -5,6 +5,7 @@
 
 pub mod amx;
 pub mod blank;
+pub mod capability;
 pub mod cpu;
 pub mod dumpee;
 pub mod fd;

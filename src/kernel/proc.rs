@@ -106,6 +106,13 @@ pub fn gone(pid: i32) -> Error {
     Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
 }
 
+/// Whether `/proc/PID/stat` shows us the true wait status of a zombie. The kernel tells it only who
+/// may look into the process, as it does with the names of namespaces; others see 0.
+pub fn tells_exit_code(pid: i32) -> bool {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/user"));
+    !link.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 /// Bytes of memory that are a process's own, present or swapped out.
 pub fn own_memory(pid: i32) -> Result<u64> {
     let text = read(&format!("/proc/{pid}/status"), pid)?;

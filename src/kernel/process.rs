@@ -7,22 +7,12 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::{ForkResult, Gid, Uid};
 
+use super::capability;
 use super::ptrace::Sys;
 use crate::error::{Context, Result};
 
-const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-const CAP_CHECKPOINT_RESTORE: u32 = 40;
 /// Exit status of a child that panicked.
 const PANICKED: i32 = 101;
-
-/// One half of the capabilities of a process; the low half comes first.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-struct CapabilityHalf {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
 
 /// Runs `work` in a child, which ends with the status that it returns. The result is its pid.
 ///
@@ -77,34 +67,63 @@ pub fn peer_groups(socket: impl AsFd) -> Sys<Vec<u32>> {
     }
 }
 
-/// Becomes another user for good. Of root's capabilities only CAP_CHECKPOINT_RESTORE is left, which
-/// opens the files that a process has mapped; the kernel asks for the rights over the process as
-/// well. It also keeps the user, who has it not, from tracing this process.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
+/// Becomes the user who connected to a service, for good; see [`become_user`]. Nothing that it
+/// executes gets more rights.
+pub fn become_peer(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     let doing = || format!("take the rights of user {uid}");
     prctl::set_no_new_privs().doing(doing)?;
-    prctl::set_keepcaps(true).doing(doing)?;
     nix::unistd::setgroups(&groups).doing(doing)?;
+    become_user(Uid::from_raw(uid), Gid::from_raw(gid))
+}
+
+/// Becomes the user who started this program, for good, where its file gave it more rights: by
+/// set-user-ID, set-group-ID or capabilities.
+///
+/// Supplementary groups are the user's own already. What is executed may gain rights again, as
+/// restored processes could not get rid of no_new_privs.
+pub fn become_caller() -> Result<()> {
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let differs = uid != nix::unistd::geteuid() || gid != nix::unistd::getegid();
+    if uid.is_root() && differs {
+        // Root's rights are its own, whatever the file says.
+        let doing = || "take the rights of root".to_owned();
+        nix::unistd::setresgid(gid, gid, gid).doing(doing)?;
+        return nix::unistd::setresuid(uid, uid, uid).doing(doing);
+    }
+    if differs || gained_rights() { become_user(uid, gid) } else { Ok(()) }
+}
+
+/// Capabilities of this process that are not its user's own: the program's file lent them, to be
+/// used on behalf of the user and never to be handed on.
+pub fn lent_capabilities() -> Sys<u64> {
+    if gained_rights() && !nix::unistd::geteuid().is_root() {
+        return capability::permitted();
+    }
+    Ok(0)
+}
+
+/// Whether executing the program gave rights that its starter had not.
+fn gained_rights() -> bool {
+    // SAFETY: takes a number only.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Becomes another user for good. Of root's capabilities only CAP_CHECKPOINT_RESTORE is left, where
+/// it is there: it gives processes their numbers and opens the files that they have mapped; the
+/// kernel asks for the rights over the process as well. It also keeps the user, who has it not,
+/// from tracing this process.
+fn become_user(uid: Uid, gid: Gid) -> Result<()> {
+    let doing = || format!("take the rights of user {uid}");
+    prctl::set_keepcaps(true).doing(doing)?;
     nix::unistd::setresgid(gid, gid, gid).doing(doing)?;
     nix::unistd::setresuid(uid, uid, uid).doing(doing)?;
     prctl::set_keepcaps(false).doing(doing)?;
-    keep_capability(CAP_CHECKPOINT_RESTORE)
-        .doing(|| "keep CAP_CHECKPOINT_RESTORE, which is needed to serve other users")?;
+    let wanted = capability::only(capability::CHECKPOINT_RESTORE);
+    let kept = capability::permitted().doing(doing)? & wanted;
+    capability::keep(kept).doing(doing)?;
     // Our own files in /proc would be root's otherwise.
     prctl::set_dumpable(true).doing(doing)
-}
-
-/// Gives up every capability but this one, which has to be there.
-fn keep_capability(number: u32) -> Sys<()> {
-    let header = [CAPABILITY_VERSION_3, 0];
-    let (index, bit) = (number as usize / 32, 1 << (number % 32));
-    let mut halves = [CapabilityHalf::default(); 2];
-    halves[index] = CapabilityHalf { effective: bit, permitted: bit, inheritable: 0 };
-    let data = halves.as_ptr();
-    // SAFETY: the kernel reads two halves, as this version of the interface says.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data) }).map(drop)
 }
 
 #[cfg(test)]

@@ -13,10 +13,7 @@ pub mod setup;
 pub mod wire;
 pub mod worker;
 
-use crate::error::Result;
-use crate::images::proto::{CriuReq, CriuReqType};
 use crate::kernel::host;
-use peer::Peer;
 use rights::Rights;
 use wire::Channel;
 
@@ -31,24 +28,8 @@ pub fn serve_worker(fd: i32) -> i32 {
     host::keep_memory();
     let ready = host::settle_signals().and_then(|()| host::adopt(fd)).map(Channel::new);
     match ready {
-        Ok(channel) => serve_caller(&channel).unwrap_or(UNSERVED),
+        Ok(channel) => worker::serve(&channel, Rights::Worker).unwrap_or(UNSERVED),
         // There is nobody to tell: the descriptor is the only way to the caller.
         Err(_) => UNSERVED,
     }
-}
-
-/// A worker with the set-user-ID bit has more rights than who started it, and serves only callers
-/// who have them as well.
-fn serve_caller(channel: &Channel) -> Result<i32> {
-    let allowed = host::refuse_set_user_id("swrk").or_else(|error| {
-        let entitled = Peer::of(channel)?.uid == nix::unistd::geteuid().as_raw();
-        if entitled { Ok(()) } else { Err(error) }
-    });
-    if let Err(error) = allowed {
-        // An answer before the question would end the connection under who asks.
-        let _: Option<CriuReq> = channel.receive()?;
-        channel.send(&worker::failure(CriuReqType::Empty, &error))?;
-        return Err(error);
-    }
-    worker::serve(channel, Rights::Worker)
 }

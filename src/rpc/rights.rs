@@ -1,7 +1,7 @@
 //! What a connection may ask for.
 //!
-//! A worker ([`Rights::Worker`]) was started by its caller and has no more rights than it: it does
-//! all that it is asked for. A service has root's rights and serves whoever may connect, so (root
+//! A worker ([`Rights::Worker`]) was started by its caller and has no more rights than it (one with
+//! the set-user-ID bit gives them up): it does all that it is asked for. A service has root's rights and serves whoever may connect, so (root
 //! being who has user id 0, the service's user namespace and all of its capabilities):
 //!
 //! | asked over the service | root | any other user |
@@ -102,7 +102,7 @@ impl Rights {
         if let Some(pid) = target {
             check_owner(pid, uid, gid)?;
         }
-        process::become_user(uid, gid, &peer::groups(channel)?)
+        process::become_peer(uid, gid, &peer::groups(channel)?)
     }
 
     /// Configuration files speak for who starts a worker, not for the peers of a service.

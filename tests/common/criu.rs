@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -9,6 +10,8 @@ use std::process::{Command, ExitStatus, Stdio};
 #[derive(Clone, Debug)]
 pub struct Criu {
     binary: PathBuf,
+    /// Who runs it, if not this process's user.
+    user: Option<u32>,
 }
 
 /// CRIU itself, where `CRIU_PEER` names it.
@@ -17,7 +20,7 @@ pub fn peer() -> Option<Criu> {
     if binary.is_none() {
         eprintln!("skipped: CRIU_PEER does not name a binary of CRIU");
     }
-    binary.map(|binary| Criu { binary })
+    binary.map(|binary| Criu { binary, user: None })
 }
 
 impl Criu {
@@ -25,7 +28,12 @@ impl Criu {
     pub fn ours() -> Self {
         let binary = std::env::var_os("CRIU_BIN")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_criu")), PathBuf::from);
-        Self { binary }
+        Self { binary, user: None }
+    }
+
+    /// Another binary, run by a user and group without privileges.
+    pub fn run_by(binary: &Path, user: u32) -> Self {
+        Self { binary: binary.to_owned(), user: Some(user) }
     }
 
     /// The path of the binary.
@@ -46,14 +54,14 @@ impl Criu {
 
     /// A call with these words only.
     pub fn words(&self, words: &[&str]) -> Call {
-        let call = Call { binary: self.binary.clone(), args: Vec::new(), log: PathBuf::new() };
+        let call = Call { criu: self.clone(), args: Vec::new(), log: PathBuf::new() };
         call.args(words)
     }
 
     /// A call of a verb on a directory, with a log of its own in it.
     pub fn call(&self, verb: &str, images: &Path) -> Call {
         let log = format!("{verb}.log");
-        let call = Call { binary: self.binary.clone(), args: Vec::new(), log: images.join(&log) };
+        let call = Call { criu: self.clone(), args: Vec::new(), log: images.join(&log) };
         call.args([verb, "-o", &log, "-D"]).arg(images).arg("-v4")
     }
 }
@@ -61,7 +69,7 @@ impl Criu {
 /// One run of `criu`, not yet started.
 #[derive(Debug)]
 pub struct Call {
-    binary: PathBuf,
+    criu: Criu,
     args: Vec<std::ffi::OsString>,
     log: PathBuf,
 }
@@ -91,15 +99,18 @@ impl Call {
 
     /// The command line, for a test that starts it in its own way.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(&self.criu.binary);
         command.args(&self.args).stdin(Stdio::null());
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        if let Some(user) = self.criu.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 
     /// The words of the command line, the binary first.
     pub fn words(&self) -> Vec<std::ffi::OsString> {
-        let mut words = vec![self.binary.clone().into_os_string()];
+        let mut words = vec![self.criu.binary.clone().into_os_string()];
         words.extend(self.args.iter().cloned());
         words
     }

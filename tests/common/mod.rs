@@ -15,7 +15,9 @@ pub use criu::{Call, Criu, Ran, peer};
 pub use processes::{alive, state_of, tree_of, until};
 pub use programs::{compile, installed};
 pub use round::{Round, round_trip, round_trip_as};
-pub use rpc::{Caller, Note, Reply, Service, Worker, directory, no_options, request, request_with};
+pub use rpc::{
+    Caller, Note, Reply, Service, Worker, ask_as_user, directory, no_options, request, request_with,
+};
 pub use scene::{Dumped, Scene, Task};
 
 /// A user without privileges.

@@ -1,8 +1,10 @@
 //! Callers of the RPC: of a worker, as go-criu and runc start it, and of a service.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -17,6 +19,7 @@ use nix::sys::socket::{
 use nix::unistd::Pid;
 use prost::Message;
 
+use super::NOBODY;
 use super::criu::unique;
 use super::processes::{self, until};
 use super::scene::Scene;
@@ -135,6 +138,20 @@ impl Caller {
         let response = CriuResp::decode(&bytes[..length]).expect("a response");
         (response, numbers.into_iter().map(|fd| adopt(fd).expect("take a descriptor")).collect())
     }
+}
+
+/// One request by a process of the unprivileged user, to a service or worker that `rpc_peer` knows
+/// how to reach.
+pub fn ask_as_user(scene: &Scene, server: &OsStr, images: &Path, request: &CriuReq) -> CriuResp {
+    let (asked, answered) = (scene.path("request"), scene.path("answer"));
+    let _ = fs::remove_file(&answered);
+    fs::write(&asked, request.encode_to_vec()).expect("write a request");
+    let mut peer = Command::new(scene.program("rpc_peer"));
+    peer.arg(server).arg(images).args([&asked, &answered]);
+    peer.env("SCENE_DIR", scene.dir()).uid(NOBODY).gid(NOBODY);
+    let status = peer.status().expect("run a peer");
+    assert!(status.success(), "{status}: {}", scene.complaints());
+    CriuResp::decode(fs::read(answered).expect("read an answer").as_slice()).expect("a response")
 }
 
 /// `criu swrk FD` as a child.

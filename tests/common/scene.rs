@@ -68,6 +68,31 @@ impl Scene {
         path
     }
 
+    /// A directory that every user may write.
+    pub fn users_directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir(&path).expect("make a directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("chmod");
+        path
+    }
+
+    /// A copy of the binary under test with the set-user-ID bit, which counts where it is: the
+    /// place of all scenes may be mounted without.
+    pub fn set_user_id(&mut self) -> PathBuf {
+        use nix::mount::{MsFlags, mount};
+        let dir = self.path("set-user-id");
+        fs::create_dir(&dir).expect("make a directory");
+        let none = None::<&str>;
+        mount(Some(&dir), &dir, none, MsFlags::MS_BIND, none).expect("bind mount");
+        self.mounts.push(dir.clone());
+        let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+        mount(none, &dir, none, again, none).expect("allow the set-user-ID bit");
+        let criu = dir.join("criu");
+        copy(Criu::ours().binary(), &criu);
+        fs::set_permissions(&criu, fs::Permissions::from_mode(0o4755)).expect("chmod");
+        criu
+    }
+
     /// A copy of a compiled program, which the user of the scene may execute.
     pub fn program(&self, name: &str) -> PathBuf {
         let path = self.path(name);
@@ -100,6 +125,8 @@ impl Scene {
         let mut command = self.launcher();
         command.args(words);
         let log = File::create(self.path("output")).expect("make a log");
+        // Who restores opens it again.
+        log.set_permissions(fs::Permissions::from_mode(0o666)).expect("open it to all users");
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("another descriptor")).stderr(log);
         self.spawn_command(command)

@@ -3,9 +3,10 @@
  *
  *   rpc_peer SOCKET DIRECTORY REQUEST ANSWER [hold]
  *
- * SOCKET may be exec:BINARY instead, a worker to start. DIRECTORY is descriptor 10, REQUEST and ANSWER are files with one message each. Ends with 0 when
- * there was an answer (on SIGUSR1 if it is to hold the connection), with 3 when there was no
- * connection. It may well be dumped while it waits.
+ * SOCKET may be exec:BINARY instead, a worker to start. DIRECTORY is descriptor 10, REQUEST and
+ * ANSWER are files with one message each. Ends with 0 when there was an answer (on SIGUSR1 if it is
+ * to hold the connection), with 3 when there was no connection. It may well be dumped while it
+ * waits.
  */
 #include "scene.h"
 

@@ -11,7 +11,8 @@ use crate::options::table::{self, Argument, Row};
 const DESCRIPTION: &str = "\
 criu writes a tree of running processes into files (a dump), and makes the same tree anew from them \
 (a restore), on this machine or on another. Images, options, exit statuses and the protocol are those \
-of CRIU 4.2; dumps of either program are restored by the other. Dump and restore take root.";
+of CRIU 4.2; dumps of either program are restored by the other. Dump and restore take root, or a \
+program that is lent to users (see below).";
 
 const OPTIONS: &str = "\
 Options and other words may be mixed; `--' ends the options. A long name may be shortened as long as \
@@ -38,6 +39,18 @@ Each --action-script is run at every stage below, the one given last first. A sc
 end with 0 stops the work; after post-resume it is too late for that. Its environment has \
 CRTOOLS_SCRIPT_ACTION, the stage; CRTOOLS_IMAGE_DIR, the image directory; and CRTOOLS_INIT_PID, the \
 root of the tree, where there is one by then. The stages are";
+
+const USERS: &str = "\
+With the set-user-ID bit of root, or with the file capability cap_checkpoint_restore+ep, criu serves \
+every user: dump, restore, check, swrk and what needs no privileges. Before it reads or writes \
+anything it becomes the user who started it, for good, and keeps CAP_CHECKPOINT_RESTORE alone. So the \
+kernel lets it trace the user's own processes only, and images, logs, pid files, configuration files \
+and scripts have to be in reach of the user: the images directory above all has to be one that the \
+user may write. Restored processes have the credentials of the image and nothing of what was lent. An \
+image with user or group ids, supplementary groups, capabilities, securebits or limits that the user \
+has not is refused. As there is no CAP_SYS_ADMIN, seccomp filters are refused, and there is no time \
+namespace: monotonic clocks jump ahead by the time that has passed since the dump. A restore that \
+would set them back, after a reboot or on another machine, is refused.";
 
 const FILES: [(&str, &str); 7] = [
     ("DIR/*.img", "the images; inventory.img makes the dump whole"),
@@ -194,6 +207,8 @@ fn surroundings(page: &mut Page) {
     page.text(SCRIPTS);
     let stages: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).collect();
     page.text(&format!("{}.", stages.join(", ")));
+    page.section("Use by users other than root");
+    page.text(USERS);
     page.section("Files");
     page.text("DIR is the image directory, WORK the work directory.");
     FILES.iter().for_each(|(file, what)| page.item(file, what));

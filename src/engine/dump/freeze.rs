@@ -156,6 +156,22 @@ fn zombie(stat: &Stat) -> Option<State> {
     dead.then(|| State::Zombie { exit_status: stat.exit_code })
 }
 
+/// What a user may not know of a zombie cannot be written down.
+pub fn check_zombies(members: &[Member], refusals: &mut Refusals) {
+    for member in members {
+        let hidden = matches!(member.state, State::Zombie { exit_status: 0 })
+            && !proc::tells_exit_code(member.pid);
+        if hidden {
+            refusals.refuse(
+                format!("pid {}", member.pid),
+                "zombie",
+                "its exit status is only shown to who has CAP_SYS_PTRACE",
+                "let its parent wait for it, or dump as root",
+            );
+        }
+    }
+}
+
 /// Sessions whose leader or terminal is outside the tree need `shell_job`.
 pub fn check_session(root: &Member, shell_job: bool, refusals: &mut Refusals) {
     if shell_job || root.sid == root.pid {

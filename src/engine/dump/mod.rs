@@ -115,6 +115,7 @@ fn capture<'a>(
     pages: &Pages<'a>,
 ) -> Result<Dump> {
     let mut refusals = Refusals::default();
+    freeze::check_zombies(members, &mut refusals);
     freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
     let mut capture = Capture {
         snapshot: Snapshot {

@@ -39,6 +39,10 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     let snapshot = read(&dir)?;
     validate(&snapshot, &dir, request)?;
     log.info(format!("{} tasks to restore", snapshot.tree.len()));
+    if let Some(jump) = namespaces::clock_jump(&snapshot, &request.options.join_ns)? {
+        let why = "a time namespace, in which they would go on, takes CAP_SYS_ADMIN";
+        log.info(format!("monotonic clocks jump ahead by {jump:.1?}: {why}"));
+    }
     hooks.notify(Stage::PreRestore, None)?;
     numbers::wait_until_free(&snapshot)?;
     let root = snapshot.root().pid.cast_signed();

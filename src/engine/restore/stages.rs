@@ -160,15 +160,21 @@ impl<'a> Building<'a> {
     }
 
     /// Credentials end what privileges are for. Zombies die while their parents still have the
-    /// default action for SIGCHLD; limits come last, they would hinder the rest.
+    /// default action for SIGCHLD. Limits would hinder the rest; last comes what lets the outside
+    /// interfere.
     ///
     /// Returns zombies whose core dump flag could not be had.
     pub fn attributes(&mut self) -> Result<Vec<i32>> {
+        if self.reach.is_lent() {
+            // All of them first, as several may share one memory.
+            self.each_task("memory opened", |_, blank| blank.memory().map(drop))?;
+            self.each_task("memory closed to others", |task, blank| task.shield(blank))?;
+        }
         self.each_task("credentials", |task, blank| task.credentials(blank))?;
-        self.each_task("what credentials reset", |task, blank| task.after_credentials(blank))?;
         let different = self.tree.bury(&zombies(self.snapshot))?;
         self.each_task("signals, timers", |task, blank| task.signals(blank))?;
         self.each_task("limits", |task, blank| task.limits(blank))?;
+        self.each_task("personality, dumpable, rseq", |task, blank| task.exposure(blank))?;
         Ok(different)
     }
 
@@ -177,7 +183,7 @@ impl<'a> Building<'a> {
         what: &str,
         mut step: impl FnMut(&Rebuild<'_>, &mut Blank) -> Result<()>,
     ) -> Result<()> {
-        let (filters, reach, extras) = (&self.filters, self.reach, &self.snapshot.extras);
+        let (filters, reach, extras) = (&self.filters, &self.reach, &self.snapshot.extras);
         let mut all = Tasks { snapshot: self.snapshot, tree: &mut self.tree, logs: &self.logs };
         all.each(what, |blank, image| {
             let pid = blank.pid().cast_unsigned();
@@ -192,7 +198,7 @@ impl<'a> Building<'a> {
             let pid = blank.pid().cast_unsigned();
             let image = &snapshot.tasks[&pid];
             let extras = extras_of(&snapshot.extras, pid);
-            let finals = Rebuild::new(pid, image, extras, &filters, reach).final_states()?;
+            let finals = Rebuild::new(pid, image, extras, &filters, &reach).final_states()?;
             let stop = if leave_stopped { Some(libc::SIGSTOP) } else { task::stop_signal(image) };
             if let Some(pin) = &pin {
                 blank.thread_ids().try_for_each(|tid| pin.release(tid))?;

@@ -9,7 +9,6 @@ use super::run::lost;
 use super::stub::ENTRIES_AT;
 use crate::args;
 use crate::error::{Context, Result};
-use crate::kernel::memory;
 use crate::kernel::ptrace;
 use crate::kernel::remote::{Batch, RemoteAddr};
 
@@ -58,8 +57,7 @@ impl Blank {
         image.extend_from_slice(&tile_config());
         let code_at = at + image.len() as u64;
         image.extend_from_slice(&USE_A_TILE);
-        memory::write(self.pid(), RemoteAddr(at), &image)
-            .doing(|| "write tile instructions".to_owned())?;
+        self.write(RemoteAddr(at), &image).doing(|| "write tile instructions".to_owned())?;
         let mut regs = *self.registers;
         (regs.rip, regs.rbx, regs.r12, regs.r13) = (code_at, config_at, at, self.helper.start.0);
         ptrace::setregs(thread.tid, &regs)

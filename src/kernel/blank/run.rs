@@ -1,5 +1,7 @@
 //! Running batches in the threads of a blank.
 
+use std::io;
+
 use nix::errno::Errno;
 
 use super::stub::ENTRIES_AT;
@@ -83,7 +85,7 @@ impl Blank {
             return Ok(Vec::new());
         }
         let entries = self.helper.entries();
-        memory::write(pid, entries, &image)
+        self.write(entries, &image)
             .doing(|| format!("write a batch to pid {pid} at {entries:?}"))?;
         for run in &runs {
             let at = RemoteAddr(entries.0 + run.offset as u64);
@@ -92,8 +94,7 @@ impl Blank {
         for run in &runs {
             self.wait_parked(&self.threads[run.thread])?;
         }
-        memory::read(pid, entries, &mut image)
-            .doing(|| format!("read a batch back from pid {pid}"))?;
+        self.read(entries, &mut image).doing(|| format!("read a batch back from pid {pid}"))?;
         runs.into_iter()
             .map(|run| {
                 let end = run.offset + run.batch.encoded_len();
@@ -112,10 +113,27 @@ impl Blank {
             .map_err(|errno| lost(thread.tid, "start a batch", errno))
     }
 
+    /// Writes memory. Where the process is not dumpable it takes a privilege or the file that was
+    /// [opened](Blank::memory) before.
+    pub(super) fn write(&self, at: RemoteAddr, bytes: &[u8]) -> io::Result<()> {
+        match (memory::write(self.pid(), at, bytes), self.memory.get()) {
+            (Err(Errno::EPERM), Some(file)) => memory::write_forced(file, at, bytes),
+            (done, _) => done.map_err(io::Error::from),
+        }
+    }
+
+    /// Reads memory, as [`write`](Self::write) writes it.
+    fn read(&self, at: RemoteAddr, bytes: &mut [u8]) -> io::Result<()> {
+        match (memory::read(self.pid(), at, bytes), self.memory.get()) {
+            (Err(Errno::EPERM), Some(file)) => memory::read_forced(file, at, bytes),
+            (done, _) => done.map_err(io::Error::from),
+        }
+    }
+
     /// Writes a batch for the leader that does not end in a park.
     pub(super) fn write_entries(&self, batch: &Batch) -> Result<()> {
         let entries = self.helper.entries();
-        memory::write(self.pid(), entries, &batch.encode(entries))
+        self.write(entries, &batch.encode(entries))
             .doing(|| format!("write a batch to pid {}", self.pid()))
     }
 

@@ -17,6 +17,7 @@ use super::stub::STUB;
 use super::{Blank, HelperArea, Thread, choose_park_signal, elf, holder, vdso};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::capability::{self, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE};
 use crate::kernel::memory;
 use crate::kernel::ptrace::{self, Status, Stop};
 use crate::kernel::remote::{Batch, RemoteAddr};
@@ -94,6 +95,8 @@ struct Launchpad {
     doing: Vec<&'static str>,
     byte: u8,
     limit: libc::rlimit,
+    /// The engine's capabilities, as inheritable ones, too.
+    capabilities: capability::Request,
     empty: [u8; 1],
     argv: [u64; 2],
 }
@@ -237,16 +240,33 @@ impl Launchpad {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
             .doing(|| "read the limit of open files".to_owned())?;
         let limit = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+        let ours = capability::permitted().doing(|| "capget".to_owned())?;
+        // Root's programs have root's capabilities anyhow.
+        let carried = if nix::unistd::geteuid().is_root() { 0 } else { ours };
         let mut pad = Self {
             entries: Vec::new(),
             doing: Vec::new(),
             byte: 0,
             limit,
+            capabilities: capability::Request::new(carried, carried, carried),
             empty: [0],
             argv: [0; 2],
         };
+        if carried != 0 {
+            pad.carry_over_exec(carried);
+        }
         pad.prepare(spec.service_fd, service.engine_end(), theirs.as_raw_fd(), program.as_raw_fd());
         Ok(pad)
+    }
+
+    /// A user's programs have no capabilities but ambient ones.
+    fn carry_over_exec(&mut self, capabilities: u64) {
+        self.add("make capabilities inheritable", libc::SYS_capset, &[]);
+        for cap in capability::members(capabilities) {
+            let raise = [PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE].map(|word| u64::from(word as u32));
+            let args = [raise[0], raise[1], u64::from(cap), 0, 0];
+            self.add("raise an ambient capability", libc::SYS_prctl, &args);
+        }
     }
 
     fn add(&mut self, doing: &'static str, nr: i64, args: &[u64]) {
@@ -290,11 +310,14 @@ impl Launchpad {
         self.argv = [self.empty.as_ptr() as u64, 0];
         let byte = (&raw const self.byte) as u64;
         let limit = (&raw const self.limit) as u64;
+        let (header, sets) =
+            (self.capabilities.header.as_ptr() as u64, self.capabilities.halves.as_ptr() as u64);
         let (path, argv) = (self.empty.as_ptr() as u64, self.argv.as_ptr() as u64);
         for entry in &mut self.entries {
             match entry[0].cast_signed() {
                 libc::SYS_read => entry[2] = byte,
                 libc::SYS_prlimit64 => entry[3] = limit,
+                libc::SYS_capset => (entry[1], entry[2]) = (header, sets),
                 libc::SYS_execveat => (entry[2], entry[3], entry[4]) = (path, argv, argv + 8),
                 _ => {}
             }

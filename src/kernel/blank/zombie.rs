@@ -13,6 +13,7 @@ use super::Blank;
 use super::run::{died, lost};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::capability::Request;
 use crate::kernel::ptrace::{self, Status, Stop};
 use crate::kernel::remote::Batch;
 
@@ -36,6 +37,7 @@ impl Blank {
 
     fn exit(&mut self, code: i32) -> Result<i32> {
         let mut batch = Batch::new();
+        self.give_up_capabilities(&mut batch)?;
         batch.call(libc::SYS_exit_group, args![code]);
         self.write_entries(&batch)?;
         self.start_leader()?;
@@ -63,6 +65,7 @@ impl Blank {
             None => Vec::new(),
         };
         let mut batch = Batch::new();
+        self.give_up_capabilities(&mut batch)?;
         let default = batch.space(32);
         if signal != libc::SIGKILL {
             let args = args![signal, default, 0, ptrace::SIGSET_SIZE];
@@ -72,13 +75,28 @@ impl Blank {
         let limits = batch.bytes(&[limit.to_le_bytes(), limit.to_le_bytes()].concat());
         // The hard limit may be lower already: then there is no core file and no flag.
         batch.call(libc::SYS_prlimit64, args![0, libc::RLIMIT_CORE, limits, 0]);
-        let dumpable = i32::from(directory.is_some());
+        // A handler of core files would ignore the limit. Without need it stays, as it decides about
+        // who may see how the process died.
+        let dumpable = i32::from(directory.is_some() || !dumps_core(signal));
         let args = args![libc::PR_SET_DUMPABLE, dumpable];
         batch.must("choose whether to write a core file", libc::SYS_prctl, args);
         for fd in received {
             batch.must("enter the directory for a core file", libc::SYS_fchdir, args![fd]);
         }
         self.run(batch).map(drop)
+    }
+
+    /// A user's zombie does not show those that blanks are made with.
+    fn give_up_capabilities(&self, batch: &mut Batch) -> Result<()> {
+        if nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        // What is not dumpable can be read by nobody who has not opened it.
+        self.memory()?;
+        let (header, data) = Request::new(0, 0, 0).to_bytes();
+        let (header, data) = (batch.bytes(&header), batch.bytes(&data));
+        batch.must("give up all capabilities", libc::SYS_capset, args![header, data]);
+        Ok(())
     }
 
     /// Waits for the death and returns its wait status.
@@ -120,6 +138,23 @@ fn kills(signal: i32) -> bool {
         libc::SIGTTOU,
     ];
     (1..=64).contains(&signal) && !HARMLESS.contains(&signal)
+}
+
+/// Whether a process that dies of a signal by default leaves a core file.
+fn dumps_core(signal: i32) -> bool {
+    const CORE: [i32; 10] = [
+        libc::SIGQUIT,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+        libc::SIGXCPU,
+        libc::SIGXFSZ,
+        libc::SIGSYS,
+    ];
+    CORE.contains(&signal)
 }
 
 /// A directory in which a core file appears and is removed with it.

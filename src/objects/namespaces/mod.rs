@@ -9,12 +9,13 @@ pub mod uts;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::stat::Mode;
 
 use crate::error::{Context, Error, Kind, Refusals, Result};
-use crate::images::proto::TaskKobjIdsEntry;
+use crate::images::proto::{TaskKobjIdsEntry, TimensEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::namespace;
 use crate::options::values::JoinNs;
@@ -207,12 +208,25 @@ pub fn rebuild(snapshot: &Snapshot, join: &[JoinNs]) -> Result<Vec<OwnedFd>> {
     if ids.ipc_ns_id != engine.ipc_ns_id && !joined("ipc") {
         fds.push(ipc::rebuild(image(&snapshot.ipc_vars, ids.ipc_ns_id(), "ipcns-var")?)?);
     }
-    let own_time = ids.time_ns_id.filter(|_| ids.time_ns_id != engine.time_ns_id).unwrap_or(0);
-    match snapshot.timens.get(&own_time) {
-        Some(clocks) if !joined("time") => fds.push(time::rebuild(clocks)?),
-        _ => {}
+    if let Some(clocks) = clocks(snapshot, join).filter(|_| time::can_be_made()) {
+        fds.push(time::rebuild(clocks)?);
     }
     Ok(fds)
+}
+
+/// What the clocks of the tree showed, unless it is to join others.
+fn clocks<'a>(snapshot: &'a Snapshot, join: &[JoinNs]) -> Option<&'a TimensEntry> {
+    let engine = snapshot.inventory.root_ids.unwrap_or_default();
+    let ids = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
+    let own = ids.time_ns_id.filter(|_| ids.time_ns_id != engine.time_ns_id).unwrap_or(0);
+    snapshot.timens.get(&own).filter(|_| join.iter().all(|join| join.kind != "time"))
+}
+
+/// How far the tree's monotonic clocks will jump ahead; none if they go on from the dump. That they
+/// would go back is an error.
+pub fn clock_jump(snapshot: &Snapshot, join: &[JoinNs]) -> Result<Option<Duration>> {
+    let clocks = clocks(snapshot, join).filter(|_| !time::can_be_made());
+    clocks.map(time::jump).transpose()
 }
 
 /// Namespaces that no image of ours can describe, refused before anything is started.

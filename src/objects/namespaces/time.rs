@@ -5,7 +5,9 @@
 //! negative (ERANGE); `/proc/PID` of a thread has the file, `/proc/PID/task/TID` has not.
 //!
 //! A tree is restored into a time namespace whose clocks go on from the dump, as CRIU does: a
-//! monotonic clock never jumps, and absolute deadlines in the program's memory stay right.
+//! monotonic clock never jumps, and absolute deadlines in the program's memory stay right. That
+//! takes CAP_SYS_ADMIN: for a user the clocks jump ahead, as if the tree had been stopped, but they
+//! never go back.
 //! Image: timens-ID.img, timens-0.img for a tree dumped in the engine's own namespace.
 
 use std::os::fd::OwnedFd;
@@ -13,9 +15,9 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{TimensEntry, Timespec};
-use crate::kernel::{namespace, proc, sys};
+use crate::kernel::{capability, namespace, proc, sys};
 
 /// Signed nanoseconds: offsets go both ways.
 type Nanos = i128;
@@ -49,6 +51,31 @@ pub fn rebuild(entry: &TimensEntry) -> Result<OwnedFd> {
     })
 }
 
+/// Whether this process may make a time namespace. Root is told by the kernel.
+pub fn can_be_made() -> bool {
+    let admin = capability::only(capability::SYS_ADMIN);
+    nix::unistd::geteuid().is_root() || capability::permitted().is_ok_and(|set| set & admin != 0)
+}
+
+/// How far the clocks of this process are ahead of those of `entry`.
+pub fn jump(entry: &TimensEntry) -> Result<Duration> {
+    let monotonic = now(ClockId::CLOCK_MONOTONIC)? - nanos(&entry.monotonic);
+    let boottime = now(ClockId::CLOCK_BOOTTIME)? - nanos(&entry.boottime);
+    let least = monotonic.min(boottime);
+    if least < 0 {
+        let seconds = least.div_euclid(SECOND).abs();
+        let cause = format!("the tree's monotonic clocks would go back by {seconds} s");
+        return Err(Error::new(Kind::Denied, cause)
+            .remedy("restore as root, for whom they go on in a time namespace"));
+    }
+    Ok(Duration::from_nanos(monotonic.max(boottime).try_into().unwrap_or(u64::MAX)))
+}
+
+fn now(clock: ClockId) -> Result<Nanos> {
+    let now = clock_gettime(clock).doing(|| "clock_gettime")?;
+    Ok(Duration::from(now).as_nanos().cast_signed())
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Clocks {
     monotonic: Nanos,
@@ -58,13 +85,9 @@ struct Clocks {
 /// The clocks of the host's root time namespace.
 fn host_clocks() -> Result<Clocks> {
     let own = offsets(std::process::id().cast_signed())?;
-    let read = |clock| -> Result<Nanos> {
-        let now = clock_gettime(clock).doing(|| "clock_gettime")?;
-        Ok(Duration::from(now).as_nanos().cast_signed())
-    };
     Ok(Clocks {
-        monotonic: read(ClockId::CLOCK_MONOTONIC)? - own.monotonic,
-        boottime: read(ClockId::CLOCK_BOOTTIME)? - own.boottime,
+        monotonic: now(ClockId::CLOCK_MONOTONIC)? - own.monotonic,
+        boottime: now(ClockId::CLOCK_BOOTTIME)? - own.boottime,
     })
 }
 
@@ -76,8 +99,7 @@ fn offsets(pid: i32) -> Result<Clocks> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Clocks::default()),
         Err(error) => return Err(Error::io(format!("read {path}"), &error)),
     };
-    parse_offsets(&text)
-        .ok_or_else(|| Error::new(crate::error::Kind::System, format!("{path}: {text:?}")))
+    parse_offsets(&text).ok_or_else(|| Error::new(Kind::System, format!("{path}: {text:?}")))
 }
 
 fn parse_offsets(text: &str) -> Option<Clocks> {
@@ -116,6 +138,16 @@ mod tests {
         assert_eq!(clocks.monotonic, -5 * SECOND + 7);
         assert_eq!(clocks.boottime, 10 * SECOND);
         assert!(parse_offsets("nonsense 1 2").is_none());
+    }
+
+    #[test]
+    fn clocks_jump_ahead_but_never_back() {
+        let mut entry = capture(std::process::id().cast_signed()).unwrap();
+        entry.monotonic.tv_sec -= 2;
+        assert!(jump(&entry).unwrap() >= Duration::from_secs(2));
+        entry.boottime.tv_sec += 5000;
+        let text = jump(&entry).unwrap_err().to_string();
+        assert!(text.contains("would go back by") && text.contains("as root"), "{text}");
     }
 
     #[test]

@@ -12,20 +12,21 @@ use once_cell::sync::Lazy;
 
 use super::status::Status;
 use crate::args;
-use crate::error::{Context, Error, Refusals, Result};
+use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::CredsEntry;
-use crate::kernel::proc;
+use crate::kernel::capability::{
+    PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAP_AMBIENT_RAISE, Request, SETGID, SETPCAP,
+    SETUID, members, only,
+};
 use crate::kernel::remote::{Batch, CallId, Outcome};
+use crate::kernel::{capability, proc, process};
 
 /// Words of a capability set in an image.
 const WORDS: usize = 2;
-/// Version 3 of the capability calls: two words per set.
-const CAPABILITY_VERSION: u32 = 0x2008_0522;
 /// SECBIT_NO_SETUID_FIXUP: changing the user id leaves the capabilities alone.
 const NO_SETUID_FIXUP: u32 = 1 << 2;
-const PR_CAP_AMBIENT: i32 = 47;
-const PR_CAP_AMBIENT_RAISE: i32 = 2;
-const PR_CAP_AMBIENT_CLEAR_ALL: i32 = 4;
+/// SECBIT_KEEP_CAPS, which an exec takes off.
+const KEEP_CAPS: u32 = 1 << 4;
 /// More groups the kernel does not take.
 const GROUPS_MAX: usize = 65536;
 
@@ -116,14 +117,14 @@ pub fn validate(file: &str, creds: &CredsEntry) -> Result<()> {
 }
 
 /// What the restoring kernel and program have to give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reach {
     /// The highest capability that the kernel knows.
-    pub last_cap: u32,
-    /// Permitted capabilities of the engine, hence of every new process.
-    pub permitted: u64,
-    /// Its bounding set.
-    pub bounding: u64,
+    last_cap: u32,
+    /// Credentials of the engine: every new process begins with them.
+    ours: CredsEntry,
+    /// Permitted capabilities of the engine that it may not give to anybody.
+    lent: u64,
 }
 
 impl Reach {
@@ -131,11 +132,27 @@ impl Reach {
     pub fn ours() -> Result<Self> {
         let path = "/proc/self/status";
         let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
-        let status = Status::parse(&text)?;
+        let secbits = capability::securebits().doing(|| "get the securebits")? & !KEEP_CAPS;
+        let ours = entry(&Status::parse(&text)?, secbits);
         let path = "/proc/sys/kernel/cap_last_cap";
         let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
         let last_cap = text.trim().parse().unwrap_or(63);
-        Ok(Self { last_cap, permitted: status.permitted, bounding: status.bounding })
+        let lent = process::lent_capabilities().doing(|| "capget")?;
+        Ok(Self { last_cap, ours, lent })
+    }
+
+    /// Whether the engine has capabilities that must not get into other hands.
+    pub fn is_lent(&self) -> bool {
+        self.lent != 0
+    }
+
+    /// Whether the engine has a capability that is its user's own.
+    pub fn has(&self, cap: u32) -> bool {
+        self.own() & only(cap) != 0
+    }
+
+    fn own(&self) -> u64 {
+        set(&self.ours.cap_prm) & !self.lent
     }
 
     fn known(&self) -> u64 {
@@ -145,44 +162,110 @@ impl Reach {
 
 /// Checks that the engine has what the thread is to have: nobody can give more.
 pub fn check_reach(file: &str, creds: &CredsEntry, reach: &Reach) -> Result<()> {
-    let known = reach.known();
-    for (name, wanted, ours) in [
-        ("permitted", set(&creds.cap_prm), reach.permitted),
-        ("bounding", set(&creds.cap_bnd), reach.bounding),
+    let (known, ours) = (reach.known(), &reach.ours);
+    let denied = |cause: String, remedy: &str| {
+        Err(Error::new(Kind::Denied, format!("{file}: {cause}")).remedy(remedy))
+    };
+    for (name, wanted, have) in [
+        ("permitted", set(&creds.cap_prm), reach.own()),
+        ("bounding", set(&creds.cap_bnd), set(&ours.cap_bnd)),
     ] {
-        let missing = wanted & known & !ours;
+        let missing = wanted & known & !have;
         if missing != 0 {
-            let cause = format!("{file}: the thread has {name} capabilities {missing:#x} we lack");
-            return Err(Error::new(crate::error::Kind::Denied, cause)
-                .remedy("restore with at least the capabilities of the dumped program"));
+            let cause = format!("the thread has {name} capabilities {missing:#x} we lack");
+            return denied(cause, "restore with at least the capabilities of the dumped program");
         }
+    }
+    for (what, name, cap) in changes(creds, reach) {
+        if !reach.has(cap) {
+            let cause = format!("the thread's {what} can only be had with {name}");
+            return denied(cause, "restore as root, or as a user who has just these");
+        }
+    }
+    if ours.no_new_privs() != 0 && creds.no_new_privs() == 0 {
+        let cause = "the thread has no no_new_privs, which we cannot take off".to_owned();
+        return denied(cause, "start the restore without no_new_privs");
     }
     Ok(())
 }
 
-/// Turns a thread of root into one with these credentials.
+/// What of the credentials is not as with us, and the capability that is needed to change it.
+fn changes(creds: &CredsEntry, reach: &Reach) -> Vec<(String, &'static str, u32)> {
+    let (known, ours) = (reach.known(), &reach.ours);
+    let (users, groups) = (user_ids(creds), group_ids(creds));
+    let bounding = set(&creds.cap_bnd) & known;
+    let inheritable = set(&creds.cap_inh) & known;
+    let differences = [
+        (users != user_ids(ours), format!("user ids {users:?}"), "CAP_SETUID", SETUID),
+        (groups != group_ids(ours), format!("group ids {groups:?}"), "CAP_SETGID", SETGID),
+        (
+            creds.groups != ours.groups,
+            format!("supplementary groups {:?}", creds.groups),
+            "CAP_SETGID",
+            SETGID,
+        ),
+        (
+            bounding != set(&ours.cap_bnd) & known,
+            format!("bounding set {bounding:#x}"),
+            "CAP_SETPCAP",
+            SETPCAP,
+        ),
+        (
+            inheritable & !(set(&ours.cap_inh) | reach.own()) != 0,
+            format!("inheritable capabilities {inheritable:#x}"),
+            "CAP_SETPCAP",
+            SETPCAP,
+        ),
+        (
+            creds.secbits != ours.secbits,
+            format!("securebits {:#x}", creds.secbits),
+            "CAP_SETPCAP",
+            SETPCAP,
+        ),
+    ];
+    let changed = differences.into_iter().filter(|(differs, ..)| *differs);
+    changed.map(|(_, what, name, cap)| (what, name, cap)).collect()
+}
+
+fn user_ids(creds: &CredsEntry) -> [u32; 4] {
+    [creds.uid, creds.euid, creds.suid, creds.fsuid]
+}
+
+fn group_ids(creds: &CredsEntry) -> [u32; 4] {
+    [creds.gid, creds.egid, creds.sgid, creds.fsgid]
+}
+
+/// Turns a thread with the engine's credentials into one with these. What is so already is left
+/// alone: without privileges it could not even be set to what it is.
 pub fn rebuild(batch: &mut Batch, creds: &CredsEntry, reach: &Reach) {
-    rebuild_ids(batch, creds);
+    let secbits = rebuild_ids(batch, creds, &reach.ours);
     let known = reach.known();
-    let bounding = set(&creds.cap_bnd);
-    for cap in (0..=reach.last_cap).filter(|cap| bounding & (1 << cap) == 0) {
-        if reach.bounding & (1 << cap) != 0 {
-            let what = format!("drop capability {cap} from the bounding set");
-            batch.must(what, libc::SYS_prctl, args![libc::PR_CAPBSET_DROP, cap, 0, 0, 0]);
-        }
+    let dropped = set(&reach.ours.cap_bnd) & known & !set(&creds.cap_bnd);
+    for cap in members(dropped) {
+        let what = format!("drop capability {cap} from the bounding set");
+        batch.must(what, libc::SYS_prctl, args![libc::PR_CAPBSET_DROP, cap, 0, 0, 0]);
     }
     let inheritable = set(&creds.cap_inh) & known;
-    capset(batch, reach.permitted, reach.permitted, inheritable);
+    let ours = set(&reach.ours.cap_prm);
+    capset(batch, ours, ours, inheritable);
     rebuild_ambient(batch, set(&creds.cap_amb) & known);
-    let call = args![libc::PR_SET_SECUREBITS, creds.secbits, 0, 0, 0];
-    batch.must(format!("set securebits {:#x}", creds.secbits), libc::SYS_prctl, call);
+    if creds.secbits != secbits {
+        let call = args![libc::PR_SET_SECUREBITS, creds.secbits, 0, 0, 0];
+        batch.must(format!("set securebits {:#x}", creds.secbits), libc::SYS_prctl, call);
+    }
     capset(batch, set(&creds.cap_eff) & known, set(&creds.cap_prm) & known, inheritable);
 }
 
-fn rebuild_ids(batch: &mut Batch, creds: &CredsEntry) {
-    let groups: Vec<u8> = creds.groups.iter().flat_map(|group| group.to_le_bytes()).collect();
-    let place = batch.bytes(&groups);
-    batch.must("set the groups", libc::SYS_setgroups, args![creds.groups.len(), place]);
+/// Sets the ids; returns the securebits that this leaves.
+fn rebuild_ids(batch: &mut Batch, creds: &CredsEntry, ours: &CredsEntry) -> u32 {
+    if creds.groups != ours.groups {
+        let groups: Vec<u8> = creds.groups.iter().flat_map(|group| group.to_le_bytes()).collect();
+        let place = batch.bytes(&groups);
+        batch.must("set the groups", libc::SYS_setgroups, args![creds.groups.len(), place]);
+    }
+    if (user_ids(creds), group_ids(creds)) == (user_ids(ours), group_ids(ours)) {
+        return ours.secbits;
+    }
     let call = args![libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0];
     batch.must("keep capabilities over a change of user", libc::SYS_prctl, call);
     let (gid, egid, sgid) = (creds.gid, creds.egid, creds.sgid);
@@ -194,23 +277,21 @@ fn rebuild_ids(batch: &mut Batch, creds: &CredsEntry) {
     // These return the former id and no error; they come last as the calls above set them, too.
     batch.call(libc::SYS_setfsuid, args![creds.fsuid]);
     batch.call(libc::SYS_setfsgid, args![creds.fsgid]);
+    NO_SETUID_FIXUP
 }
 
 fn rebuild_ambient(batch: &mut Batch, ambient: u64) {
     let call = args![PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0];
     batch.must("clear the ambient capabilities", libc::SYS_prctl, call);
-    for cap in (0..64u32).filter(|cap| ambient & (1 << cap) != 0) {
+    for cap in members(ambient) {
         let call = args![PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0];
         batch.must(format!("raise the ambient capability {cap}"), libc::SYS_prctl, call);
     }
 }
 
 fn capset(batch: &mut Batch, effective: u64, permitted: u64, inheritable: u64) {
-    let header = [CAPABILITY_VERSION, 0].map(u32::to_le_bytes).concat();
-    let sets = [effective, permitted, inheritable];
-    let word = |index: u32| sets.map(|set| ((set >> (32 * index)) as u32).to_le_bytes()).concat();
-    let header = batch.bytes(&header);
-    let data = batch.bytes(&[word(0), word(1)].concat());
+    let (header, data) = Request::new(effective, permitted, inheritable).to_bytes();
+    let (header, data) = (batch.bytes(&header), batch.bytes(&data));
     let what = format!("set capabilities {effective:#x} of {permitted:#x}");
     batch.must(what, libc::SYS_capset, args![header, data]);
 }
@@ -267,10 +348,46 @@ mod tests {
 
     #[test]
     fn capabilities_that_we_lack_are_refused_with_the_remedy() {
-        let reach = Reach { last_cap: 40, permitted: 0x2000, bounding: u64::MAX };
+        let mut reach = like_us();
+        reach.ours.cap_prm = vec![0x2000, 0];
         let text = check_reach("core-1.img", &odd(), &reach).unwrap_err().to_string();
         assert!(text.contains("permitted capabilities 0x20 we lack; restore with"), "{text}");
-        check_reach("core-1.img", &odd(), &Reach { permitted: 0x2020, ..reach }).unwrap();
+        reach.ours.cap_prm = vec![0x2020, 0];
+        check_reach("core-1.img", &odd(), &reach).unwrap();
+        // Not even to its own user.
+        reach.lent = 0x20;
+        assert!(check_reach("core-1.img", &odd(), &reach).is_err());
+    }
+
+    /// An engine with these credentials.
+    fn like_us() -> Reach {
+        Reach { last_cap: 40, ours: odd(), lent: 0 }
+    }
+
+    #[test]
+    fn what_is_so_already_takes_no_privilege() {
+        let reach = like_us();
+        let other = odd();
+        for (creds, words) in [
+            (
+                CredsEntry { suid: 0, ..odd() },
+                "user ids [2001, 2002, 0, 2002] can only be had with",
+            ),
+            (CredsEntry { fsgid: 0, ..odd() }, "group ids"),
+            (CredsEntry { groups: vec![5], ..odd() }, "supplementary groups [5]"),
+            (CredsEntry { cap_bnd: vec![0, 0], ..odd() }, "bounding set 0x0"),
+            (CredsEntry { cap_inh: vec![0x8000_0000, 0], ..odd() }, "inheritable capabilities"),
+            (CredsEntry { secbits: 0, ..odd() }, "securebits 0x0 can only be had with CAP_SETPCAP"),
+            (CredsEntry { no_new_privs: None, ..odd() }, "cannot take off"),
+        ] {
+            let text = check_reach("core-1.img", &creds, &reach).unwrap_err().to_string();
+            assert!(text.contains(words), "{text}");
+        }
+        check_reach("core-1.img", &other, &reach).unwrap();
+        let mut batch = Batch::new();
+        rebuild(&mut batch, &other, &reach);
+        let ambient = members(set(&other.cap_amb)).count();
+        assert_eq!(batch.len(), 3 + ambient, "capabilities twice, ambient ones");
     }
 
     #[test]

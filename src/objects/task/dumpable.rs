@@ -8,12 +8,15 @@ use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::remote::{Batch, CallId};
 
+const NO: i32 = 0;
+/// As every new program begins.
+pub const YES: i32 = 1;
 const BY_RESET: i32 = 2;
 
 /// Checks the value, and that this machine can give it.
 pub fn validate(file: &str, dumpable: Option<i32>) -> Result<()> {
     match dumpable {
-        None | Some(0 | 1) => Ok(()),
+        None | Some(NO | YES) => Ok(()),
         Some(BY_RESET) => check_reset(file),
         Some(other) => Err(Error::image(file, format!("dumpable {other}"))),
     }
@@ -29,6 +32,12 @@ fn check_reset(file: &str) -> Result<()> {
     }
 }
 
+/// Closes the memory of a process to all but root, and to us who have it open.
+pub fn shield(batch: &mut Batch) {
+    let call = args![libc::PR_SET_DUMPABLE, NO, 0, 0, 0];
+    batch.must("keep others out of the memory", libc::SYS_prctl, call);
+}
+
 /// Before the credentials: makes the kernel reset the value, if it is to be one that only a reset
 /// gives. Setting the file system user id there and back is the smallest change that does.
 pub fn prepare(batch: &mut Batch, dumpable: Option<i32>) {
@@ -38,10 +47,10 @@ pub fn prepare(batch: &mut Batch, dumpable: Option<i32>) {
     }
 }
 
-/// After the credentials of all threads: sets the value. The result of the call is the value that
+/// Last, in any case after the credentials of all threads: sets the value. The result of the call is the value that
 /// stands, for [`check`].
 pub fn rebuild(batch: &mut Batch, dumpable: Option<i32>) -> CallId {
-    if let Some(dumpable @ (0 | 1)) = dumpable {
+    if let Some(dumpable @ (NO | YES)) = dumpable {
         let call = args![libc::PR_SET_DUMPABLE, dumpable, 0, 0, 0];
         batch.must(format!("set dumpable {dumpable}"), libc::SYS_prctl, call);
     }

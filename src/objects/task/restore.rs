@@ -6,11 +6,12 @@
 //! 1. [`threads`](Rebuild::threads), when memory is there: what a thread registers points to it.
 //! 2. [`credentials`](Rebuild::credentials): all that needs privileges is done by then. Seccomp
 //!    and the login uid come just before, as they need them.
-//! 3. [`after_credentials`](Rebuild::after_credentials): what a change of credentials resets
-//!    (dumpable, parent death signal) or must not meet (no_new_privs).
-//! 4. [`signals`](Rebuild::signals), when all children are dead or stopped that are to be: their
+//! 3. [`signals`](Rebuild::signals), when all children are dead or stopped that are to be: their
 //!    SIGCHLDs are forgotten, then actions are set, timers started, signals queued.
-//! 5. [`limits`](Rebuild::limits): what hinders everything else.
+//! 4. [`limits`](Rebuild::limits): what hinders everything else (no_new_privs would hinder the
+//!    credentials), and what a change of credentials resets (the parent death signal).
+//! 5. [`exposure`](Rebuild::exposure): what lets the user or the memory of the process interfere,
+//!    when there is no right and no limit left to be had by it.
 //! 6. [`final_states`](Rebuild::final_states), for the launch.
 
 use std::iter;
@@ -39,7 +40,7 @@ pub struct Rebuild<'a> {
     image: &'a TaskImage,
     extras: Option<&'a TaskExtrasEntry>,
     filters: &'a SeccompEntry,
-    reach: Reach,
+    reach: &'a Reach,
 }
 
 impl<'a> Rebuild<'a> {
@@ -49,7 +50,7 @@ impl<'a> Rebuild<'a> {
         image: &'a TaskImage,
         extras: Option<&'a TaskExtrasEntry>,
         filters: &'a SeccompEntry,
-        reach: Reach,
+        reach: &'a Reach,
     ) -> Self {
         Self { pid: pid.cast_signed(), image, extras, filters, reach }
     }
@@ -76,6 +77,15 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
+    /// Keeps the user out of the memory of a process whose threads have lent capabilities, until its
+    /// [`exposure`](Self::exposure): as soon as the first thread has given them up, its memory would
+    /// be the user's to write, and the others still run code in it.
+    pub fn shield(&self, blank: &mut Blank) -> Result<()> {
+        let mut batch = Batch::new();
+        dumpable::shield(&mut batch);
+        blank.run(batch).map(drop)
+    }
+
     /// Seccomp, login uid, and the credentials of every thread.
     pub fn credentials(&self, blank: &mut Blank) -> Result<()> {
         let entry = self.process()?;
@@ -91,30 +101,10 @@ impl<'a> Rebuild<'a> {
         blank.run(process)?;
         self.run_in_all(blank, |thread, batch| {
             if let Some(creds) = &thread.entry.creds {
-                credentials::rebuild(batch, creds, &self.reach);
+                credentials::rebuild(batch, creds, self.reach);
             }
         })
         .map(drop)
-    }
-
-    /// no_new_privs, parent death signals, dumpable, transparent huge pages.
-    pub fn after_credentials(&self, blank: &mut Blank) -> Result<()> {
-        let mut asked = None;
-        let outcomes = self.run_in_all(blank, |thread, batch| {
-            if let Some(creds) = &thread.entry.creds {
-                credentials::rebuild_no_new_privs(batch, creds);
-            }
-            pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
-            if thread.index == 0 {
-                asked = Some(dumpable::rebuild(batch, self.dumpable()));
-                self.set_huge_pages(batch);
-            }
-        })?;
-        // The leader's batch has something in it, and is the first.
-        let (Some(asked), Some(outcome)) = (asked, outcomes.first()) else {
-            return Err(self.torn());
-        };
-        dumpable::check(self.dumpable(), outcome.ret(asked).doing(|| "ask for dumpable")?)
     }
 
     fn set_huge_pages(&self, batch: &mut Batch) {
@@ -147,12 +137,15 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    /// Personality, subreaper flag, memory-deny-write-execute, limits, scheduling.
+    /// no_new_privs, parent death signals, subreaper flag, memory-deny-write-execute, transparent huge
+    /// pages, limits, scheduling.
     pub fn limits(&self, blank: &mut Blank) -> Result<()> {
         let entry = self.process()?;
-        let exact = self.extras.and_then(|extras| extras.personality);
         self.run_in_all(blank, |thread, batch| {
-            personality::rebuild(batch, entry.personality, exact);
+            if let Some(creds) = &thread.entry.creds {
+                credentials::rebuild_no_new_privs(batch, creds);
+            }
+            pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
             if thread.index > 0 {
                 return;
             }
@@ -160,11 +153,34 @@ impl<'a> Rebuild<'a> {
             if let Some(extras) = self.extras {
                 mdwe::rebuild(batch, extras);
             }
+            self.set_huge_pages(batch);
             if let Some(limits) = &entry.rlimits {
                 rlimits::rebuild(batch, limits);
             }
         })?;
         self.all()?.into_iter().try_for_each(|thread| scheduling::rebuild(thread.tid, thread.entry))
+    }
+
+    /// Personality; dumpable, by which the process is its user's again; and restartable sequences, by
+    /// which its memory says where an interrupted thread goes on.
+    pub fn exposure(&self, blank: &mut Blank) -> Result<()> {
+        let entry = self.process()?;
+        let exact = self.extras.and_then(|extras| extras.personality);
+        let mut asked = None;
+        let outcomes = self.run_in_all(blank, |thread, batch| {
+            personality::rebuild(batch, entry.personality, exact);
+            if thread.index == 0 {
+                asked = Some(dumpable::rebuild(batch, self.dumpable()));
+            }
+            if let Some(registered) = &thread.entry.rseq_entry {
+                rseq::rebuild(batch, registered);
+            }
+        })?;
+        // The leader's batch has something in it, and is the first.
+        let (Some(asked), Some(outcome)) = (asked, outcomes.first()) else {
+            return Err(self.torn());
+        };
+        dumpable::check(self.dumpable(), outcome.ret(asked).doing(|| "ask for dumpable")?)
     }
 
     /// Registers and masks of all threads, the leader first.
@@ -265,7 +281,8 @@ impl<'a> Rebuild<'a> {
     }
 
     fn dumpable(&self) -> Option<i32> {
-        self.image.mm.as_ref().and_then(|mm| mm.dumpable)
+        let dumpable = self.image.mm.as_ref().and_then(|mm| mm.dumpable);
+        if self.reach.is_lent() { dumpable.or(Some(dumpable::YES)) } else { dumpable }
     }
 
     fn process(&self) -> Result<&'a TaskCoreEntry> {
@@ -340,9 +357,6 @@ impl Thread<'_> {
             clear_tid::rebuild(batch, info.clear_tid_addr);
         }
         robust_list::rebuild(batch, self.entry.futex_rla, self.entry.futex_rla_len);
-        if let Some(registered) = &self.entry.rseq_entry {
-            rseq::rebuild(batch, registered);
-        }
         if let Some(stack) = &self.entry.sas {
             altstack::rebuild(batch, stack);
         }

@@ -32,7 +32,8 @@ pub fn validate(file: &str, entry: &RseqEntry) -> Result<()> {
     }
 }
 
-/// Registers for the thread that runs the batch.
+/// Registers for the thread that runs the batch. When the thread has no more rights than its memory
+/// should: that can make it jump out of a batch at any later interruption.
 pub fn rebuild(batch: &mut Batch, entry: &RseqEntry) {
     if entry.rseq_abi_pointer != 0 {
         let (pointer, size) = (entry.rseq_abi_pointer, entry.rseq_abi_size);

@@ -209,15 +209,15 @@ fn rebuild(pid: i32, image: &TaskImage, captured: &Captured, filters: &SeccompEn
     let number = pid.cast_unsigned();
     validate(number, image, captured.extras.as_ref(), filters).unwrap();
     check_reach(number, image, &reach).unwrap();
-    let rebuild = Rebuild::new(number, image, captured.extras.as_ref(), filters, reach);
+    let rebuild = Rebuild::new(number, image, captured.extras.as_ref(), filters, &reach);
     let mut blank = Blank::spawn(&SpawnSpec::new(pid, HELPER)).unwrap();
     map_memory(&mut blank, image);
     blank.clone_threads(&rebuild.thread_specs()).unwrap();
     rebuild.threads(&mut blank).unwrap();
     rebuild.credentials(&mut blank).unwrap();
-    rebuild.after_credentials(&mut blank).unwrap();
     rebuild.signals(&mut blank).unwrap();
     rebuild.limits(&mut blank).unwrap();
+    rebuild.exposure(&mut blank).unwrap();
     let mut finals = rebuild.final_states().unwrap();
     for (index, state) in finals.iter_mut().enumerate() {
         state.regs.rip = CODE;

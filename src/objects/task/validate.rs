@@ -12,9 +12,8 @@ use crate::images::proto::{
     core_entry,
 };
 use crate::images::snapshot::TaskImage;
+use crate::kernel::capability::SYS_RESOURCE;
 use crate::kernel::xsave::Layout;
-
-const CAP_SYS_RESOURCE: u32 = 24;
 
 /// Checks a process by itself: `extras` and `filters` are those of the tree.
 pub fn validate(
@@ -104,7 +103,7 @@ pub fn check_reach(pid: u32, task: &TaskImage, reach: &credentials::Reach) -> Re
             credentials::check_reach(&names::core(tid), creds, reach)?;
         }
     }
-    if reach.permitted & (1 << CAP_SYS_RESOURCE) != 0 {
+    if reach.has(SYS_RESOURCE) {
         return Ok(());
     }
     let path = "/proc/self/limits";

@@ -187,7 +187,7 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["unprivileged"], Argument::Negatable)
         .setters(&["set_unprivileged"])
         .verbs(BOTH)
-        .partly(|options| options.unprivileged() && !nix::unistd::geteuid().is_root())
+        .honoured(BOTH)
         .help("accept the limits of a caller who is not root"),
     Row {
         // Who names properties wants the image.
