@@ -1,5 +1,6 @@
 //! Stores a [`Snapshot`] as image files.
 
+use parking_lot::Mutex;
 use prost::Message;
 
 use super::codec::Encoder;
@@ -12,40 +13,85 @@ use crate::error::Result;
 
 /// Writes everything but pages, which are there already, and makes the dump whole.
 pub fn write(snapshot: &Snapshot, creation: Creation) -> Result<Committed> {
-    let mut store = Store { creation: &creation, manifest: Manifest::default() };
-    store.messages(names::PSTREE, magic::PSTREE, &snapshot.tree)?;
+    let store = Store::new(creation);
     for (&pid, task) in &snapshot.tasks {
         store.task(pid, task)?;
     }
-    for (&id, table) in &snapshot.descriptor_tables {
-        store.messages(&names::descriptors(id), magic::FDINFO, table)?;
-    }
-    store.messages(names::FILES, magic::FILES, snapshot.files.values())?;
-    store.shared(snapshot)?;
-    for (&id, ghost) in &snapshot.ghosts {
-        store.ghost(id, ghost)?;
-    }
-    let mut inventory = Encoder::inventory();
-    inventory.entry(&snapshot.inventory);
-    let inventory = inventory.finish();
-    let manifest = store.finish(snapshot, &inventory)?;
-    creation.store(MANIFEST, manifest.as_bytes())?;
-    creation.commit(&inventory)
+    store.finish(snapshot, snapshot.pages_ids())
 }
 
-struct Store<'a> {
-    creation: &'a Creation,
-    manifest: Manifest,
+/// A dump on its way into files; several threads may write to it.
+#[derive(Debug)]
+pub struct Store {
+    creation: Creation,
+    manifest: Mutex<Manifest>,
 }
 
-impl Store<'_> {
-    fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.manifest.add(name, bytes);
+impl Store {
+    /// Nothing is written yet but, at most, pages.
+    pub fn new(creation: Creation) -> Self {
+        Self { creation, manifest: Mutex::default() }
+    }
+
+    /// Where pages are written to.
+    pub fn creation(&self) -> &Creation {
+        &self.creation
+    }
+
+    /// Writes all that is a process's own.
+    pub fn task(&self, pid: u32, task: &TaskImage) -> Result<()> {
+        self.messages(&names::core(pid), magic::CORE, [&task.core])?;
+        for (tid, core) in &task.threads {
+            self.messages(&names::core(*tid), magic::CORE, [core])?;
+        }
+        self.some(&names::ids(pid), magic::IDS, &task.ids)?;
+        self.some(&names::mm(pid), magic::MM, &task.mm)?;
+        self.some(&names::fs(pid), magic::FS, &task.fs)?;
+        task.pagemap.as_ref().map_or(Ok(()), |pagemap| self.pagemap(pid, pagemap))
+    }
+
+    /// Writes what is to be found in a process's pages file.
+    pub fn pagemap(&self, pid: u32, pagemap: &Pagemap) -> Result<()> {
+        self.pagemap_file(&names::pagemap(pid), pagemap)
+    }
+
+    /// Writes what the processes share, whatever stands in `snapshot` of their own, and makes the
+    /// dump whole; `pages` are the numbers of all pages files.
+    pub fn finish(
+        self,
+        snapshot: &Snapshot,
+        pages: impl IntoIterator<Item = u32>,
+    ) -> Result<Committed> {
+        self.messages(names::PSTREE, magic::PSTREE, &snapshot.tree)?;
+        for (&id, table) in &snapshot.descriptor_tables {
+            self.messages(&names::descriptors(id), magic::FDINFO, table)?;
+        }
+        self.messages(names::FILES, magic::FILES, snapshot.files.values())?;
+        self.shared(snapshot)?;
+        for (&id, ghost) in &snapshot.ghosts {
+            self.ghost(id, ghost)?;
+        }
+        let mut inventory = Encoder::inventory();
+        inventory.entry(&snapshot.inventory);
+        let inventory = inventory.finish();
+        self.manifest.lock().add(super::dir::INVENTORY, &inventory);
+        for pages_id in pages {
+            let name = names::pages(pages_id);
+            let size = self.creation.size(&name)?;
+            self.manifest.lock().add_pages(&name, size, self.creation.checksum(&name, size));
+        }
+        let Self { creation, manifest } = self;
+        creation.store(MANIFEST, manifest.into_inner().to_text().as_bytes())?;
+        creation.commit(&inventory)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.manifest.lock().add(name, bytes);
         self.creation.store(name, bytes)
     }
 
     fn messages<'m, M: Message + 'm>(
-        &mut self,
+        &self,
         name: &str,
         magic: u32,
         entries: impl IntoIterator<Item = &'m M>,
@@ -59,7 +105,7 @@ impl Store<'_> {
 
     /// Files that CRIU leaves out when they would be empty.
     fn some<'m, M: Message + 'm>(
-        &mut self,
+        &self,
         name: &str,
         magic: u32,
         entries: impl IntoIterator<Item = &'m M>,
@@ -69,7 +115,7 @@ impl Store<'_> {
     }
 
     fn with_payload<M: Message>(
-        &mut self,
+        &self,
         name: &str,
         magic: u32,
         entries: &[(M, Vec<u8>)],
@@ -84,21 +130,7 @@ impl Store<'_> {
         self.file(name, &file.finish())
     }
 
-    fn task(&mut self, pid: u32, task: &TaskImage) -> Result<()> {
-        self.messages(&names::core(pid), magic::CORE, [&task.core])?;
-        for (tid, core) in &task.threads {
-            self.messages(&names::core(*tid), magic::CORE, [core])?;
-        }
-        self.some(&names::ids(pid), magic::IDS, &task.ids)?;
-        self.some(&names::mm(pid), magic::MM, &task.mm)?;
-        self.some(&names::fs(pid), magic::FS, &task.fs)?;
-        match &task.pagemap {
-            Some(pagemap) => self.pagemap(&names::pagemap(pid), pagemap),
-            None => Ok(()),
-        }
-    }
-
-    fn pagemap(&mut self, name: &str, pagemap: &Pagemap) -> Result<()> {
+    fn pagemap_file(&self, name: &str, pagemap: &Pagemap) -> Result<()> {
         let mut file = Encoder::new(magic::PAGEMAP);
         file.entry(&PagemapHead { pages_id: pagemap.pages_id });
         for entry in &pagemap.entries {
@@ -107,7 +139,7 @@ impl Store<'_> {
         self.file(name, &file.finish())
     }
 
-    fn shared(&mut self, snapshot: &Snapshot) -> Result<()> {
+    fn shared(&self, snapshot: &Snapshot) -> Result<()> {
         self.with_payload(names::PIPES_DATA, magic::PIPES_DATA, &snapshot.pipe_data)?;
         self.with_payload(names::FIFO_DATA, magic::FIFO_DATA, &snapshot.fifo_data)?;
         self.with_payload(names::SK_QUEUES, magic::SK_QUEUES, &snapshot.socket_queues)?;
@@ -130,13 +162,13 @@ impl Store<'_> {
             self.messages(&names::ipc_vars(id), magic::IPC_VAR, [entry])?;
         }
         for (&shmid, pagemap) in &snapshot.shared_memory {
-            self.pagemap(&names::shared_pagemap(shmid), pagemap)?;
+            self.pagemap_file(&names::shared_pagemap(shmid), pagemap)?;
         }
         Ok(())
     }
 
     /// Contents follow the header in chunks, each behind an entry of its own.
-    fn ghost(&mut self, id: u32, ghost: &GhostFile) -> Result<()> {
+    fn ghost(&self, id: u32, ghost: &GhostFile) -> Result<()> {
         let mut file = Encoder::new(magic::GHOST_FILE);
         file.entry(&ghost.entry);
         if ghost.entry.chunks == Some(true) {
@@ -147,15 +179,5 @@ impl Store<'_> {
             file.payload(bytes);
         }
         self.file(&names::ghost(id), &file.finish())
-    }
-
-    fn finish(mut self, snapshot: &Snapshot, inventory: &[u8]) -> Result<String> {
-        self.manifest.add(super::dir::INVENTORY, inventory);
-        for pages_id in snapshot.pages_ids() {
-            let name = names::pages(pages_id);
-            let size = self.creation.size(&name)?;
-            self.manifest.add_pages(&name, size, self.creation.checksum(&name, size));
-        }
-        Ok(self.manifest.to_text())
     }
 }

@@ -27,7 +27,7 @@ use crate::error::{Context, Refusals, Result};
 use crate::images::dir::{Creation, ImageDir};
 use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::images::write::write;
+use crate::images::write::Store;
 use crate::kernel::dumpee::FrozenTask;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
@@ -52,22 +52,22 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     stats.frozen();
     log.info(format!("{} tasks are stopped", members.len()));
     let external = external(request, hooks)?;
-    let creation = OnceLock::new();
+    let store = OnceLock::new();
     if !dir.has_dump() {
-        begin(&dir, &creation)?;
+        begin(&dir, &store)?;
     }
-    let (mut dump, pagemaps) = pages::write(&members, &creation, |pages| {
+    let (mut dump, pagemaps) = pages::write(&members, &store, |pages| {
         let dump = capture(request, external, &members, pages)?;
         log.info("captured all but memory");
-        begin(&dir, &creation).map(|()| dump)
+        begin(&dir, &store).map(|()| dump)
     })?;
     dump.snapshot.cpuinfo = cpuinfo;
     for note in &dump.notes {
         log.warn(note);
     }
-    let creation = creation.into_inner().expect("begun at the latest when all was captured");
-    dump.add_memory(pagemaps, &creation, &mut stats)?;
-    let committed = write(&dump.snapshot, creation)?;
+    let store = store.into_inner().expect("begun at the latest when all was captured");
+    let pages_ids = dump.write_shared_memory(&pagemaps, store.creation(), &mut stats)?;
+    let committed = store.finish(&dump.snapshot, pages_ids)?;
     log.info("the images are whole");
     if let Err(error) = hooks.notify(Stage::PostDump, Some(root)) {
         committed.revoke()?;
@@ -87,9 +87,9 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
 ///
 /// It ends the life of an older dump in the directory, which a new one that is refused must not; so
 /// where there is one, this has to wait until all is known to be carried.
-fn begin(dir: &ImageDir, creation: &OnceLock<Creation>) -> Result<()> {
-    if creation.get().is_none() {
-        let _ = creation.set(dir.begin()?);
+fn begin(dir: &ImageDir, store: &OnceLock<Store>) -> Result<()> {
+    if store.get().is_none() {
+        let _ = store.set(Store::new(dir.begin()?));
     }
     Ok(())
 }
@@ -170,7 +170,10 @@ impl<'a> Capture<'a, '_> {
             },
             State::Alive(frozen) => self.task(frozen, refusals)?,
         };
-        self.snapshot.tasks.insert(member.pid.cast_unsigned(), image);
+        // What others have to know of a process; the rest goes to the files at once.
+        let known = TaskImage { ids: image.ids, ..TaskImage::default() };
+        self.snapshot.tasks.insert(member.pid.cast_unsigned(), known);
+        self.pages.add_messages(member.pid, image);
         Ok(())
     }
 
@@ -224,23 +227,21 @@ impl<'a> Capture<'a, '_> {
 }
 
 impl Dump {
-    /// What was written of every address space; what they share is written now.
-    fn add_memory(
+    /// Writes what the processes share, in files numbered after those that were written of each
+    /// address space. The result is the numbers of all.
+    fn write_shared_memory(
         &mut self,
-        pagemaps: Pagemaps,
+        pagemaps: &Pagemaps,
         creation: &Creation,
         stats: &mut DumpStats,
-    ) -> Result<()> {
-        let pages_id = u32::try_from(pagemaps.len()).expect("as many as pids at most");
-        for (pid, pagemap) in pagemaps {
-            stats.add(&pagemap);
-            let task = self.snapshot.tasks.entry(pid.cast_unsigned()).or_default();
-            task.pagemap = Some(pagemap);
-        }
-        self.shared.write_pages(&mut self.snapshot, creation, pages_id)?;
-        self.snapshot.shared_memory.values().for_each(|pagemap| stats.add_shared(pagemap));
+    ) -> Result<Vec<u32>> {
+        pagemaps.values().for_each(|pagemap| stats.add(pagemap));
+        let last = u32::try_from(pagemaps.len()).expect("as many as pids at most");
+        self.shared.write_pages(&mut self.snapshot, creation, last)?;
+        let shared = self.snapshot.shared_memory.values();
+        shared.clone().for_each(|pagemap| stats.add_shared(pagemap));
         stats.memory_written();
-        Ok(())
+        Ok(pagemaps.values().chain(shared).map(|pagemap| pagemap.pages_id).collect())
     }
 }
 

@@ -1,6 +1,6 @@
-//! The private pages of all processes. Of many processes, or of a large one, they are written while
-//! the engine still asks the processes for the rest: by a thread of its own, which the engine's
-//! joins when it has asked all.
+//! What is each process's own: its private pages and its messages. Of many processes, or of a large
+//! one, they are written while the engine still asks the processes for the rest: by a thread of its
+//! own, which the engine's joins when it has asked all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -9,8 +9,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::freeze::Member;
 use crate::error::{Context, Error, Result};
-use crate::images::dir::Creation;
-use crate::images::snapshot::Pagemap;
+use crate::images::snapshot::{Pagemap, TaskImage};
+use crate::images::write::Store;
 use crate::kernel::{proc, threads};
 use crate::objects::memory::{PrivatePages, Writing};
 use crate::progress;
@@ -23,14 +23,14 @@ pub type Pagemaps = BTreeMap<i32, Pagemap>;
 const MANY: usize = 4;
 const LARGE: u64 = 4 << 20;
 
-/// Runs `feed`, which says what is to be written of `members`, and writes it. `creation` may be set
-/// by `feed` as late as at its end: nothing is written before.
+/// Runs `feed`, which says what is to be written of `members`, and writes it. `store` may be set by
+/// `feed` as late as at its end: nothing is written before.
 pub fn write<'a, T>(
     members: &[Member],
-    creation: &'a OnceLock<Creation>,
+    store: &'a OnceLock<Store>,
     feed: impl FnOnce(&Pages<'a>) -> Result<T>,
 ) -> Result<(T, Pagemaps)> {
-    let pages = Pages { creation, state: Mutex::default(), changed: Condvar::new() };
+    let pages = Pages { store, state: Mutex::default(), changed: Condvar::new() };
     let fed = std::thread::scope(|scope| {
         // If none can be started it only takes longer.
         let other = is_worth_a_thread(members).then(|| threads::help(scope, || pages.work()));
@@ -56,15 +56,14 @@ fn is_worth_a_thread(members: &[Member]) -> bool {
 
 /// What is to be written, for two threads.
 pub struct Pages<'a> {
-    creation: &'a OnceLock<Creation>,
+    store: &'a OnceLock<Store>,
     state: Mutex<State<'a>>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State<'a> {
-    /// With what is likely to be moved of each, for who watches.
-    waiting: VecDeque<(PrivatePages<'a>, u64)>,
+    waiting: VecDeque<Part<'a>>,
     /// Taken by a thread that still looks for their pages.
     begun: usize,
     under_way: Vec<Arc<Writing<'a>>>,
@@ -76,9 +75,17 @@ struct State<'a> {
     failure: Option<Error>,
 }
 
+/// What was captured of a process.
+enum Part<'a> {
+    /// With the bytes that are likely to be moved, for who watches.
+    Pages(PrivatePages<'a>, u64),
+    Messages(i32, Box<TaskImage>),
+}
+
 /// What a thread may do next.
 enum Job<'a> {
-    Begin(PrivatePages<'a>, u32, &'a Creation),
+    Write(i32, Box<TaskImage>, &'a Store),
+    Begin(PrivatePages<'a>, u32, &'a Store),
     Join(Arc<Writing<'a>>),
 }
 
@@ -100,11 +107,17 @@ impl Drop for Feeding<'_, '_> {
 }
 
 impl<'a> Pages<'a> {
-    /// One more process.
+    /// The messages of a process.
+    pub fn add_messages(&self, pid: i32, image: TaskImage) {
+        self.state.lock().waiting.push_back(Part::Messages(pid, Box::new(image)));
+        self.changed.notify_one();
+    }
+
+    /// The pages of a process.
     pub fn add(&self, pages: PrivatePages<'a>) {
         let guess = progress::is_watched().then(|| proc::own_memory(pages.pid()).ok()).flatten();
         let mut state = self.state.lock();
-        state.waiting.push_back((pages, guess.unwrap_or(0)));
+        state.waiting.push_back(Part::Pages(pages, guess.unwrap_or(0)));
         state.tell_guess();
         self.changed.notify_one();
     }
@@ -125,13 +138,10 @@ impl<'a> Pages<'a> {
     fn next(&self) -> Option<Job<'a>> {
         let mut state = self.state.lock();
         loop {
-            if let Some(creation) = self.creation.get()
-                && let Some((pages, _)) = state.waiting.pop_front()
+            if let Some(store) = self.store.get()
+                && let Some(part) = state.waiting.pop_front()
             {
-                state.tell_guess();
-                state.last_id += 1;
-                state.begun += 1;
-                return Some(Job::Begin(pages, state.last_id, creation));
+                return Some(state.begin(part, store));
             }
             state.under_way.retain(|writing| !writing.is_taken());
             if let Some(writing) = state.under_way.first() {
@@ -146,8 +156,9 @@ impl<'a> Pages<'a> {
 
     fn carry_out(&self, job: Job<'a>, buffer: &mut Vec<u8>) -> Result<()> {
         let writing = match job {
+            Job::Write(pid, image, store) => return store.task(pid.cast_unsigned(), &image),
             Job::Join(writing) => writing,
-            Job::Begin(pages, id, creation) => self.begin(&pages, id, creation)?,
+            Job::Begin(pages, id, store) => self.begin(&pages, id, store)?,
         };
         writing.copy(buffer).doing(|| memory_of(writing.pid()))
     }
@@ -156,17 +167,19 @@ impl<'a> Pages<'a> {
         &self,
         pages: &PrivatePages<'a>,
         id: u32,
-        creation: &'a Creation,
+        store: &'a Store,
     ) -> Result<Arc<Writing<'a>>> {
         let pid = pages.pid();
-        let begun = pages.begin(creation, id).doing(|| memory_of(pid));
+        let begun = pages.begin(store.creation(), id).doing(|| memory_of(pid));
         let mut state = self.state.lock();
         state.begun -= 1;
         self.changed.notify_one();
         let (pagemap, writing) = begun?;
         let writing = Arc::new(writing);
-        state.pagemaps.insert(pid, pagemap);
         state.under_way.push(Arc::clone(&writing));
+        drop(state);
+        store.pagemap(pid.cast_unsigned(), &pagemap)?;
+        self.state.lock().pagemaps.insert(pid, pagemap);
         Ok(writing)
     }
 }
@@ -175,9 +188,25 @@ fn memory_of(pid: i32) -> String {
     format!("pid {pid}: memory")
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
+    fn begin(&mut self, part: Part<'a>, store: &'a Store) -> Job<'a> {
+        match part {
+            Part::Messages(pid, image) => Job::Write(pid, image, store),
+            Part::Pages(pages, _) => {
+                self.tell_guess();
+                self.last_id += 1;
+                self.begun += 1;
+                Job::Begin(pages, self.last_id, store)
+            }
+        }
+    }
+
     fn tell_guess(&self) {
-        progress::guess(self.waiting.iter().map(|(_, guess)| guess).sum());
+        let guesses = self.waiting.iter().map(|part| match part {
+            Part::Pages(_, guess) => *guess,
+            Part::Messages(..) => 0,
+        });
+        progress::guess(guesses.sum());
     }
 
     /// What was not begun is not, what was is not gone on with.
