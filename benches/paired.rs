@@ -115,7 +115,7 @@ fn once(criu: &Criu, load: &Load, place: &Path, memory: bool) -> (f64, f64) {
 fn row(what: &str, goal: Option<f64>, ours: &[f64], theirs: Option<&[f64]>) {
     let own = median(ours);
     let Some(theirs) = theirs.map(median) else {
-        println!("  {what:<24}{own:9.2} ms");
+        println!("  {what:<32}{own:9.2} ms");
         return;
     };
     let ratio = own / theirs;
@@ -124,7 +124,7 @@ fn row(what: &str, goal: Option<f64>, ours: &[f64], theirs: Option<&[f64]>) {
         Some(goal) => format!("  at most {goal:.2}: missed"),
         None => String::new(),
     };
-    println!("  {what:<24}{own:9.2} ms  CRIU {theirs:9.2} ms  ratio {ratio:.2}{verdict}");
+    println!("  {what:<32}{own:9.2} ms  CRIU {theirs:9.2} ms  ratio {ratio:.2}{verdict}");
 }
 
 fn rounds(load: &Load) -> usize {
@@ -155,12 +155,15 @@ fn command_line(load: &Load, place: &Path) {
     println!("  own memory: dump {:.1} MiB, restore {:.1} MiB", dump / 1024.0, restore / 1024.0);
 }
 
-/// A library and the binary that it starts as its worker.
+/// A library and the binary that it starts as its worker, `-` for the engine in the caller.
 struct Library {
+    what: &'static str,
     path: PathBuf,
     binary: OsString,
     times: Times,
 }
+
+const THEIRS: &str = ", CRIU";
 
 fn libraries() -> Vec<Library> {
     let binary = std::env::var_os("CRIU_BIN")
@@ -169,11 +172,14 @@ fn libraries() -> Vec<Library> {
     let built = ["../lib/libcriu.so", "libcriu.so", "deps/libcriu.so"];
     let mut built = built.into_iter().map(|name| binary.with_file_name(name));
     let path = built.find(|path| path.exists()).expect("libcriu.so is built");
-    let ours = Library { path, binary: binary.into(), times: Times::default() };
+    let library = |what, path: &Path, binary| {
+        let path = path.to_path_buf();
+        Library { what, path, binary, times: Times::default() }
+    };
+    let ours = [library("", &path, binary.into()), library(", in process", &path, "-".into())];
     let theirs = std::env::var_os("CRIU_PEER_LIB").zip(std::env::var_os("CRIU_PEER"));
-    let theirs =
-        theirs.map(|(path, binary)| Library { path: path.into(), binary, times: Times::default() });
-    std::iter::once(ours).chain(theirs).collect()
+    let theirs = theirs.map(|(path, binary)| library(THEIRS, Path::new(&path), binary));
+    ours.into_iter().chain(theirs).collect()
 }
 
 /// Dumps and restores once by the C calls.
@@ -205,12 +211,16 @@ fn c_calls(load: &Load, place: &Path) {
             }
         }
     }
-    let ours = &libraries[0].times;
-    let theirs = libraries.get(1).map(|library| &library.times);
+    let (ours, theirs): (Vec<Library>, Vec<Library>) =
+        libraries.into_iter().partition(|library| library.what != THEIRS);
+    let theirs = theirs.first().map(|library| &library.times);
     let (dump, restore) = load.goals;
-    row("criu_dump", Some(dump), &ours.dump, theirs.map(|times| &times.dump[..]));
-    let theirs = theirs.map(|times| &times.restore[..]);
-    row("criu_restore_child", Some(restore), &ours.restore, theirs);
+    for Library { what, times, .. } in &ours {
+        let call = |name| format!("{name}{what}");
+        let theirs = (theirs.map(|times| &times.dump[..]), theirs.map(|times| &times.restore[..]));
+        row(&call("criu_dump"), Some(dump), &times.dump, theirs.0);
+        row(&call("criu_restore_child"), Some(restore), &times.restore, theirs.1);
+    }
 }
 
 /// CRIU keeps what it knows of the kernel in /run, if that is a tmpfs. Ours alone: a mount

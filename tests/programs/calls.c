@@ -3,6 +3,8 @@
  * criu_restore_child(), and prints `nanoseconds nanoseconds`.
  *
  *   calls LIBRARY BINARY DIRECTORY PROGRAM ARGS...
+ *
+ * BINARY is the worker; "-" asks for the engine in this process.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -74,7 +77,10 @@ int main(int argc, char **argv)
 	if (read(ready, &byte, 1) != 1)
 		return 5;
 	((int (*)(void))function("criu_init_opts"))();
-	((int (*)(const char *))function("criu_set_service_binary"))(argv[2]);
+	if (strcmp(argv[2], "-"))
+		((int (*)(const char *))function("criu_set_service_binary"))(argv[2]);
+	else
+		((void (*)(void))function("criu_set_service_inprocess"))();
 	((void (*)(int))function("criu_set_images_dir_fd"))(directory);
 	((void (*)(int))function("criu_set_pid"))(pid);
 	((int (*)(const char *))function("criu_set_log_file"))("dump.log");
