@@ -130,6 +130,8 @@ static void work(bool signals, bool reaps)
 	dump_other(false, pid);
 	if (reaps)
 		CHECK_EQ(exit_code(pid), -SIGKILL);
+	else
+		waitpid(pid, NULL, 0);
 	if (signals)
 		CHECK_EQ(sigchlds, 1);
 	same(&before);

@@ -1044,7 +1044,8 @@ int criu_local_check(struct criu_opts *opts);
  * Dumps a tree of processes; without a pid, or with the caller's own, the caller itself.
  *
  * Returns 0 when the images are complete; 1 in the restored clone of a caller that dumped itself.
- * Without `criu_set_leave_running(true)` the tree is gone after a dump.
+ * Without `criu_set_leave_running(true)` the tree is killed when the dump is whole, and may still be
+ * dying when this returns.
  *
  * Values below 0, with errno: -EBADE: the request failed (ESRCH: no such process; EBADRQC: wrong
  * options; else 0); -ECONNREFUSED: no worker could be reached; -ECOMM: no message could be sent or

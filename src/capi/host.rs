@@ -39,6 +39,17 @@ pub fn errno() -> c_int {
     unsafe { *libc::__errno_location() }
 }
 
+/// Whether `pid` is a child of this process, which stays as it is, and errno too.
+pub fn is_child(pid: libc::pid_t) -> bool {
+    let Ok(id) = libc::id_t::try_from(pid) else { return false };
+    let before = errno();
+    let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: no information is asked for.
+    let looked = unsafe { libc::waitid(libc::P_PID, id, ptr::null_mut(), look) };
+    set_errno(before);
+    looked == 0
+}
+
 /// Sets the calling thread's errno.
 pub fn set_errno(value: c_int) {
     // SAFETY: the C library's errno of this thread is always writable.

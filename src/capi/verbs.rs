@@ -15,7 +15,7 @@ use std::ptr;
 
 use super::client::{Failure, converse, response};
 use super::connect::connect;
-use super::host::{NoCancel, errno, set_errno, shielded};
+use super::host::{NoCancel, errno, is_child, set_errno, shielded};
 use super::inprocess;
 use super::settings::{Service, Settings, Target};
 use super::spawn::Kinship;
@@ -51,13 +51,31 @@ pub fn ask(settings: &Settings, kinship: Kinship, request: &CriuReq) -> Result<C
     if runs_here(settings, request) {
         return inprocess::answer(settings, request);
     }
-    let connection = connect(settings, kinship, Some(request))?;
-    let response = response(&connection.channel, settings.notify, request);
+    let early = may_be_carried_out_at_once(request);
+    let connection = connect(settings, kinship, early.then_some(request))?;
+    let response = match early {
+        true => response(&connection.channel, settings.notify, request),
+        false => converse(&connection.channel, settings.notify, request),
+    };
     connection.finish();
     let response = response?;
     match response.success {
         true => Ok(response),
         false => Err(Failure::refused(&response)),
+    }
+}
+
+/// Whether the worker may begin while it is still being started.
+///
+/// Who is dumped has to wait for the answer then, and nothing else: a copy made while it starts a
+/// worker would have a child that it knows nothing of. A child of the caller has not the caller in
+/// its tree; of other processes that is not as easy to tell.
+fn may_be_carried_out_at_once(request: &CriuReq) -> bool {
+    let pid = request.opts.as_ref().and_then(|options| options.pid);
+    match request.r#type() {
+        CriuReqType::Restore => true,
+        CriuReqType::Dump => pid.is_some_and(is_child),
+        _ => false,
     }
 }
 
@@ -169,7 +187,8 @@ pub unsafe extern "C" fn criu_local_check(opts: *mut criu_opts) -> c_int {
 /// Dumps a tree of processes; without a pid, or with the caller's own, the caller itself.
 ///
 /// Returns 0 when the images are complete; 1 in the restored clone of a caller that dumped itself.
-/// Without `criu_set_leave_running(true)` the tree is gone after a dump.
+/// Without `criu_set_leave_running(true)` the tree is killed when the dump is whole, and may still be
+/// dying when this returns.
 ///
 /// Values below 0, with errno: -EBADE: the request failed (ESRCH: no such process; EBADRQC: wrong
 /// options; else 0); -ECONNREFUSED: no worker could be reached; -ECOMM: no message could be sent or
