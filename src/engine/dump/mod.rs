@@ -12,14 +12,14 @@
 
 mod freeze;
 mod ids;
-mod pages;
+mod writer;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use self::freeze::{Member, State};
 use self::ids::SharedIds;
-use self::pages::{Pagemaps, Pages};
+use self::writer::{Pagemaps, Writer};
 use super::hooks::{Hooks, Stage};
 use super::stats::DumpStats;
 use super::{Outcome, cpuinfo};
@@ -56,8 +56,8 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     if !dir.has_dump() {
         begin(&dir, &store)?;
     }
-    let (mut dump, pagemaps) = pages::write(&members, &store, |pages| {
-        let dump = capture(request, external, &members, pages)?;
+    let (mut dump, pagemaps) = writer::write(&members, &store, |writer| {
+        let dump = capture(request, external, &members, writer)?;
         log.info("captured all but memory");
         begin(&dir, &store).map(|()| dump)
     })?;
@@ -112,7 +112,7 @@ fn capture<'a>(
     request: &Request,
     external: Vec<String>,
     members: &'a [Member],
-    pages: &Pages<'a>,
+    writer: &Writer<'a>,
 ) -> Result<Dump> {
     let mut refusals = Refusals::default();
     freeze::check_zombies(members, &mut refusals);
@@ -126,7 +126,7 @@ fn capture<'a>(
         collector: Collector::new(collector_options(request, external, members))?,
         mapped: MappedFiles::new()?,
         filters: SeccompEntry::default(),
-        pages,
+        writer,
     };
     for member in members {
         capture.member(member, &mut refusals).doing(|| format!("pid {}", member.pid))?;
@@ -158,7 +158,7 @@ struct Capture<'a, 'p> {
     collector: Collector,
     mapped: MappedFiles,
     filters: SeccompEntry,
-    pages: &'p Pages<'a>,
+    writer: &'p Writer<'a>,
 }
 
 impl<'a> Capture<'a, '_> {
@@ -173,7 +173,7 @@ impl<'a> Capture<'a, '_> {
         // What others have to know of a process; the rest goes to the files at once.
         let known = TaskImage { ids: image.ids, ..TaskImage::default() };
         self.snapshot.tasks.insert(member.pid.cast_unsigned(), known);
-        self.pages.add_messages(member.pid, image);
+        self.writer.add_messages(member.pid, image);
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl<'a> Capture<'a, '_> {
         };
         let layout = memory::capture(frozen, &mut self.mapped, &mut add_file, refusals)?;
         let layout = Arc::new(layout);
-        self.pages.add(PrivatePages::new(frozen, Arc::clone(&layout)));
+        self.writer.add_pages(PrivatePages::new(frozen, Arc::clone(&layout)));
         Ok(layout)
     }
 

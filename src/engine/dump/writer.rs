@@ -28,23 +28,23 @@ const LARGE: u64 = 4 << 20;
 pub fn write<'a, T>(
     members: &[Member],
     store: &'a OnceLock<Store>,
-    feed: impl FnOnce(&Pages<'a>) -> Result<T>,
+    feed: impl FnOnce(&Writer<'a>) -> Result<T>,
 ) -> Result<(T, Pagemaps)> {
-    let pages = Pages { store, state: Mutex::default(), changed: Condvar::new() };
+    let writer = Writer { store, state: Mutex::default(), changed: Condvar::new() };
     let fed = std::thread::scope(|scope| {
         // If none can be started it only takes longer.
-        let other = is_worth_a_thread(members).then(|| threads::help(scope, || pages.work()));
-        let mut feeding = Feeding { pages: &pages, failed: true };
-        let fed = feed(&pages)?;
+        let other = is_worth_a_thread(members).then(|| threads::help(scope, || writer.work()));
+        let mut feeding = Feeding { writer: &writer, failed: true };
+        let fed = feed(&writer)?;
         feeding.failed = false;
         drop(feeding);
-        pages.work();
+        writer.work();
         match other.and_then(|other| other.ok()).map(|other| other.join()) {
             Some(Err(_)) => Err(threads::panicked()),
             _ => Ok(fed),
         }
     })?;
-    let state = pages.state.into_inner();
+    let state = writer.state.into_inner();
     state.failure.map_or(Ok(()), Err)?;
     Ok((fed, state.pagemaps))
 }
@@ -55,7 +55,7 @@ fn is_worth_a_thread(members: &[Member]) -> bool {
 }
 
 /// What is to be written, for two threads.
-pub struct Pages<'a> {
+pub struct Writer<'a> {
     store: &'a OnceLock<Store>,
     state: Mutex<State<'a>>,
     changed: Condvar,
@@ -91,22 +91,32 @@ enum Job<'a> {
 
 /// Ends the wait for more, whatever has happened.
 struct Feeding<'p, 'a> {
-    pages: &'p Pages<'a>,
+    writer: &'p Writer<'a>,
     failed: bool,
 }
 
 impl Drop for Feeding<'_, '_> {
     fn drop(&mut self) {
-        let mut state = self.pages.state.lock();
+        let mut state = self.writer.state.lock();
         state.closed = true;
         if self.failed {
             state.give_up();
         }
-        self.pages.changed.notify_all();
+        self.writer.changed.notify_all();
     }
 }
 
-impl<'a> Pages<'a> {
+/// Lets those go on who wait to take part, whatever has happened.
+struct Beginning<'w, 'a>(&'w Writer<'a>);
+
+impl Drop for Beginning<'_, '_> {
+    fn drop(&mut self) {
+        self.0.state.lock().begun -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl<'a> Writer<'a> {
     /// The messages of a process.
     pub fn add_messages(&self, pid: i32, image: TaskImage) {
         self.state.lock().waiting.push_back(Part::Messages(pid, Box::new(image)));
@@ -114,7 +124,7 @@ impl<'a> Pages<'a> {
     }
 
     /// The pages of a process.
-    pub fn add(&self, pages: PrivatePages<'a>) {
+    pub fn add_pages(&self, pages: PrivatePages<'a>) {
         let guess = progress::is_watched().then(|| proc::own_memory(pages.pid()).ok()).flatten();
         let mut state = self.state.lock();
         state.waiting.push_back(Part::Pages(pages, guess.unwrap_or(0)));
@@ -137,7 +147,7 @@ impl<'a> Pages<'a> {
 
     fn next(&self) -> Option<Job<'a>> {
         let mut state = self.state.lock();
-        loop {
+        while state.failure.is_none() {
             if let Some(store) = self.store.get()
                 && let Some(part) = state.waiting.pop_front()
             {
@@ -147,11 +157,12 @@ impl<'a> Pages<'a> {
             if let Some(writing) = state.under_way.first() {
                 return Some(Job::Join(Arc::clone(writing)));
             }
-            if state.closed && state.begun == 0 || state.failure.is_some() {
+            if state.closed && state.begun == 0 {
                 return None;
             }
             self.changed.wait(&mut state);
         }
+        None
     }
 
     fn carry_out(&self, job: Job<'a>, buffer: &mut Vec<u8>) -> Result<()> {
@@ -170,14 +181,11 @@ impl<'a> Pages<'a> {
         store: &'a Store,
     ) -> Result<Arc<Writing<'a>>> {
         let pid = pages.pid();
-        let begun = pages.begin(store.creation(), id).doing(|| memory_of(pid));
-        let mut state = self.state.lock();
-        state.begun -= 1;
-        self.changed.notify_one();
-        let (pagemap, writing) = begun?;
+        let beginning = Beginning(self);
+        let (pagemap, writing) = pages.begin(store.creation(), id).doing(|| memory_of(pid))?;
         let writing = Arc::new(writing);
-        state.under_way.push(Arc::clone(&writing));
-        drop(state);
+        self.state.lock().under_way.push(Arc::clone(&writing));
+        drop(beginning);
         store.pagemap(pid.cast_unsigned(), &pagemap)?;
         self.state.lock().pagemaps.insert(pid, pagemap);
         Ok(writing)
