@@ -358,7 +358,16 @@ fn clone_first(spec: &SpawnSpec, pad: &mut Launchpad) -> Result<i32> {
     // SAFETY: `clone` is valid for the call; the list and all it points to is boxed and outlives
     // the child's use of it (see `spawn_keeping`); the child only runs that list, which ends in
     // execveat or exit_group.
-    let ret = unsafe { clone_running(&clone, pad.entries.as_mut_ptr()) };
+    let mut ret = unsafe { clone_running(&clone, pad.entries.as_mut_ptr()) };
+    // The number of a process that has just been reaped is in use for a moment longer.
+    for _ in 0..MOMENTS {
+        if ret != -i64::from(libc::EEXIST) || holder::holder_of(tid).is_some() {
+            break;
+        }
+        std::thread::sleep(MOMENT);
+        // SAFETY: as above; the clone that failed has left nothing.
+        ret = unsafe { clone_running(&clone, pad.entries.as_mut_ptr()) };
+    }
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)
         .doing(|| "unblock signals".to_owned())?;
     match ret {
@@ -405,6 +414,10 @@ unsafe fn clone_running(args: &CloneArgs, entries: *mut [u64; 8]) -> i64 {
     }
     ret
 }
+
+/// How long, and how often, a number is waited for that nobody has.
+const MOMENT: std::time::Duration = std::time::Duration::from_micros(200);
+const MOMENTS: u32 = 200;
 
 /// Says why a clone with a chosen pid failed.
 pub(super) fn clone_error(pid: i32, errno: Errno) -> Error {
