@@ -1,7 +1,8 @@
 /*
  * The host does not notice that the library works: not by its signal handlers, waits, masks,
  * descriptors, standard streams, working directory, threads, memory or errno, whatever state it is
- * in itself. Each case dumps another process, dumps itself, and restores a child.
+ * in itself. Each case dumps another process and restores it as a child, once with what the library
+ * chooses (short work is done in the host's memory), once by a program, for which a callback asks.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -13,6 +14,21 @@
 static char images_path[256];
 static int images;
 static volatile sig_atomic_t sigchlds;
+static bool by_program;
+
+static int agree(char *action, criu_notify_arg_t notify)
+{
+	(void)action;
+	(void)notify;
+	return 0;
+}
+
+static void options(void)
+{
+	fresh_options(images);
+	if (by_program)
+		criu_set_notify_cb(agree);
+}
 
 static void count(int signal)
 {
@@ -100,7 +116,7 @@ static void same(const struct state *before)
 
 static void dump_other(bool leave_running, pid_t pid)
 {
-	fresh_options(images);
+	options();
 	criu_set_pid(pid);
 	criu_set_leave_running(leave_running);
 	errno = 4321;
@@ -138,7 +154,7 @@ static void work(bool signals, bool reaps)
 	no_children();
 
 	sigchlds = 0;
-	fresh_options(images);
+	options();
 	CHECK_EQ(criu_restore_child(), pid);
 	same(&before);
 	CHECK_EQ(sigchlds, 0);
@@ -273,6 +289,33 @@ static long memory_kib(void)
 	return kib;
 }
 
+/* Nor do 100 dumps and restores of a child, some of which fail. */
+static void hundred_returns(void)
+{
+	struct state before;
+	pid_t pid = victim();
+	long memory = 0;
+
+	for (int round = 0; round < 100; round++) {
+		if (round == 20) {
+			memory = memory_kib();
+			look(&before);
+		}
+		dump_other(false, pid);
+		/* Its number is taken until it is waited for. */
+		options();
+		CHECK_EQ(criu_restore_child(), -EBADE);
+		CHECK_EQ(errno, EEXIST);
+		CHECK_EQ(exit_code(pid), -SIGKILL);
+		CHECK_EQ(criu_restore_child(), pid);
+	}
+	same(&before);
+	CHECK_EQ(kill(pid, SIGKILL), 0);
+	CHECK_EQ(exit_code(pid), -SIGKILL);
+	no_children();
+	CHECK(memory_kib() - memory < 512);
+}
+
 /* 200 dumps of the host itself leave nothing behind in it. */
 static void two_hundred_dumps(void)
 {
@@ -311,16 +354,28 @@ static void run(const char *name, void (*body)(void))
 	passed(name);
 }
 
+static void run_both(const char *name, void (*body)(void))
+{
+	char program[64];
+
+	run(name, body);
+	snprintf(program, sizeof(program), "%s, by a program", name);
+	by_program = true;
+	run(program, body);
+	by_program = false;
+}
+
 int main(void)
 {
-	run("host: plain", plain);
-	run("host: SIGCHLD handler", with_handler);
-	run("host: SIGCHLD ignored", with_sigchld_ignored);
-	run("host: all signals blocked", with_signals_blocked);
-	run("host: subreaper", as_subreaper);
-	run("host: standard streams closed", without_stdio);
-	run("host: another working directory", in_another_directory);
-	run("host: a thread in waitpid(-1)", with_a_waiting_thread);
+	run_both("host: plain", plain);
+	run_both("host: SIGCHLD handler", with_handler);
+	run_both("host: SIGCHLD ignored", with_sigchld_ignored);
+	run_both("host: all signals blocked", with_signals_blocked);
+	run_both("host: subreaper", as_subreaper);
+	run_both("host: standard streams closed", without_stdio);
+	run_both("host: another working directory", in_another_directory);
+	run_both("host: a thread in waitpid(-1)", with_a_waiting_thread);
+	run_both("host: 100 returns of a child", hundred_returns);
 	run("host: caller is a vfork child", in_a_vfork_child);
 	run("host: 200 dumps in a row", two_hundred_dumps);
 	return 0;

@@ -1047,6 +1047,10 @@ int criu_local_check(struct criu_opts *opts);
  * Without `criu_set_leave_running(true)` the tree is killed when the dump is whole, and may still be
  * dying when this returns.
  *
+ * A dump of some MiB of a child, and a restore of as much, is done without the start of a program
+ * if there is no callback. Signals to the calling thread then wait until it is over, which takes
+ * milliseconds.
+ *
  * Values below 0, with errno: -EBADE: the request failed (ESRCH: no such process; EBADRQC: wrong
  * options; else 0); -ECONNREFUSED: no worker could be reached; -ECOMM: no message could be sent or
  * received; -EINVAL: not supported, or no options; -EBADMSG: unexpected answer. A negative value
@@ -1088,7 +1092,7 @@ int criu_local_dump_iters(struct criu_opts *opts, int (*more)(criu_predump_info 
  * Restores a tree, which is not the caller's child.
  *
  * Returns the pid of its root. Below 0 as `criu_dump()`; with -EBADE, errno EEXIST means that a pid
- * of the tree is taken.
+ * of the tree is taken. About signals meanwhile see there, too.
  */
 int criu_restore(void);
 

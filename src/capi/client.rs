@@ -58,7 +58,7 @@ impl Channel {
         Self(socket)
     }
 
-    fn raw(&self) -> RawFd {
+    pub fn raw(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Once;
 
+use crate::kernel::sys::{Kcmp, kcmp};
+
 thread_local! {
     static IN_LIBRARY: Cell<bool> = const { Cell::new(false) };
 }
@@ -48,6 +50,15 @@ pub fn is_child(pid: libc::pid_t) -> bool {
     let looked = unsafe { libc::waitid(libc::P_PID, id, ptr::null_mut(), look) };
     set_errno(before);
     looked == 0
+}
+
+/// Whether the memory of `pid` is this process's too, as that of a vfork child; also said if the
+/// kernel does not tell.
+pub fn may_share_memory(pid: libc::pid_t) -> bool {
+    let before = errno();
+    let order = kcmp(std::process::id().cast_signed(), pid, Kcmp::Vm, 0, 0);
+    set_errno(before);
+    order.unwrap_or(0) == 0
 }
 
 /// Sets the calling thread's errno.

@@ -14,6 +14,7 @@
 //! | [`client`] | one request and its answer over the socket |
 //! | [`connect`] | where that socket comes from |
 //! | [`spawn`] | a worker process that the host does not notice |
+//! | [`guest`] | a worker in the caller's memory, for what is done soon |
 //! | [`program`] | which program the worker is |
 //! | [`entry`] | how the library becomes the worker's program itself |
 //! | [`inprocess`] | the engine in the calling thread instead |
@@ -24,6 +25,7 @@
 pub mod client;
 pub mod connect;
 pub mod entry;
+pub mod guest;
 pub mod host;
 pub mod inprocess;
 pub mod notes;

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::blank::Pin;
+use super::sys::{Kcmp, kcmp};
 use super::{proc, threads};
 use crate::error::{Context, Result};
 
@@ -38,7 +40,7 @@ pub fn create<T: Send>(
         setup()
     };
     let here = of_thread(name)?;
-    if setns(&here, kind).is_err() || proc::threads(std::process::id().cast_signed())?.len() > 1 {
+    if !is_alone()? || setns(&here, kind).is_err() {
         return in_thread(enter);
     }
     threads::without_signals(|| {
@@ -49,7 +51,18 @@ pub fn create<T: Send>(
     .doing(|| "block signals")?
 }
 
+/// Whether no other thread has the memory of this one: the kernel lets nobody else come back to a
+/// time namespace, and takes most of a millisecond to say so.
+fn is_alone() -> Result<bool> {
+    let own = std::process::id().cast_signed();
+    let parent = nix::unistd::getppid().as_raw();
+    let shared = || kcmp(own, parent, Kcmp::Vm, 0, 0) == Ok(0);
+    Ok(proc::threads(own)?.len() == 1 && !shared())
+}
+
 fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    // The thread starts where this one waits for it: no other CPU has to be woken.
+    let _pin = Pin::here();
     std::thread::scope(|scope| {
         let thread = threads::start(scope, work).doing(|| "start a thread")?;
         thread.join().unwrap_or_else(|_| Err(threads::panicked()))

@@ -13,6 +13,8 @@ pub mod setup;
 pub mod wire;
 pub mod worker;
 
+use std::os::fd::OwnedFd;
+
 use crate::kernel::host;
 use rights::Rights;
 use wire::Channel;
@@ -26,10 +28,14 @@ const UNSERVED: i32 = 255;
 /// the worker: its signals and its current directory are changed.
 pub fn serve_worker(fd: i32) -> i32 {
     host::keep_memory();
-    let ready = host::settle_signals().and_then(|()| host::adopt(fd)).map(Channel::new);
-    match ready {
-        Ok(channel) => worker::serve(&channel, Rights::Worker).unwrap_or(UNSERVED),
+    match host::settle_signals().and_then(|()| host::adopt(fd)) {
+        Ok(socket) => serve_guest(socket),
         // There is nobody to tell: the descriptor is the only way to the caller.
         Err(_) => UNSERVED,
     }
+}
+
+/// The same, in a process whose signals are settled, and whose memory is not its own.
+pub fn serve_guest(socket: OwnedFd) -> i32 {
+    worker::serve(&Channel::new(socket), Rights::Worker).unwrap_or(UNSERVED)
 }

@@ -4,7 +4,7 @@
  *
  *   calls LIBRARY BINARY DIRECTORY PROGRAM ARGS...
  *
- * BINARY is the worker; "-" asks for the engine in this process.
+ * BINARY is the worker; "-" asks for the engine in this process, "" for what the library has.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -77,10 +77,10 @@ int main(int argc, char **argv)
 	if (read(ready, &byte, 1) != 1)
 		return 5;
 	((int (*)(void))function("criu_init_opts"))();
-	if (strcmp(argv[2], "-"))
-		((int (*)(const char *))function("criu_set_service_binary"))(argv[2]);
-	else
+	if (!strcmp(argv[2], "-"))
 		((void (*)(void))function("criu_set_service_inprocess"))();
+	else if (*argv[2])
+		((int (*)(const char *))function("criu_set_service_binary"))(argv[2]);
 	((void (*)(int))function("criu_set_images_dir_fd"))(directory);
 	((void (*)(int))function("criu_set_pid"))(pid);
 	((int (*)(const char *))function("criu_set_log_file"))("dump.log");
