@@ -33,6 +33,16 @@ pub fn arch_prctl(what: u64, addr: u64) -> Sys<i64> {
     Errno::result(unsafe { libc::syscall(libc::SYS_arch_prctl, what, addr) })
 }
 
+/// The CPU that the calling thread is on: by the kernel's word, as the C library's is wrong in a
+/// process that shares the memory of another.
+pub fn getcpu() -> Sys<usize> {
+    let mut cpu = 0u32;
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the place holds one number; the others are not asked for.
+    let done = unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, none, none) };
+    Errno::result(done).map(|_| cpu as usize)
+}
+
 /// The head and length of a thread's list of robust futexes, as it registered them.
 pub fn get_robust_list(tid: i32) -> Sys<(u64, u64)> {
     let (mut head, mut len) = (0u64, 0u64);

@@ -8,35 +8,31 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
 use crate::error::{Error, Kind, Result};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::blank::holder_of;
 use crate::kernel::proc::{self, Stat};
-use crate::kernel::sys;
 
 /// How long init is given. Some look at their zombies only every other second.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a process may take to die: some GiB of memory are given back in a second.
 const PATIENCE_WITH_THE_DYING: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_micros(500);
-/// Pauses that a number is given to become free.
-const MOMENTS: u32 = 200;
 const INIT: i32 = 1;
 
-/// Waits for processes that are dying and zombies that init is about to reap; any other holder of a number is an error.
+/// Waits for processes that are dying and zombies that init is about to reap; any other holder of
+/// a number is an error.
+///
+/// A number outlives its last process by a moment, which whoever makes one with it waits for.
 pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
     let begun = Instant::now();
     let numbers = snapshot.tree.iter().flat_map(|entry| {
         let tids = entry.threads.iter().filter(|tid| **tid != 0);
         tids.chain([&entry.pid]).map(|number| number.cast_signed())
     });
-    let mut taken: Vec<String> =
-        numbers.clone().filter_map(|number| wait_for(number, begun)).collect();
+    let mut taken: Vec<String> = numbers.filter_map(|number| wait_for(number, begun)).collect();
     taken.dedup();
     if taken.is_empty() {
-        numbers.for_each(wait_for_release);
         return Ok(());
     }
     Err(Error::new(Kind::PidTaken, taken.join("\n"))
@@ -57,19 +53,6 @@ fn wait_for(number: i32, begun: Instant) -> Option<String> {
             return Some(format!("pid {number} is taken: {}", holder_of(number)?));
         }
         sleep(PAUSE);
-    }
-}
-
-/// A number outlives its last process by a moment. If it is still in use otherwise, as that of a
-/// group or a session, whoever wants it will be told.
-fn wait_for_release(number: i32) {
-    for _ in 0..MOMENTS {
-        match sys::pidfd_open(number) {
-            // There is no such number; any other error says that no process has it.
-            Err(Errno::ESRCH) => return,
-            _ if holder_of(number).is_some() => return,
-            _ => sleep(PAUSE),
-        }
     }
 }
 

@@ -200,14 +200,16 @@ impl<'a> Building<'a> {
             let extras = extras_of(&snapshot.extras, pid);
             let finals = Rebuild::new(pid, image, extras, &filters, &reach).final_states()?;
             let stop = if leave_stopped { Some(libc::SIGSTOP) } else { task::stop_signal(image) };
-            if let Some(pin) = &pin {
-                blank.thread_ids().try_for_each(|tid| pin.release(tid))?;
-            }
             let armed = blank.arm(&finals, stop)?;
             logs.done(pid, "registers; ready to go");
             Ok(armed)
         };
-        let armed = tree.into_blanks().into_iter().map(arm).collect::<Result<_>>()?;
+        let armed: Vec<Armed> = tree.into_blanks().into_iter().map(arm).collect::<Result<_>>()?;
+        if let Some(pin) = &pin {
+            // Not before they have run for the last time: it would be on another processor.
+            let mut threads = armed.iter().flat_map(Armed::thread_ids);
+            threads.try_for_each(|tid| pin.release(tid))?;
+        }
         Ok((armed, files))
     }
 }

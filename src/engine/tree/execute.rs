@@ -220,15 +220,18 @@ fn actor(op: &Op) -> Who {
     }
 }
 
-/// How many of the next steps one process takes: up to a helper whose number must be looked at.
+/// How many of the next steps one process takes: up to a helper whose number must be looked at, and
+/// with nothing after clones that would change what one inherits that has to be repeated.
 fn batch_len(ops: &[Op]) -> usize {
     /// Far below what the smallest helper area holds.
     const MAX: usize = 64;
     let by = actor(&ops[0]);
     let same = |op: &&Op| actor(op) == by && !matches!(op, Op::Exit { .. });
     let len = ops.iter().take(MAX).take_while(same).count();
+    let is_clone = |op: &Op| matches!(op, Op::Clone { .. });
     let is_free = |op: &Op| matches!(op, Op::Clone { pid: None, .. });
-    ops[..len].iter().position(is_free).map_or(len, |at| at + 1)
+    let ends = |pair: &[Op]| is_free(&pair[0]) || is_clone(&pair[0]) && !is_clone(&pair[1]);
+    ops[..len].windows(2).position(ends).map_or(len, |at| at + 1)
 }
 
 fn add(batch: &mut Batch, op: &Op) -> Call {

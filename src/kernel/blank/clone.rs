@@ -6,8 +6,10 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use nix::errno::Errno;
+
 use super::run::died;
-use super::spawn::{CloneArgs, clone_error};
+use super::spawn::{CloneArgs, Patience, clone_error};
 use super::{Blank, HelperArea, Thread};
 use crate::args;
 use crate::error::{Error, Kind, Result};
@@ -71,7 +73,8 @@ impl Blank {
     /// Puts a clone into a batch, to be followed by [`adopt`](Self::adopt) after the run.
     ///
     /// Such a batch must contain no [`must`](Batch::must) call: if it failed, the processes that
-    /// were made would be lost.
+    /// were made would be lost. And nothing that the clone inherits may change after it, as it is
+    /// repeated after the batch if its number was in use for a moment longer.
     pub fn add_clone(batch: &mut Batch, spec: &CloneSpec) -> CloneCall {
         let flags = spec.flags | libc::CLONE_PTRACE as u64;
         let args = CloneArgs {
@@ -85,9 +88,16 @@ impl Blank {
     /// Takes over a process that a batch has made.
     pub fn adopt(&mut self, outcome: &Outcome, made: CloneCall) -> Result<Blank> {
         let CloneCall { call, spec } = made;
-        let pid = outcome.ret(call).map_err(|errno| {
-            clone_error(spec.pid.unwrap_or(0), errno).context(format!("pid {}", self.pid()))
-        })?;
+        let number = spec.pid.unwrap_or(0);
+        let mut patience = Patience::default();
+        let mut made = outcome.ret(call);
+        while made == Err(Errno::EEXIST) && patience.is_worth(number) {
+            let mut again = Batch::new();
+            let CloneCall { call, .. } = Self::add_clone(&mut again, &spec);
+            made = self.run(again)?.ret(call);
+        }
+        let pid = made
+            .map_err(|errno| clone_error(number, errno).context(format!("pid {}", self.pid())))?;
         let child = self.child(i32::try_from(pid).expect("a pid"), spec.flags);
         wait_born(child.pid())?;
         Ok(child)
@@ -126,20 +136,39 @@ impl Blank {
     }
 
     fn clone_some_threads(&mut self, specs: &[ThreadSpec]) -> Result<()> {
+        let before = self.threads.len();
+        let mut patience = Patience::default();
+        let mut failed = self.try_threads(specs)?;
+        while let Some((spec, errno)) = failed.first().copied() {
+            if errno != Errno::EEXIST || !patience.is_worth(spec.tid) {
+                let doing = format!("pid {}: thread", self.pid());
+                return Err(clone_error(spec.tid, errno).context(doing));
+            }
+            let rest: Vec<_> = failed.into_iter().map(|(spec, _)| spec).collect();
+            failed = self.try_threads(&rest)?;
+        }
+        // Where some had to be tried again, they were made in another order.
+        self.threads.truncate(before);
+        self.threads.extend(specs.iter().map(|spec| Thread { tid: spec.tid }));
+        Ok(())
+    }
+
+    /// Takes over those that can be made, and returns the others with the reasons.
+    fn try_threads(&mut self, specs: &[ThreadSpec]) -> Result<Vec<(ThreadSpec, Errno)>> {
         let mut batch = Batch::new();
         let calls: Vec<CallId> = specs.iter().map(|spec| push_thread(&mut batch, spec)).collect();
         let outcome = self.run(batch)?;
-        let results: Vec<_> = calls.iter().map(|call| outcome.ret(*call)).collect();
-        for (spec, _) in specs.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
-            // All that exist belong to the value before the first failure is reported.
-            self.threads.push(Thread { tid: spec.tid });
+        let mut failed = Vec::new();
+        for (spec, call) in specs.iter().zip(calls) {
+            match outcome.ret(call) {
+                Ok(_) => self.threads.push(Thread { tid: spec.tid }),
+                Err(errno) => failed.push((*spec, errno)),
+            }
         }
-        for (spec, result) in specs.iter().zip(results) {
-            let doing = || format!("pid {}: thread", self.pid());
-            result.map_err(|errno| clone_error(spec.tid, errno).context(doing()))?;
-            wait_born(spec.tid)?;
-        }
-        Ok(())
+        // All that exist belong to the value before the first failure is reported.
+        let made = self.threads.iter().rev().take(specs.len() - failed.len());
+        made.rev().try_for_each(|thread| wait_born(thread.tid))?;
+        Ok(failed)
     }
 
     /// Waits, as the parent, for a child that the tracer has waited for already, and forgets the

@@ -124,6 +124,11 @@ impl Armed {
         self.blank.pid()
     }
 
+    /// The ids of all threads, the leader's first.
+    pub fn thread_ids(&self) -> impl Iterator<Item = i32> + '_ {
+        self.blank.thread_ids()
+    }
+
     /// Lets the process go: it runs, or is stopped without having executed an instruction.
     pub fn launch(mut self) -> Result<()> {
         let pid = self.pid();

@@ -3,10 +3,11 @@
 //! A batch costs 5 µs if tracer and tracee share a CPU and 80 µs if waking one means waking
 //! another CPU.
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Result};
+use crate::kernel::sys;
 
 const THIS_THREAD: Pid = Pid::from_raw(0);
 
@@ -25,7 +26,7 @@ impl Pin {
         let original =
             sched_getaffinity(THIS_THREAD).doing(|| "read the CPU affinity".to_owned())?;
         let mut one = CpuSet::new();
-        sched_getcpu()
+        sys::getcpu()
             .and_then(|cpu| one.set(cpu))
             .and_then(|()| sched_setaffinity(THIS_THREAD, &one))
             .doing(|| "pin the engine to its CPU".to_owned())?;

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -359,12 +360,8 @@ fn clone_first(spec: &SpawnSpec, pad: &mut Launchpad) -> Result<i32> {
     // the child's use of it (see `spawn_keeping`); the child only runs that list, which ends in
     // execveat or exit_group.
     let mut ret = unsafe { clone_running(&clone, pad.entries.as_mut_ptr()) };
-    // The number of a process that has just been reaped is in use for a moment longer.
-    for _ in 0..MOMENTS {
-        if ret != -i64::from(libc::EEXIST) || holder::holder_of(tid).is_some() {
-            break;
-        }
-        std::thread::sleep(MOMENT);
+    let mut patience = Patience::default();
+    while ret == -i64::from(libc::EEXIST) && patience.is_worth(tid) {
         // SAFETY: as above; the clone that failed has left nothing.
         ret = unsafe { clone_running(&clone, pad.entries.as_mut_ptr()) };
     }
@@ -415,9 +412,27 @@ unsafe fn clone_running(args: &CloneArgs, entries: *mut [u64; 8]) -> i64 {
     ret
 }
 
-/// How long, and how often, a number is waited for that nobody has.
-const MOMENT: std::time::Duration = std::time::Duration::from_micros(200);
-const MOMENTS: u32 = 200;
+/// With numbers that are taken but that nobody has: the number of a process that has just been
+/// reaped is in use for a moment longer.
+#[derive(Default)]
+pub(super) struct Patience {
+    moments: u32,
+}
+
+impl Patience {
+    const MOMENT: Duration = Duration::from_micros(200);
+    const MOMENTS: u32 = 200;
+
+    /// Waits for a moment, unless somebody has the number or it takes too long.
+    pub fn is_worth(&mut self, number: i32) -> bool {
+        if self.moments == Self::MOMENTS || holder::holder_of(number).is_some() {
+            return false;
+        }
+        self.moments += 1;
+        std::thread::sleep(Self::MOMENT);
+        true
+    }
+}
 
 /// Says why a clone with a chosen pid failed.
 pub(super) fn clone_error(pid: i32, errno: Errno) -> Error {
