@@ -3,12 +3,17 @@
 //! goes on strikes both; what counts is the ratio of the medians.
 //!
 //! `BENCH_ROUNDS` is the number of pairs, `cargo bench --bench paired -- WORD` picks rows.
+//!
+//! On a disk, what was written before is on it when a measurement begins, and no file is removed
+//! before the end: ext4 looks at every inode that was freed in the last minutes before it makes a
+//! new one, which strikes whoever makes many files, for as many as others have removed.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use std::cell::Cell;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +21,7 @@ use common::{Criu, Scene, peer, tree_of};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
+use nix::unistd::syncfs;
 
 /// A program to measure, and the shares of CRIU's time that are the goal.
 struct Load {
@@ -95,20 +101,65 @@ fn measured(scene: &Scene, words: &[OsString], memory: bool) -> (f64, f64) {
     (nanoseconds / 1e6, kib)
 }
 
+/// Where image directories are made, and removed in the end.
+struct Place {
+    medium: &'static str,
+    dir: PathBuf,
+    made: Cell<u32>,
+}
+
+impl Place {
+    fn new(medium: &'static str, parent: &Path) -> Self {
+        let dir = parent.join("criu-bench-images");
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("make a directory for images");
+        Self { medium, dir, made: Cell::new(0) }
+    }
+
+    fn new_directory(&self) -> PathBuf {
+        self.made.set(self.made.get() + 1);
+        let dir = self.dir.join(self.made.get().to_string());
+        fs::create_dir(&dir).expect("make an image directory");
+        dir
+    }
+
+    /// Writes back what is in memory only.
+    fn settle(&self) {
+        syncfs(File::open(&self.dir).expect("open the directory")).expect("syncfs");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Gives back what the files of a directory hold, but not the files.
+fn empty(images: &Path) {
+    const SMALL: u64 = 1 << 20;
+    for entry in fs::read_dir(images).expect("list images").flatten() {
+        if entry.metadata().is_ok_and(|file| file.len() > SMALL) {
+            File::create(entry.path()).expect("empty an image");
+        }
+    }
+}
+
 /// Dumps and restores once: the times, or, with `memory`, the most memory of both in KiB.
-fn once(criu: &Criu, load: &Load, place: &Path, memory: bool) -> (f64, f64) {
+fn once(criu: &Criu, load: &Load, place: &Place, memory: bool) -> (f64, f64) {
     let scene = Scene::new("bench");
-    let images = place.join("criu-bench-images");
-    let _ = fs::remove_dir_all(&images);
+    let images = place.new_directory();
     let task = scene.start("load", &load.args);
     let pids = tree_of(task.pid());
     let words = criu.dump(task.pid(), &images).quiet().words();
+    place.settle();
     let dump = measured(&scene, &words, memory);
     let dumped = task.gone(&pids, &images);
+    place.settle();
     let restore = measured(&scene, &criu.restore(&images).quiet().words(), memory);
     scene.on_disk(dumped.pid(), &images).running().signal(Signal::SIGKILL);
     drop(scene);
-    let _ = fs::remove_dir_all(&images);
+    empty(&images);
     if memory { (dump.1, restore.1) } else { (dump.0, restore.0) }
 }
 
@@ -132,7 +183,7 @@ fn rounds(load: &Load) -> usize {
     asked.unwrap_or(load.rounds)
 }
 
-fn command_line(load: &Load, place: &Path) {
+fn command_line(load: &Load, place: &Place) {
     let mut sides = vec![Side { criu: Criu::ours(), times: Times::default() }];
     sides.extend(peer().map(|criu| Side { criu, times: Times::default() }));
     // The first round of each warms caches and is not counted.
@@ -155,7 +206,8 @@ fn command_line(load: &Load, place: &Path) {
     println!("  own memory: dump {:.1} MiB, restore {:.1} MiB", dump / 1024.0, restore / 1024.0);
 }
 
-/// A library and the binary that it starts as its worker, `-` for the engine in the caller.
+/// A library and the worker that it is told to start: none, a binary, or `-` for the engine in the
+/// caller.
 struct Library {
     what: &'static str,
     path: PathBuf,
@@ -176,18 +228,16 @@ fn libraries() -> Vec<Library> {
         let path = path.to_path_buf();
         Library { what, path, binary, times: Times::default() }
     };
-    let ours = [library("", &path, binary.into()), library(", in process", &path, "-".into())];
+    let ours = [library("", &path, "".into()), library(", in process", &path, "-".into())];
     let theirs = std::env::var_os("CRIU_PEER_LIB").zip(std::env::var_os("CRIU_PEER"));
     let theirs = theirs.map(|(path, binary)| library(THEIRS, Path::new(&path), binary));
     ours.into_iter().chain(theirs).collect()
 }
 
 /// Dumps and restores once by the C calls.
-fn call_once(library: &Library, load: &Load, place: &Path) -> (f64, f64) {
+fn call_once(library: &Library, load: &Load, place: &Place) -> (f64, f64) {
     let scene = Scene::new("bench-calls");
-    let images = place.join("criu-bench-images");
-    let _ = fs::remove_dir_all(&images);
-    fs::create_dir_all(&images).expect("make an image directory");
+    let images = place.new_directory();
     let mut command = Command::new(scene.program("calls"));
     command.arg(&library.path).arg(&library.binary).arg(&images);
     command.arg(scene.program("load")).args(load.args).env("SCENE_DIR", scene.dir());
@@ -195,12 +245,12 @@ fn call_once(library: &Library, load: &Load, place: &Path) -> (f64, f64) {
     let output = command.stderr(Stdio::inherit()).output().expect("run calls");
     assert!(output.status.success(), "{command:?}: {}", output.status);
     drop(scene);
-    let _ = fs::remove_dir_all(&images);
+    empty(&images);
     let (dump, restore) = numbers(&String::from_utf8_lossy(&output.stdout));
     (dump / 1e6, restore / 1e6)
 }
 
-fn c_calls(load: &Load, place: &Path) {
+fn c_calls(load: &Load, place: &Place) {
     let mut libraries = libraries();
     for round in 0..=rounds(load) {
         for library in &mut libraries {
@@ -240,10 +290,10 @@ fn main() {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     warm_cache();
     let disk = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let places = [("tmpfs", PathBuf::from("/dev/shm")), ("disk", disk)];
+    let places = [Place::new("tmpfs", Path::new("/dev/shm")), Place::new("disk", &disk)];
     for load in &LOADS {
-        for (medium, place) in &places {
-            let title = format!("{}, {medium}", load.name);
+        for place in &places {
+            let title = format!("{}, {}", load.name, place.medium);
             if !wanted.iter().all(|word| title.contains(word.as_str())) {
                 continue;
             }

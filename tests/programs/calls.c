@@ -39,6 +39,13 @@ static long long now(void)
 	return time.tv_sec * 1000000000ll + time.tv_nsec;
 }
 
+/* What was written before must not be written back meanwhile. */
+static long long begin(int directory)
+{
+	syncfs(directory);
+	return now();
+}
+
 static void complain(const char *what, int result)
 {
 	const char *(*last_error)(void) = (const char *(*)(void))dlsym(library, "criu_last_error");
@@ -84,7 +91,7 @@ int main(int argc, char **argv)
 	((void (*)(int))function("criu_set_images_dir_fd"))(directory);
 	((void (*)(int))function("criu_set_pid"))(pid);
 	((int (*)(const char *))function("criu_set_log_file"))("dump.log");
-	begun = now();
+	begun = begin(directory);
 	result = ((int (*)(void))function("criu_dump"))();
 	dump = now() - begun;
 	if (result < 0)
@@ -93,7 +100,7 @@ int main(int argc, char **argv)
 	while (waitpid(-1, NULL, 0) > 0)
 		;
 	((int (*)(const char *))function("criu_set_log_file"))("restore.log");
-	begun = now();
+	begun = begin(directory);
 	result = ((int (*)(void))function("criu_restore_child"))();
 	restore = now() - begun;
 	if (result < 0)
