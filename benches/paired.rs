@@ -14,6 +14,7 @@ mod common;
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -123,8 +124,11 @@ impl Place {
         dir
     }
 
-    /// Writes back what is in memory only.
-    fn settle(&self) {
+    /// Writes back what is in memory only, and makes sure of the memory that will be used: that of a
+    /// virtual machine may have been taken back by its host.
+    fn settle(&self, load: &Load) {
+        let mebibytes: usize = load.args[0].parse().expect("a number");
+        drop(black_box(vec![1u8; (2 * mebibytes + 64) << 20]));
         syncfs(File::open(&self.dir).expect("open the directory")).expect("syncfs");
     }
 }
@@ -152,10 +156,10 @@ fn once(criu: &Criu, load: &Load, place: &Place, memory: bool) -> (f64, f64) {
     let task = scene.start("load", &load.args);
     let pids = tree_of(task.pid());
     let words = criu.dump(task.pid(), &images).quiet().words();
-    place.settle();
+    place.settle(load);
     let dump = measured(&scene, &words, memory);
     let dumped = task.gone(&pids, &images);
-    place.settle();
+    place.settle(load);
     let restore = measured(&scene, &criu.restore(&images).quiet().words(), memory);
     scene.on_disk(dumped.pid(), &images).running().signal(Signal::SIGKILL);
     drop(scene);

@@ -2,7 +2,7 @@
  * The time of the C calls: starts a program, dumps it with criu_dump(), restores it with
  * criu_restore_child(), and prints `nanoseconds nanoseconds`.
  *
- *   calls LIBRARY BINARY DIRECTORY PROGRAM ARGS...
+ *   calls LIBRARY BINARY DIRECTORY PROGRAM MEBIBYTES ARGS...
  *
  * BINARY is the worker; "-" asks for the engine in this process, "" for what the library has.
  */
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -39,9 +40,18 @@ static long long now(void)
 	return time.tv_sec * 1000000000ll + time.tv_nsec;
 }
 
-/* What was written before must not be written back meanwhile. */
-static long long begin(int directory)
+/*
+ * What was written before must not be written back meanwhile, and the memory that will be used must
+ * be there: that of a virtual machine may have been taken back by its host.
+ */
+static long long begin(int directory, const char *mebibytes)
 {
+	size_t length = (2 * strtoul(mebibytes, NULL, 10) + 64) << 20;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+	void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+	if (memory != MAP_FAILED)
+		munmap(memory, length);
 	syncfs(directory);
 	return now();
 }
@@ -61,7 +71,7 @@ int main(int argc, char **argv)
 	int ready, directory, result;
 	pid_t pid;
 
-	if (argc < 5)
+	if (argc < 6)
 		return 2;
 	library = dlopen(argv[1], RTLD_NOW);
 	if (!library) {
@@ -91,7 +101,7 @@ int main(int argc, char **argv)
 	((void (*)(int))function("criu_set_images_dir_fd"))(directory);
 	((void (*)(int))function("criu_set_pid"))(pid);
 	((int (*)(const char *))function("criu_set_log_file"))("dump.log");
-	begun = begin(directory);
+	begun = begin(directory, argv[5]);
 	result = ((int (*)(void))function("criu_dump"))();
 	dump = now() - begun;
 	if (result < 0)
@@ -100,7 +110,7 @@ int main(int argc, char **argv)
 	while (waitpid(-1, NULL, 0) > 0)
 		;
 	((int (*)(const char *))function("criu_set_log_file"))("restore.log");
-	begun = begin(directory);
+	begun = begin(directory, argv[5]);
 	result = ((int (*)(void))function("criu_restore_child"))();
 	restore = now() - begun;
 	if (result < 0)
