@@ -128,7 +128,7 @@ impl Place {
     /// virtual machine may have been taken back by its host.
     fn settle(&self, load: &Load) {
         let mebibytes: usize = load.args[0].parse().expect("a number");
-        drop(black_box(vec![1u8; (2 * mebibytes + 64) << 20]));
+        drop(black_box(vec![1u8; mebibytes << 21]));
         syncfs(File::open(&self.dir).expect("open the directory")).expect("syncfs");
     }
 }

@@ -143,7 +143,7 @@ fn start_guest(request: &CriuReq) -> io::Result<Connection> {
     let (ours, theirs) = socket_pair()?;
     let channel = Channel::new(ours);
     channel.send(request).map_err(|failure| io::Error::from_raw_os_error(failure.errno))?;
-    guest::serve(theirs, &channel)?;
+    guest::serve(&theirs, &channel)?;
     Ok(Connection { channel, ours: false, child: None })
 }
 

@@ -14,25 +14,20 @@
 //!   holds a lock of the allocator, which is the host's as well.
 //! * Who is dumped must not have the same memory: the caller itself, or a vfork child of its.
 
-use std::ffi::{c_int, c_void};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
 
 use super::client::Channel;
-use super::host::{errno, may_share_memory, set_errno, shielded};
+use super::host::{errno, may_share_memory, set_errno};
 use super::settings::{Notify, Service, Settings};
-use super::spawn::{self, clone, default_signals, open_missing_stdio, with_signals_blocked};
+use super::spawn::{default_signals, open_missing_stdio};
 use crate::images::proto::{CriuOpts, CriuReq, CriuReqType};
+use crate::kernel::beside::{self, Tables};
 
 /// Bytes of memory that are dumped or restored in some tens of milliseconds. With more, the start of
 /// a program is not what a call waits for.
 const SOON: u64 = 64 << 20;
-
-/// The kernel reserves it, and gives pages as they are used.
-const STACK: usize = 8 << 20;
-const GUARD: usize = 64 << 10;
 
 /// Whether a guest may carry out a request that does not concern the caller's own process.
 pub fn may_do(settings: &Settings, request: &CriuReq) -> bool {
@@ -74,70 +69,24 @@ fn resident(pid: i32) -> Option<u64> {
     Some(pages * u64::try_from(page).ok()?)
 }
 
-/// A stack with a guard below it.
-struct Stack(*mut c_void);
-
-impl Stack {
-    fn new() -> io::Result<Self> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: new memory; its lowest part, which nobody uses yet, becomes the guard.
-        unsafe {
-            let start = libc::mmap(ptr::null_mut(), STACK, access, flags, -1, 0);
-            if start == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            let stack = Self(start);
-            match libc::mprotect(start, GUARD, libc::PROT_NONE) {
-                0 => Ok(stack),
-                _ => Err(io::Error::last_os_error()),
-            }
-        }
-    }
-
-    fn top(&self) -> *mut c_void {
-        self.0.wrapping_byte_add(STACK)
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: mapped in new(), and whoever ran on it is gone.
-        unsafe { libc::munmap(self.0, STACK) };
-    }
-}
-
-/// Descriptors that are open in the guest's own table as well.
-struct Guest {
-    socket: RawFd,
-    /// The caller's end, which the guest must not keep open.
-    callers: RawFd,
-}
-
 /// Serves the request that waits in `socket`, and is back when the guest has ended.
-pub fn serve(socket: OwnedFd, callers: &Channel) -> io::Result<()> {
-    let stack = Stack::new()?;
-    let guest = Guest { socket: socket.as_raw_fd(), callers: callers.raw() };
+pub fn serve(socket: &OwnedFd, callers: &Channel) -> io::Result<()> {
+    let (socket, callers) = (socket.as_raw_fd(), callers.raw());
     let saved = errno();
-    let made = with_signals_blocked(|| {
-        // SAFETY: the stack is the guest's alone, and the main takes a guest.
-        unsafe { clone(guest_main, stack.top(), ptr::from_ref(&guest).cast_mut().cast()) }
-            .map(spawn::reap)
-    });
+    let served = beside::run(Tables::Own, || work(socket, callers));
     set_errno(saved);
-    made
+    served.map(drop)
 }
 
-extern "C" fn guest_main(guest: *mut c_void) -> c_int {
-    // SAFETY: clone() passes the guest, which lives on while the caller sleeps. Descriptors and
-    // handlers are this process's own; it ends without exit handlers.
-    unsafe {
-        let guest = &*guest.cast::<Guest>();
+/// In the guest, which has both descriptors in a table of its own, and must not keep the caller's end
+/// open.
+fn work(socket: RawFd, callers: RawFd) {
+    // SAFETY: descriptors and handlers are this process's own, and nobody else in it uses them.
+    let socket = unsafe {
         default_signals();
         open_missing_stdio();
-        libc::close(guest.callers);
-        let socket = OwnedFd::from_raw_fd(guest.socket);
-        let served = shielded(|| crate::rpc::serve_guest(socket));
-        libc::_exit(served.unwrap_or(1))
-    }
+        libc::close(callers);
+        OwnedFd::from_raw_fd(socket)
+    };
+    crate::rpc::serve_guest(socket);
 }

@@ -139,8 +139,7 @@ fn set_mask(how: c_int, new: u64, old: &mut u64) {
     };
 }
 
-/// Runs `body` with every signal blocked in this thread, those of the C library too.
-pub fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
+fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     let (mut before, mut unused) = (0, 0);
     set_mask(libc::SIG_SETMASK, ALL_SIGNALS, &mut before);
     let result = body();
@@ -149,7 +148,7 @@ pub fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
 }
 
 /// Reaps a child that has no exit signal, or an executed one.
-pub fn reap(pid: libc::pid_t) {
+fn reap(pid: libc::pid_t) {
     // SAFETY: the status is not asked for.
     while unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) } < 0 && errno() == libc::EINTR
     {
@@ -159,42 +158,29 @@ pub fn reap(pid: libc::pid_t) {
 impl Plan {
     /// The worker as a child of the calling process; back when it has executed, or failed to.
     fn make_worker(&self) -> io::Result<()> {
-        self.worker.set(self.clone(worker_main, self.worker_stack)?);
+        self.worker.set(clone(worker_main, self.worker_stack, self)?);
         Ok(())
     }
 
     /// The worker by way of an intermediate process, which is over when this returns.
     fn make_stranger(&self, stack: *mut c_void) -> io::Result<()> {
-        reap(self.clone(intermediate_main, stack)?);
+        reap(clone(intermediate_main, stack, self)?);
         if self.worker.get() < 0 {
             return Err(io::Error::from_raw_os_error(self.failure.get()));
         }
         Ok(())
     }
-
-    fn clone(&self, main: Main, stack: *mut c_void) -> io::Result<libc::pid_t> {
-        // SAFETY: the stack is large enough for a few system calls and not used otherwise; both
-        // mains take a plan.
-        unsafe { clone(main, stack, ptr::from_ref(self).cast_mut().cast()) }
-    }
 }
 
-pub type Main = extern "C" fn(*mut c_void) -> c_int;
+type Main = extern "C" fn(*mut c_void) -> c_int;
 
-/// A child in the same memory, without an exit signal; the caller sleeps until it is gone from it,
-/// so that what lives in the caller's frames outlives the child's stay.
-///
-/// # Safety
-/// `stack` is the end of memory that is enough for `main` and not used otherwise; `main` takes
-/// `argument`, returns to nobody, and the signals are blocked.
-pub unsafe fn clone(
-    main: Main,
-    stack: *mut c_void,
-    argument: *mut c_void,
-) -> io::Result<libc::pid_t> {
+/// A child in the same memory, without an exit signal; the caller sleeps until it is gone from it.
+fn clone(main: Main, stack: *mut c_void, plan: &Plan) -> io::Result<libc::pid_t> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK;
-    // SAFETY: as the caller of this function vouches.
-    match unsafe { libc::clone(main, stack, flags, argument) } {
+    let plan = ptr::from_ref(plan).cast_mut().cast();
+    // SAFETY: the stack is large enough and not used otherwise, and it and the plan outlive the
+    // child's stay in this memory, for which CLONE_VFORK waits.
+    match unsafe { libc::clone(main, stack, flags, plan) } {
         pid if pid < 0 => Err(io::Error::last_os_error()),
         pid => Ok(pid),
     }
@@ -238,7 +224,7 @@ extern "C" fn worker_main(plan: *mut c_void) -> c_int {
 /// Handlers belong to the host's program, and an ignored signal would stay ignored in the worker.
 ///
 /// # Safety
-/// This process is a child that was made here.
+/// The calling process was made here, in the host's memory.
 pub unsafe fn default_signals() {
     // The kernel's struct, all zero: SIG_DFL, no flags, no restorer, empty mask.
     let default = [0u64; 4];
@@ -259,7 +245,7 @@ pub unsafe fn default_signals() {
 /// What the worker opens must not become its standard streams.
 ///
 /// # Safety
-/// This process is a child that was made here.
+/// The calling process was made here, in the host's memory.
 pub unsafe fn open_missing_stdio() {
     for fd in libc::STDIN_FILENO..=libc::STDERR_FILENO {
         // SAFETY: this process has its own descriptor table; the lowest free number is `fd`.

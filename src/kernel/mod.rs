@@ -4,6 +4,7 @@
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
 pub mod amx;
+pub mod beside;
 pub mod blank;
 pub mod capability;
 pub mod cpu;

@@ -1,23 +1,20 @@
 //! Entering and making namespaces.
 //!
-//! A process keeps its namespaces: what has to happen inside another one is done by a thread that
-//! enters it and ends there (setns and unshare of uts, ipc and time act on the calling thread).
+//! A process keeps its namespaces: what has to happen inside another one is done by a process that
+//! enters it and ends there, in the memory and with the descriptors of the caller.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::beside::{self, Tables};
 use super::blank::Pin;
-use super::sys::{Kcmp, kcmp};
-use super::{proc, threads};
+use super::threads;
 use crate::error::{Context, Result};
 
-/// Runs `work` in a thread that has entered the namespaces `fds`.
-pub fn inside<T: Send>(
-    fds: &[impl AsFd + Sync],
-    work: impl FnOnce() -> Result<T> + Send,
-) -> Result<T> {
-    in_thread(|| {
+/// Runs `work` in a process that has entered the namespaces `fds`, of uts or ipc.
+pub fn inside<T>(fds: &[impl AsFd], work: impl FnOnce() -> Result<T>) -> Result<T> {
+    elsewhere(|| {
         for fd in fds {
             setns(fd, CloneFlags::empty()).doing(|| "setns")?;
         }
@@ -25,48 +22,19 @@ pub fn inside<T: Send>(
     })
 }
 
-/// Makes a new namespace, `name` as under /proc/PID/ns, and returns what `setup` opens of it while
-/// a thread is inside.
-///
-/// A thread is dear for that: a process that has one only, and may come back to where it is, goes
-/// there itself, with its signals blocked.
-pub fn create<T: Send>(
-    kind: CloneFlags,
-    name: &str,
-    setup: impl FnOnce() -> Result<T> + Send,
-) -> Result<T> {
-    let enter = || {
+/// Makes a new namespace and returns what `setup` opens of it while a process is inside.
+pub fn create<T>(kind: CloneFlags, setup: impl FnOnce() -> Result<T>) -> Result<T> {
+    elsewhere(|| {
         unshare(kind).doing(|| format!("unshare {kind:?}"))?;
         setup()
-    };
-    let here = of_thread(name)?;
-    if !is_alone()? || setns(&here, kind).is_err() {
-        return in_thread(enter);
-    }
-    threads::without_signals(|| {
-        let made = enter();
-        setns(&here, kind).doing(|| format!("go back to the {name} namespace"))?;
-        made
     })
-    .doing(|| "block signals")?
 }
 
-/// Whether no other thread has the memory of this one: the kernel lets nobody else come back to a
-/// time namespace, and takes most of a millisecond to say so.
-fn is_alone() -> Result<bool> {
-    let own = std::process::id().cast_signed();
-    let parent = nix::unistd::getppid().as_raw();
-    let shared = || kcmp(own, parent, Kcmp::Vm, 0, 0) == Ok(0);
-    Ok(proc::threads(own)?.len() == 1 && !shared())
-}
-
-fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    // The thread starts where this one waits for it: no other CPU has to be woken.
+fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // It starts where this thread makes room for it: no other CPU has to be woken.
     let _pin = Pin::here();
-    std::thread::scope(|scope| {
-        let thread = threads::start(scope, work).doing(|| "start a thread")?;
-        thread.join().unwrap_or_else(|_| Err(threads::panicked()))
-    })
+    let result = beside::run(Tables::Callers, work).doing(|| "start a process")?;
+    result.unwrap_or_else(|| Err(threads::panicked()))
 }
 
 /// A namespace of the calling thread, `name` as under /proc/PID/ns.

@@ -46,7 +46,7 @@ static long long now(void)
  */
 static long long begin(int directory, const char *mebibytes)
 {
-	size_t length = (2 * strtoul(mebibytes, NULL, 10) + 64) << 20;
+	size_t length = strtoul(mebibytes, NULL, 10) << 21;
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
 	void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, -1, 0);
 

@@ -32,7 +32,7 @@ pub fn capture(pid: i32, refusals: &mut Refusals) -> Result<IpcVarEntry> {
 
 /// Makes an empty namespace with these limits.
 pub fn rebuild(entry: &IpcVarEntry) -> Result<OwnedFd> {
-    namespace::create(CloneFlags::CLONE_NEWIPC, "ipc", || {
+    namespace::create(CloneFlags::CLONE_NEWIPC, || {
         for (name, value) in settings(entry) {
             write_sysctl(name, &value)?;
         }

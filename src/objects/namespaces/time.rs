@@ -40,7 +40,7 @@ pub fn rebuild(entry: &TimensEntry) -> Result<OwnedFd> {
         monotonic: nanos(&entry.monotonic) - host.monotonic,
         boottime: nanos(&entry.boottime) - host.boottime,
     };
-    namespace::create(namespace::NEWTIME, "time", || {
+    namespace::create(namespace::NEWTIME, || {
         let path = format!("/proc/{}/timens_offsets", sys::gettid());
         let line = |name, nanos: Nanos| {
             format!("{name} {} {}\n", nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND))

@@ -28,7 +28,7 @@ fn read() -> Result<UtsnsEntry> {
 
 /// Makes a namespace with these names.
 pub fn rebuild(entry: &UtsnsEntry) -> Result<OwnedFd> {
-    namespace::create(CloneFlags::CLONE_NEWUTS, "uts", || {
+    namespace::create(CloneFlags::CLONE_NEWUTS, || {
         nix::unistd::sethostname(&entry.nodename)
             .doing(|| format!("sethostname {}", entry.nodename))?;
         sys::setdomainname(entry.domainname.as_bytes())
