@@ -126,31 +126,39 @@ impl ImageDir {
 
     /// Opens an image for reading.
     pub fn open(&self, name: &str) -> Result<File> {
-        self.try_open(name)?.ok_or_else(|| {
+        self.open_sized(name).map(|(file, _)| file)
+    }
+
+    /// The same; how many bytes it has, too.
+    pub fn open_sized(&self, name: &str) -> Result<(File, u64)> {
+        self.try_open_sized(name)?.ok_or_else(|| {
             Error::new(Kind::BadImages, format!("{}: {name} is missing", self.path()))
         })
     }
 
-    /// The same; a missing file is none.
-    ///
-    /// Nothing but a regular file is an image: a FIFO would be waited for, a device has no end.
+    /// Opens an image for reading; a missing file is none.
     pub fn try_open(&self, name: &str) -> Result<Option<File>> {
+        Ok(self.try_open_sized(name)?.map(|(file, _)| file))
+    }
+
+    /// Nothing but a regular file is an image: a FIFO would be waited for, a device has no end.
+    fn try_open_sized(&self, name: &str) -> Result<Option<(File, u64)>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let file = match openat(self.fd(), name, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(Error::sys(format!("open {}/{name}", self.path()), errno)),
         };
-        if !file.metadata().doing(|| format!("stat {}/{name}", self.path()))?.is_file() {
+        let metadata = file.metadata().doing(|| format!("stat {}/{name}", self.path()))?;
+        if !metadata.is_file() {
             return Err(Error::image(name, "is no regular file"));
         }
-        Ok(Some(file))
+        Ok(Some((file, metadata.len())))
     }
 
     /// Reads a file of messages wholly; a missing file is none.
     pub fn try_read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.try_open(name)? else { return Ok(None) };
-        let len = file.metadata().doing(|| format!("stat {}/{name}", self.path()))?.len();
+        let Some((file, len)) = self.try_open_sized(name)? else { return Ok(None) };
         self.read_opened(name, file, len).map(Some)
     }
 

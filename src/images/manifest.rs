@@ -12,13 +12,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
+use std::thread::ScopedJoinHandle;
 
 use super::dir::{ImageDir, MANIFEST};
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::threads;
 use crate::version;
 
 /// Reading 1 GiB for its checksum alone would take half as long as restoring it.
 const MAX_READ_TWICE: u64 = 64 << 20;
+/// A second thread pays from this many files on.
+const WORTH_A_THREAD: usize = 64;
 /// More would not stay in the processor's cache, and fresh memory costs a page fault for each page.
 const BUFFER: usize = 64 << 10;
 
@@ -111,48 +115,81 @@ impl Manifest {
     /// Compares the directory with what was written. Returns the files of messages, which had to
     /// be read for it.
     pub fn check(&self, dir: &ImageDir) -> Result<HashMap<String, Vec<u8>>> {
-        let mut contents = HashMap::with_capacity(self.files.len());
         let pages = self.files.iter().filter(|(name, _)| name.starts_with(PAGES));
         let sizes = pages.map(|(_, expected)| expected.size);
         let read_twice = sizes.fold(0, u64::saturating_add) <= MAX_READ_TWICE;
-        for (name, expected) in &self.files {
-            let file = dir.open(name)?;
-            let size = file.metadata().doing(|| format!("stat {name}"))?.len();
-            if size != expected.size {
-                let cause = format!("has {size} bytes, the dump wrote {}", expected.size);
-                return Err(damaged(name, cause));
-            }
-            if expected.holes {
-                let cause = format!("{name}: pages were taken out of it by dedup");
-                return Err(Error::new(Kind::BadImages, cause)
-                    .remedy("restore the newer dump that has them"));
-            }
-            let Some(crc) = expected.crc else { continue };
-            let found = if !name.starts_with(PAGES) {
-                let bytes = dir.read_opened(name, file, size)?;
-                let crc = crc32fast::hash(&bytes);
-                contents.insert(name.clone(), bytes);
-                crc
-            } else if read_twice {
-                checksum(file).doing(|| format!("read {name}"))?
-            } else {
-                crc
+        let files: Vec<_> = self.files.iter().collect();
+        let check = |some: &[(&String, &Expected)]| {
+            let mut checker = Checker { dir, read_twice, buffer: Vec::new() };
+            let read = |(name, expected): &(&String, &Expected)| {
+                Ok(checker.check(name, expected)?.map(|bytes| ((*name).clone(), bytes)))
             };
-            if found != crc {
-                return Err(damaged(name, "was altered since the dump (checksum)".into()));
-            }
+            some.iter().map(read).filter_map(Result::transpose).collect::<Result<HashMap<_, _>>>()
+        };
+        if files.len() < WORTH_A_THREAD {
+            return check(&files);
         }
+        let (first, second) = files.split_at(files.len() / 2);
+        let (first, second) = std::thread::scope(|scope| {
+            let other = threads::help(scope, || check(second));
+            let first = check(first);
+            // Without a helper it only takes longer.
+            let joined = |other: ScopedJoinHandle<'_, _>| {
+                other.join().unwrap_or_else(|_| Err(threads::panicked()))
+            };
+            (first, other.map_or_else(|_| check(second), joined))
+        });
+        let mut contents = first?;
+        contents.extend(second?);
         Ok(contents)
     }
 }
 
-fn checksum(mut file: File) -> std::io::Result<u32> {
-    let mut hasher = crc32fast::Hasher::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize()),
-            len => hasher.update(&buffer[..len]),
+/// Compares files with what was written, one after the other.
+struct Checker<'a> {
+    dir: &'a ImageDir,
+    /// Pages, too.
+    read_twice: bool,
+    buffer: Vec<u8>,
+}
+
+impl Checker<'_> {
+    /// Returns the contents of a file of messages.
+    fn check(&mut self, name: &str, expected: &Expected) -> Result<Option<Vec<u8>>> {
+        let (file, size) = self.dir.open_sized(name)?;
+        if size != expected.size {
+            let cause = format!("has {size} bytes, the dump wrote {}", expected.size);
+            return Err(damaged(name, cause));
+        }
+        if expected.holes {
+            let cause = format!("{name}: pages were taken out of it by dedup");
+            return Err(
+                Error::new(Kind::BadImages, cause).remedy("restore the newer dump that has them")
+            );
+        }
+        let Some(crc) = expected.crc else { return Ok(None) };
+        let (found, contents) = if !name.starts_with(PAGES) {
+            let bytes = self.dir.read_opened(name, file, size)?;
+            (crc32fast::hash(&bytes), Some(bytes))
+        } else if self.read_twice {
+            (self.checksum(file).doing(|| format!("read {name}"))?, None)
+        } else {
+            (crc, None)
+        };
+        if found != crc {
+            return Err(damaged(name, "was altered since the dump (checksum)".into()));
+        }
+        Ok(contents)
+    }
+
+    fn checksum(&mut self, mut file: File) -> std::io::Result<u32> {
+        let mut hasher = crc32fast::Hasher::new();
+        self.buffer.resize(BUFFER, 0);
+        loop {
+            match file.read(&mut self.buffer)? {
+                0 => return Ok(hasher.finalize()),
+                len => hasher.update(&self.buffer[..len]),
+            }
         }
     }
 }

@@ -4,10 +4,11 @@
 use std::io;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::Pid;
 
+use super::sys;
 use crate::error::{Error, Kind};
 
 /// Starts one with every signal blocked, from its first instruction on.
@@ -25,7 +26,7 @@ pub fn help<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    let here = sched_getcpu();
+    let here = sys::getcpu();
     start(scope, move || {
         if let Ok(cpu) = here {
             leave(cpu);

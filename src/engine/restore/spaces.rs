@@ -6,7 +6,6 @@
 //! process inherits its memory, and is changed where its own differs.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 
 use crate::engine::tree::Who;
 use crate::error::{Context, Error, Kind, Result};
@@ -15,7 +14,7 @@ use crate::images::names;
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::Blank;
 use crate::objects::files::OpenFiles;
-use crate::objects::memory::{self, Filled, Saved, SharedObjects, runs};
+use crate::objects::memory::{self, Filled, PageReader, Saved, SharedObjects, runs};
 use crate::progress;
 
 /// What is in whose memory so far.
@@ -26,6 +25,10 @@ pub struct AddressSpaces<'a> {
     filled: BTreeSet<i32>,
     /// Whose memory a process was born with; none has an empty one.
     born_with: HashMap<Who, i32>,
+    /// The last parent whose pages were compared with a child's.
+    parent: Option<(i32, PageReader)>,
+    /// Of the last pages that were read, for the next.
+    buffer: Vec<u8>,
     /// Of all of them.
     figures: Filled,
 }
@@ -36,7 +39,8 @@ impl<'a> AddressSpaces<'a> {
         progress::expect(saved_bytes(snapshot));
         let shared = SharedObjects::create(snapshot, dir)?;
         let (filled, born_with) = (BTreeSet::new(), HashMap::new());
-        Ok(Self { snapshot, dir, shared, filled, born_with, figures: Filled::default() })
+        let (parent, buffer, figures) = (None, Vec::new(), Filled::default());
+        Ok(Self { snapshot, dir, shared, filled, born_with, parent, buffer, figures })
     }
 
     /// How many pages were put where so far.
@@ -67,42 +71,48 @@ impl<'a> AddressSpaces<'a> {
         Ok(())
     }
 
-    /// Layout and contents of one process, unless it has them; then its recorded places.
+    /// Layout and contents of one process, unless it has them.
     ///
     /// Descriptor tables are still empty, so mapped files can be handed over at any number.
-    pub fn complete(&mut self, files: &OpenFiles<'_>, blank: &mut Blank) -> Result<()> {
-        self.fill(files, blank)?;
-        let Some(mm) = &self.image(blank.pid())?.mm else { return Ok(()) };
-        let exe = files.open_for_map(mm.exe_file_id, libc::O_RDONLY.cast_unsigned())?;
-        memory::set_mm(blank, mm, &exe)
-    }
-
-    fn fill(&mut self, files: &OpenFiles<'_>, blank: &mut Blank) -> Result<()> {
+    pub fn fill(&mut self, files: &OpenFiles<'_>, blank: &mut Blank) -> Result<()> {
         let pid = blank.pid();
         if !self.filled.insert(pid) {
             return Ok(());
         }
         let source = self.born_with.get(&Who::Task(pid)).copied();
         let image = self.image(pid)?;
-        let Some(pages) = self.pages(image)? else { return Ok(()) };
-        let Some(own) = saved(image, &pages) else { return Ok(()) };
+        let buffer = std::mem::take(&mut self.buffer);
+        let Some(mut pages) = self.pages(image, buffer)? else { return Ok(()) };
+        let Some(mut own) = saved(image, &mut pages) else { return Ok(()) };
         let mut open = |id, flags| files.open_for_map(id, flags);
-        self.figures += match source {
+        let filled = match source {
             None => {
                 memory::map(blank, own.mm, own.pagemap, &mut open, &self.shared)?;
-                memory::fill(blank, own.mm, own.pagemap, own.pages)?
+                memory::fill(blank, own.mm, own.pagemap, own.pages.file())?
             }
             Some(source) => {
+                let nothing =
+                    || Error::new(Kind::Internal, format!("pid {source} was filled with nothing"));
                 let theirs = self.image(source)?;
-                let pages = self.pages(theirs)?;
-                let parent = pages.as_ref().and_then(|pages| saved(theirs, pages));
-                let parent = parent.ok_or_else(|| {
-                    Error::new(Kind::Internal, format!("pid {source} was filled with nothing"))
-                })?;
-                memory::inherit(blank, parent, own, &mut open, &self.shared)?
+                let mut pages = self.parents_pages(source, theirs)?.ok_or_else(nothing)?;
+                let mut parent = saved(theirs, &mut pages).ok_or_else(nothing)?;
+                let filled =
+                    memory::inherit(blank, &mut parent, &mut own, &mut open, &self.shared)?;
+                self.parent = Some((source, pages));
+                filled
             }
         };
+        self.figures += filled;
+        self.buffer = pages.into_buffer();
         Ok(())
+    }
+
+    /// Those of a parent: often the same as the last time.
+    fn parents_pages(&mut self, pid: i32, image: &TaskImage) -> Result<Option<PageReader>> {
+        match self.parent.take() {
+            Some((last, pages)) if last == pid => Ok(Some(pages)),
+            _ => self.pages(image, Vec::new()),
+        }
     }
 
     fn image(&self, pid: i32) -> Result<&'a TaskImage> {
@@ -110,16 +120,17 @@ impl<'a> AddressSpaces<'a> {
         image.ok_or_else(|| Error::new(Kind::Internal, format!("pid {pid} has no image")))
     }
 
-    fn pages(&self, image: &TaskImage) -> Result<Option<File>> {
+    fn pages(&self, image: &TaskImage, buffer: Vec<u8>) -> Result<Option<PageReader>> {
         let pages = image.pagemap.as_ref().map(|pagemap| {
             let name = names::pages(pagemap.pages_id);
-            self.dir.open(&name).doing(|| "open the pages")
+            let file = self.dir.open(&name).doing(|| "open the pages")?;
+            Ok(PageReader::new(file, pagemap, buffer))
         });
         pages.transpose()
     }
 }
 
-fn saved<'i>(image: &'i TaskImage, pages: &'i File) -> Option<Saved<'i>> {
+fn saved<'i>(image: &'i TaskImage, pages: &'i mut PageReader) -> Option<Saved<'i>> {
     Some(Saved { mm: image.mm.as_ref()?, pagemap: image.pagemap.as_ref()?, pages })
 }
 

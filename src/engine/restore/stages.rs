@@ -13,7 +13,7 @@ use crate::error::{Context, Result};
 use crate::images::dir::ImageDir;
 use crate::images::proto::{SeccompEntry, TaskExtrasEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::{Armed, Blank, Pin, SpawnSpec};
+use crate::kernel::blank::{Armed, Blank, Delivery, Pin, SpawnSpec};
 use crate::kernel::fd;
 use crate::objects::files::{OpenFiles, RestoreOptions};
 use crate::objects::memory::Filled;
@@ -114,7 +114,7 @@ impl<'a> Building<'a> {
     pub fn memory(&mut self) -> Result<()> {
         let (spaces, files) = (&mut self.spaces, &self.files);
         let mut all = Tasks { snapshot: self.snapshot, tree: &mut self.tree, logs: &self.logs };
-        all.each("memory", |blank, _| spaces.complete(files, blank))
+        all.each("memory", |blank, _| spaces.fill(files, blank))
     }
 
     /// How many pages that took.
@@ -122,20 +122,30 @@ impl<'a> Building<'a> {
         self.spaces.figures()
     }
 
-    /// Directories, umask and descriptor tables; a shared table is filled by its first holder.
+    /// Recorded places of the memory, directories, umask and descriptor tables; a shared table is
+    /// filled by its first holder.
     pub fn descriptors(&mut self) -> Result<()> {
         let (snapshot, files) = (self.snapshot, &self.files);
         let mut filled = BTreeSet::new();
         let mut all = Tasks { snapshot, tree: &mut self.tree, logs: &self.logs };
         all.each("descriptors", |blank, image| {
+            let ids = image.ids.filter(|ids| filled.insert(ids.files_id));
+            let table = ids.and_then(|ids| snapshot.descriptor_tables.get(&ids.files_id));
+            if let Some(table) = table {
+                files.prepare_table(blank, table)?;
+            }
+            let mut delivery = Delivery::to(blank);
+            if let Some(mm) = &image.mm {
+                let exe = files.open_for_map(mm.exe_file_id, libc::O_RDONLY.cast_unsigned())?;
+                memory::set_mm(&mut delivery, mm, &exe)?;
+            }
             if let Some(fs) = &image.fs {
-                files.install_fs(blank, fs)?;
+                files.install_fs(&mut delivery, fs)?;
             }
-            let table = image.ids.filter(|ids| filled.insert(ids.files_id));
-            match table.and_then(|ids| snapshot.descriptor_tables.get(&ids.files_id)) {
-                Some(table) => files.install_table(blank, table),
-                None => Ok(()),
+            if let Some(table) = table {
+                files.install_table(&mut delivery, table)?;
             }
+            delivery.flush()
         })
     }
 
@@ -161,17 +171,23 @@ impl<'a> Building<'a> {
 
     /// Credentials end what privileges are for. Zombies die while their parents still have the
     /// default action for SIGCHLD. Limits would hinder the rest; last comes what lets the outside
-    /// interfere.
+    /// interfere. Where no other process could be in the way, one process gets all at once.
     ///
     /// Returns zombies whose core dump flag could not be had.
     pub fn attributes(&mut self) -> Result<Vec<i32>> {
+        let zombies = zombies(self.snapshot);
+        if zombies.is_empty() && !self.reach.is_lent() && !share_memory(self.snapshot) {
+            let what = "credentials, signals, timers, limits, personality, dumpable, rseq";
+            self.each_task(what, |task, blank| task.credentials_to_exposure(blank))?;
+            return Ok(Vec::new());
+        }
         if self.reach.is_lent() {
             // All of them first, as several may share one memory.
             self.each_task("memory opened", |_, blank| blank.memory().map(drop))?;
             self.each_task("memory closed to others", |task, blank| task.shield(blank))?;
         }
         self.each_task("credentials", |task, blank| task.credentials(blank))?;
-        let different = self.tree.bury(&zombies(self.snapshot))?;
+        let different = self.tree.bury(&zombies)?;
         self.each_task("signals, timers", |task, blank| task.signals(blank))?;
         self.each_task("limits", |task, blank| task.limits(blank))?;
         self.each_task("personality, dumpable, rseq", |task, blank| task.exposure(blank))?;
@@ -244,6 +260,13 @@ impl<'s> Tasks<'s, '_, '_> {
 
 fn extras_of(extras: &[TaskExtrasEntry], pid: u32) -> Option<&TaskExtrasEntry> {
     extras.iter().find(|extras| extras.pid == pid)
+}
+
+/// Whether any two processes have the same memory, so that one could use the rights of the other.
+fn share_memory(snapshot: &Snapshot) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut ids = snapshot.tasks.values().filter_map(|task| task.ids);
+    ids.any(|ids| !seen.insert(ids.vm_id))
 }
 
 /// Pids and wait statuses.

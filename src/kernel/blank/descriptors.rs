@@ -4,6 +4,9 @@
 //! sends open files (SCM_RIGHTS). All blanks of a tree inherit the same end: only the one that is
 //! driven receives. Its number must lie above all final descriptors, and it is closed when the
 //! blank is finished.
+//!
+//! Received descriptors get the lowest free numbers. Until a table gets its final descriptors these
+//! can be foreseen, so the batch that receives descriptors can use them, too: see [`Delivery`].
 
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -55,20 +58,87 @@ pub(super) struct ServiceFd {
     service: Rc<Service>,
     /// `None` once it is closed.
     number: Cell<Option<RawFd>>,
+    /// Whether the table may hold anything else.
+    filled: Cell<bool>,
 }
 
 impl ServiceFd {
     pub fn new(service: Rc<Service>, number: RawFd) -> Self {
-        Self { service, number: Cell::new(Some(number)) }
+        Self { service, number: Cell::new(Some(number)), filled: Cell::new(false) }
     }
 
     /// For a table that was copied from this one.
     pub fn copied(&self) -> Self {
-        Self { service: self.service.clone(), number: self.number.clone() }
+        let (number, filled) = (self.number.clone(), self.filled.clone());
+        Self { service: self.service.clone(), number, filled }
     }
 
     pub fn engine_end(&self) -> RawFd {
         self.service.engine_end()
+    }
+}
+
+/// A batch that may receive descriptors and use them.
+///
+/// Nothing else may be sent to any blank before it has run.
+pub struct Delivery<'b> {
+    blank: &'b mut Blank,
+    batch: Batch,
+    due: Vec<(Receive, Vec<RemoteFd>)>,
+}
+
+impl<'b> Delivery<'b> {
+    /// An empty batch for the leader of `blank`.
+    pub fn to(blank: &'b mut Blank) -> Self {
+        Self { blank, batch: Batch::new(), due: Vec::new() }
+    }
+
+    /// The batch, for more calls.
+    pub fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    /// The pid.
+    pub fn pid(&self) -> i32 {
+        self.blank.pid()
+    }
+
+    /// Gives the blank copies of open files, and says on which numbers they are for the calls that
+    /// are added next. All that were received before must be closed by calls added before, or final.
+    pub fn receive(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<RemoteFd>> {
+        if self.blank.service.filled.get() || fds.len() > PER_MESSAGE {
+            self.flush()?;
+            return self.blank.send_fds(fds);
+        }
+        if fds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let socket = self.blank.service_number()?;
+        self.blank.send_message(fds)?;
+        let foreseen: Vec<RemoteFd> =
+            (0..).filter(|number| *number != socket).map(RemoteFd).take(fds.len()).collect();
+        let receive = add_receive(&mut self.batch, socket, fds.len());
+        self.due.push((receive, foreseen.clone()));
+        Ok(foreseen)
+    }
+
+    /// To be called when descriptors have been added that stay.
+    pub fn note_filled(&mut self) {
+        self.blank.service.filled.set(true);
+    }
+
+    /// Runs what was added so far.
+    pub fn flush(&mut self) -> Result<()> {
+        let outcome = self.blank.run(std::mem::take(&mut self.batch))?;
+        for (receive, foreseen) in self.due.drain(..) {
+            let doing = || format!("pid {}", self.blank.pid());
+            let numbers = receive.numbers(&outcome).doing(doing)?;
+            if numbers != foreseen {
+                let text = format!("descriptors were received as {numbers:?}, not {foreseen:?}");
+                return Err(Error::new(Kind::Internal, text)).doing(doing);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -45,6 +45,7 @@ use super::remote::RemoteAddr;
 use crate::error::{Context, Error, Kind, Result};
 
 pub use self::clone::{CloneCall, CloneSpec, ThreadSpec};
+pub use self::descriptors::Delivery;
 pub use self::finish::{Armed, FinalState};
 pub use self::holder::holder_of;
 pub use self::pin::Pin;

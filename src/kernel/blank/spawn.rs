@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::socket::{MsgFlags, send};
 
-use super::descriptors::{Service, ServiceFd};
+use super::descriptors::{Delivery, Service, ServiceFd};
 use super::stub::STUB;
 use super::{Blank, HelperArea, Thread, choose_park_signal, elf, holder, vdso};
 use crate::args;
@@ -196,8 +196,9 @@ impl Blank {
             return Ok(());
         }
         let borrowed: Vec<_> = namespaces.iter().map(std::os::fd::AsFd::as_fd).collect();
-        let fds = self.send_fds(&borrowed)?;
-        let mut batch = Batch::new();
+        let mut delivery = Delivery::to(self);
+        let fds = delivery.receive(&borrowed)?;
+        let batch = delivery.batch();
         for (fd, ours) in fds.iter().zip(namespaces) {
             let link = format!("/proc/self/fd/{}", ours.as_raw_fd());
             let name = std::fs::read_link(link).unwrap_or_default();
@@ -207,7 +208,7 @@ impl Blank {
         for fd in fds {
             batch.must("close a namespace", libc::SYS_close, args![fd]);
         }
-        self.run(batch).map(drop)
+        delivery.flush()
     }
 }
 

@@ -54,6 +54,39 @@ fn a_blank_has_nothing() {
 }
 
 #[test]
+fn a_delivery_foresees_numbers_until_the_table_is_filled() {
+    let mut blank = blank_with(|spec| spec.service_fd = 1);
+    let file = fs::File::open("/proc/self/stat").unwrap();
+    let received = |blank: &mut Blank, filled: bool| {
+        let mut delivery = Delivery::to(blank);
+        assert!(delivery.receive(&[]).unwrap().is_empty());
+        let numbers = delivery.receive(&[file.as_fd(); 2]).unwrap();
+        for number in numbers.iter().filter(|_| !filled) {
+            delivery.batch().must("close", libc::SYS_close, args![*number]);
+        }
+        if filled {
+            delivery.note_filled();
+        }
+        delivery.flush().unwrap();
+        numbers.iter().map(|number| number.0).collect::<Vec<_>>()
+    };
+    assert_eq!(received(&mut blank, false), [0, 2]);
+    assert_eq!(received(&mut blank, true), [0, 2]);
+    assert_eq!(received(&mut blank, true), [3, 4]);
+}
+
+#[test]
+fn a_wrong_guess_about_numbers_is_noticed() {
+    let mut blank = blank();
+    let file = fs::File::open("/proc/self/stat").unwrap();
+    blank.send_fds(&[file.as_fd()]).unwrap();
+    let mut delivery = Delivery::to(&mut blank);
+    delivery.receive(&[file.as_fd()]).unwrap();
+    let text = delivery.flush().unwrap_err().to_string();
+    assert!(text.contains("not [RemoteFd(0)]"), "{text}");
+}
+
+#[test]
 fn batches_return_results_and_data() {
     let mut blank = blank();
     let mut batch = Batch::new();

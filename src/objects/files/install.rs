@@ -12,47 +12,50 @@ use super::{OpenFiles, locks, table_of};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdinfoEntry, FsEntry};
-use crate::kernel::blank::Blank;
+use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::remote::{Batch, RemoteFd};
 
-/// Calls per batch: what fits into any helper area.
-const PER_BATCH: usize = 200;
+/// Descriptors that one batch places: what fits into any helper area.
+const AT_A_TIME: usize = 100;
 
 impl OpenFiles<'_> {
-    /// Fills the empty table of a process.
-    ///
-    /// Once per table, for the first process of those that share it.
-    pub fn install_table(&self, blank: &mut Blank, table: &[FdinfoEntry]) -> Result<()> {
-        let pid = blank.pid();
-        let mut sorted: Vec<&FdinfoEntry> = table.iter().collect();
-        sorted.sort_unstable_by_key(|entry| entry.fd);
-        let late = self.late_watches(pid)?;
-        let numbers = sorted.iter().map(|entry| entry.fd.cast_signed());
+    /// What has to be done in an empty table that is to be filled, before anything is sent.
+    pub fn prepare_table(&self, blank: &mut Blank, table: &[FdinfoEntry]) -> Result<()> {
+        let late = self.late_watches(blank.pid())?;
+        let numbers = table.iter().map(|entry| entry.fd.cast_signed());
         let Some(highest) = numbers.chain(late.iter().map(|watch| watch.number)).max() else {
             return Ok(());
         };
         if blank.service_fd().is_none_or(|number| number.0 <= highest) {
             blank.move_service_fd(highest + 1)?;
         }
-        self.watch_late(blank, &late, highest + 1)?;
+        self.watch_late(blank, &late, highest + 1)
+    }
+
+    /// Fills the empty, [prepared](Self::prepare_table) table of a process.
+    ///
+    /// Once per table, for the first process of those that share it.
+    pub fn install_table(&self, delivery: &mut Delivery<'_>, table: &[FdinfoEntry]) -> Result<()> {
+        let mut sorted: Vec<&FdinfoEntry> = table.iter().collect();
+        sorted.sort_unstable_by_key(|entry| entry.fd);
         let files = sorted
             .iter()
             .map(|entry| self.fd(entry.id))
             .collect::<Result<Vec<BorrowedFd<'_>>>>()?;
-        place(blank, &files, &sorted)
+        place(delivery, &files, &sorted)
     }
 
     /// Puts a process into its root and working directory and sets its umask.
-    pub fn install_fs(&self, blank: &mut Blank, fs: &FsEntry) -> Result<()> {
-        let pid = blank.pid();
+    pub fn install_fs(&self, delivery: &mut Delivery<'_>, fs: &FsEntry) -> Result<()> {
+        let pid = delivery.pid();
         let directory =
             |id| self.open_for_map(id, (libc::O_PATH | libc::O_DIRECTORY).cast_unsigned());
         let cwd = directory(fs.cwd_id)?;
         let mut sent = vec![cwd.as_fd()];
         let root = if self.is_our_root(fs.root_id) { None } else { Some(directory(fs.root_id)?) };
         sent.extend(root.as_ref().map(AsFd::as_fd));
-        let received = blank.send_fds(&sent)?;
-        let mut batch = Batch::new();
+        let received = delivery.receive(&sent)?;
+        let batch = delivery.batch();
         if root.is_some() {
             let dot = batch.cstr(".");
             batch.must(format!("pid {pid}: enter the root"), libc::SYS_fchdir, args![received[1]]);
@@ -65,7 +68,7 @@ impl OpenFiles<'_> {
         if let Some(umask) = fs.umask {
             batch.must(format!("pid {pid}: umask"), libc::SYS_umask, args![umask]);
         }
-        blank.run(batch).map(drop)
+        Ok(())
     }
 
     fn is_our_root(&self, id: u32) -> bool {
@@ -139,22 +142,27 @@ impl OpenFiles<'_> {
 
 /// Sends open files, in the order of their final numbers, and moves them there.
 pub(super) fn place(
-    blank: &mut Blank,
+    delivery: &mut Delivery<'_>,
     files: &[BorrowedFd<'_>],
     sorted: &[&FdinfoEntry],
 ) -> Result<()> {
-    let received = blank.send_fds(files)?;
-    for batch in placement(blank.pid(), &received, sorted)? {
-        blank.run(batch)?;
+    let received = delivery.receive(files)?;
+    delivery.note_filled();
+    let pid = delivery.pid();
+    let both: Vec<(RemoteFd, &FdinfoEntry)> =
+        received.into_iter().zip(sorted.iter().copied()).collect();
+    for some in both.rchunks(AT_A_TIME) {
+        add_placement(delivery.batch(), pid, some)?;
+        if both.len() > AT_A_TIME {
+            delivery.flush()?;
+        }
     }
     Ok(())
 }
 
-/// The calls that move received descriptors to their final numbers.
-fn placement(pid: i32, received: &[RemoteFd], sorted: &[&FdinfoEntry]) -> Result<Vec<Batch>> {
-    let mut batches = Vec::new();
-    let mut batch = Batch::new();
-    for (from, entry) in received.iter().zip(sorted).rev() {
+/// Adds the calls that move received descriptors to their final numbers.
+fn add_placement(batch: &mut Batch, pid: i32, both: &[(RemoteFd, &FdinfoEntry)]) -> Result<()> {
+    for (from, entry) in both.iter().rev() {
         let to = entry.fd.cast_signed();
         if from.0 > to {
             let cause = format!("pid {pid}: descriptor {to} was received as {}", from.0);
@@ -173,14 +181,8 @@ fn placement(pid: i32, received: &[RemoteFd], sorted: &[&FdinfoEntry]) -> Result
             batch.must(format!("place fd {to}"), libc::SYS_dup3, args![*from, to, flags]);
             batch.must(format!("close fd {}", from.0), libc::SYS_close, args![*from]);
         }
-        if batch.len() >= PER_BATCH {
-            batches.push(std::mem::take(&mut batch));
-        }
     }
-    if !batch.is_empty() {
-        batches.push(batch);
-    }
-    Ok(batches)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -194,18 +196,11 @@ mod tests {
     #[test]
     fn a_table_that_was_not_empty_is_noticed() {
         let (one, two) = (entry(0), entry(7));
-        let sorted = [&one, &two];
-        assert!(placement(1, &[RemoteFd(0), RemoteFd(1)], &sorted).is_ok());
-        assert!(placement(1, &[RemoteFd(1), RemoteFd(2)], &sorted).is_err());
-    }
-
-    #[test]
-    fn long_tables_are_cut_into_batches() {
-        let entries: Vec<FdinfoEntry> = (0..500).map(|fd| entry(fd + 10)).collect();
-        let sorted: Vec<&FdinfoEntry> = entries.iter().collect();
-        let received: Vec<RemoteFd> = (0..500).map(RemoteFd).collect();
-        let batches = placement(1, &received, &sorted).unwrap();
-        assert_eq!(batches.iter().map(Batch::len).sum::<usize>(), 1000);
-        assert!(batches.iter().all(|batch| batch.len() <= PER_BATCH + 1));
+        let placed = |first| {
+            let both = [(RemoteFd(first), &one), (RemoteFd(first + 1), &two)];
+            add_placement(&mut Batch::new(), 1, &both)
+        };
+        assert!(placed(0).is_ok());
+        assert!(placed(1).is_err());
     }
 }

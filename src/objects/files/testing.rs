@@ -8,8 +8,8 @@ use super::{Collected, Collector, CollectorOptions, OpenFiles, RestoreOptions, v
 use crate::error::{Refusals, Result};
 use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::Blank;
 use crate::kernel::blank::tests::support::blank;
+use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::sys;
 
@@ -29,7 +29,9 @@ pub(super) fn hold(fds: &[(i32, &OwnedFd)]) -> Blank {
         .iter()
         .map(|(number, _)| FdinfoEntry { fd: number.cast_unsigned(), ..Default::default() })
         .collect();
-    place(&mut holder, &files, &entries.iter().collect::<Vec<_>>()).unwrap();
+    let mut delivery = Delivery::to(&mut holder);
+    place(&mut delivery, &files, &entries.iter().collect::<Vec<_>>()).unwrap();
+    delivery.flush().unwrap();
     holder
 }
 
@@ -74,8 +76,13 @@ pub(super) fn restore(snapshot: &Snapshot) -> Result<Blank> {
     validate(&snapshot)?;
     let files = OpenFiles::made(&snapshot, RestoreOptions::default())?;
     files.watch()?;
-    files.install_table(&mut holder, &snapshot.descriptor_tables[&FILES_ID])?;
-    files.install_fs(&mut holder, snapshot.tasks.values().next().unwrap().fs.as_ref().unwrap())?;
+    let table = &snapshot.descriptor_tables[&FILES_ID];
+    files.prepare_table(&mut holder, table)?;
+    let mut delivery = Delivery::to(&mut holder);
+    files
+        .install_fs(&mut delivery, snapshot.tasks.values().next().unwrap().fs.as_ref().unwrap())?;
+    files.install_table(&mut delivery, table)?;
+    delivery.flush()?;
     files.restore_owners()?;
     files.lock()?;
     files.lock_process(&mut holder)?;

@@ -394,6 +394,7 @@ mod tests {
     use super::super::testing::*;
     use super::super::{CollectorOptions, RestoreOptions, validate};
     use super::*;
+    use crate::kernel::blank::Delivery;
 
     fn pty() -> (OwnedFd, OwnedFd) {
         let master = open_for(Path::new("/dev/ptmx"), libc::O_RDWR).unwrap();
@@ -445,7 +446,9 @@ mod tests {
         let mut blanks = BTreeMap::from([(again.pid(), again)]);
         files.attach_terminals(&mut blanks).unwrap();
         let mut again = blanks.pop_first().unwrap().1;
-        files.install_table(&mut again, table_of(&snapshot, pid).unwrap()).unwrap();
+        let mut delivery = Delivery::to(&mut again);
+        files.install_table(&mut delivery, table_of(&snapshot, pid).unwrap()).unwrap();
+        delivery.flush().unwrap();
         drop(files);
         check(&again, index, &termios);
     }

@@ -1,22 +1,23 @@
 //! Many system calls for a blank, sent as it has room for them.
 
+use std::os::fd::BorrowedFd;
+
 use crate::error::Result;
-use crate::kernel::blank::Blank;
-use crate::kernel::remote::{Arg, Batch};
+use crate::kernel::blank::{Blank, Delivery};
+use crate::kernel::remote::{Arg, RemoteFd};
 
 /// Calls per batch: a fraction of what the helper area holds.
 const PER_BATCH: usize = 1000;
 
 /// Collects calls that all have to succeed, and runs them in batches.
 pub struct Calls<'a> {
-    pub blank: &'a mut Blank,
-    batch: Batch,
+    delivery: Delivery<'a>,
 }
 
 impl<'a> Calls<'a> {
     /// None yet.
     pub fn new(blank: &'a mut Blank) -> Self {
-        Self { blank, batch: Batch::new() }
+        Self { delivery: Delivery::to(blank) }
     }
 
     /// Adds one; `what` says what it does.
@@ -26,15 +27,22 @@ impl<'a> Calls<'a> {
         nr: libc::c_long,
         args: [Arg; 6],
     ) -> Result<()> {
-        self.batch.must(what, nr, args);
-        if self.batch.len() < PER_BATCH { Ok(()) } else { self.flush() }
+        self.delivery.batch().must(what, nr, args);
+        if self.delivery.batch().len() < PER_BATCH { Ok(()) } else { self.flush() }
+    }
+
+    /// Adds one whose result does not matter.
+    pub fn whatever_comes(&mut self, nr: libc::c_long, args: [Arg; 6]) {
+        self.delivery.batch().call(nr, args);
     }
 
     /// Runs what is left.
     pub fn flush(&mut self) -> Result<()> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        self.blank.run(std::mem::take(&mut self.batch)).map(drop)
+        self.delivery.flush()
+    }
+
+    /// Gives the blank open files, to be used and closed by the next calls.
+    pub fn receive(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<RemoteFd>> {
+        self.delivery.receive(fds)
     }
 }

@@ -159,6 +159,9 @@ fn copy(uffd: &Uffd, plan: &Plan<'_>, pages: &File) -> Result<()> {
 fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<()> {
     let wanted = |index: usize| !(copied && plan.by_copy(index));
     let bytes = plan.total - if copied { plan.copied } else { 0 };
+    if bytes == 0 {
+        return Ok(());
+    }
     let queue = Queue::new(plan.runs(wanted));
     let (pid, memory) = (blank.pid(), blank.memory()?);
     let name = names::pages(plan.pagemap.pages_id);

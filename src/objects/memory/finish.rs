@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
 use crate::kernel::blank::Blank;
-use crate::kernel::remote::Batch;
 
 use super::bits::{flags, status};
 use super::calls::Calls;
@@ -49,8 +48,8 @@ pub fn finish(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap) -> Result<()> 
         let args = args![vma.start, vma.end - vma.start, MADV_GUARD_INSTALL];
         calls.must(name("madvise MADV_GUARD_INSTALL", vma), libc::SYS_madvise, args)?;
     }
-    calls.flush()?;
-    lock(blank, &mm.vmas)
+    lock(&mut calls, &mm.vmas)?;
+    calls.flush()
 }
 
 /// Advice still to be given.
@@ -66,8 +65,7 @@ fn advice(vma: &VmaEntry, done: u64) -> impl Iterator<Item = i32> {
     (0..64).filter(move |bit| bits & (1 << bit) != 0)
 }
 
-fn lock(blank: &mut Blank, vmas: &[VmaEntry]) -> Result<()> {
-    let mut calls = Calls::new(blank);
+fn lock(calls: &mut Calls<'_>, vmas: &[VmaEntry]) -> Result<()> {
     let locked = |vma: &&VmaEntry| vma.flags & flags::LOCKED != 0 && !runs::is_guard(vma);
     for vma in vmas.iter().filter(locked) {
         let on_fault = vma.flags & flags::LOCKED_ON_FAULT != 0;
@@ -77,13 +75,10 @@ fn lock(blank: &mut Blank, vmas: &[VmaEntry]) -> Result<()> {
             calls.must(name("mlock2", vma), libc::SYS_mlock2, args)?;
         } else {
             // The lock stays, but the call complains that it cannot bring the pages in.
-            calls.flush()?;
-            let mut batch = Batch::new();
-            batch.call(libc::SYS_mlock2, args);
-            calls.blank.run(batch)?;
+            calls.whatever_comes(libc::SYS_mlock2, args);
         }
     }
-    calls.flush()
+    Ok(())
 }
 
 const READABLE: u32 = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC).cast_unsigned();

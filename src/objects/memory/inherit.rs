@@ -13,7 +13,6 @@ use crate::args;
 use crate::error::{Context, Result};
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::{Pagemap, TaskImage};
-use crate::kernel::PAGE_SIZE;
 use crate::kernel::blank::Blank;
 use crate::kernel::remote::RemoteAddr;
 use crate::progress;
@@ -22,18 +21,20 @@ use super::bits::{flags, status};
 use super::calls::Calls;
 use super::fill::Filled;
 use super::map::{OpenFile, map_some};
-use super::queue::BOUNCE;
+use super::queue::{BOUNCE, MAX_STRETCHES};
 use super::runs::{self, Run};
 use super::shared::SharedObjects;
 use super::{fill, finish, vdso};
 
+const PAGE: usize = 4096;
+
 /// The memory of one process in the image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Saved<'a> {
     pub mm: &'a MmEntry,
     pub pagemap: &'a Pagemap,
     /// The pages file that the pagemap speaks of.
-    pub pages: &'a File,
+    pub pages: &'a mut PageReader,
 }
 
 /// Whether a child should be cloned from its filled parent.
@@ -88,8 +89,8 @@ fn huge(vma: &VmaEntry) -> u64 {
 /// Gives a clone of the filled, not yet finished parent the child's own memory.
 pub fn inherit(
     blank: &mut Blank,
-    parent: Saved<'_>,
-    child: Saved<'_>,
+    parent: &mut Saved<'_>,
+    child: &mut Saved<'_>,
     open: &mut OpenFile<'_>,
     shared: &SharedObjects,
 ) -> Result<Filled> {
@@ -98,26 +99,28 @@ pub fn inherit(
     unmap(blank, parent.mm, &kept)?;
     replace_vdso(blank, parent.mm, child.mm)?;
     map_some(blank, child.mm, child.pagemap, open, shared, fresh)?;
-    let mut filled = fill::fill(blank, child.mm, child.pagemap, child.pages, fresh)?;
+    let mut filled = fill::fill(blank, child.mm, child.pagemap, child.pages.file(), fresh)?;
     finish::protect(blank, child.mm, child.pagemap, fresh)?;
     let (theirs, ours) = (by_vma(parent), by_vma(child));
-    let mut buffers = Buffers::default();
+    let mut all = Vec::new();
     for (index, source) in kept.iter().enumerate() {
         if let Some(source) = *source {
             let pieces = compare(&theirs[source], &ours[index]);
             let prot = (parent.mm.vmas[source].prot, child.mm.vmas[index].prot);
             adapt(blank, &child.mm.vmas[index], prot, &pieces)?;
-            let (parent, child) = (parent.pages, child.pages);
-            let mut writer =
-                Writer { blank, parent, child, buffers: &mut buffers, filled: &mut filled };
-            pieces.iter().try_for_each(|piece| writer.write(*piece))?;
+            all.extend(pieces);
         }
     }
+    let (theirs, ours) = (&mut *parent.pages, &mut *child.pages);
+    let (bytes, runs) = (Vec::new(), Vec::new());
+    let mut writer = Writer { blank, theirs, ours, filled: &mut filled, bytes, runs };
+    all.into_iter().try_for_each(|piece| writer.write(piece))?;
+    writer.flush()?;
     Ok(filled)
 }
 
 /// The runs of each VMA.
-fn by_vma(saved: Saved<'_>) -> Vec<Vec<Run>> {
+fn by_vma(saved: &Saved<'_>) -> Vec<Vec<Run>> {
     let mut all = vec![Vec::new(); saved.mm.vmas.len()];
     for (index, run) in runs::by_vma(saved.pagemap, &saved.mm.vmas) {
         all[index].push(run);
@@ -205,32 +208,59 @@ fn compare(theirs: &[Run], ours: &[Run]) -> Vec<Piece> {
     pieces
 }
 
-/// As long as the longest piece so far: most VMAs have few pages, and zeroing costs.
-#[derive(Default)]
-struct Buffers {
-    ours: Vec<u8>,
-    theirs: Vec<u8>,
+/// A pages file that is read from its beginning to its end, in large pieces.
+#[derive(Debug)]
+pub struct PageReader {
+    file: File,
+    /// What of the file is in the buffer.
+    start: u64,
+    bytes: Vec<u8>,
+    /// Bytes of the file.
+    size: u64,
 }
 
-impl Buffers {
-    fn hold(&mut self, size: usize) {
-        if self.ours.len() < size {
-            self.ours.resize(size, 0);
-            self.theirs.resize(size, 0);
+impl PageReader {
+    /// Of the file that `pagemap` speaks of. `buffer` may have been another one's: zeroing costs.
+    pub fn new(file: File, pagemap: &Pagemap, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { file, start: 0, bytes: buffer, size: runs::total(pagemap) }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its buffer, for the next one.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// At most [`BOUNCE`] bytes at `offset`.
+    fn at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        let have = self.start..self.start + self.bytes.len() as u64;
+        if offset < have.start || have.end < offset + len as u64 {
+            let more = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(BOUNCE);
+            self.bytes.resize(more.clamp(len, BOUNCE), 0);
+            self.start = offset;
+            let read = self.file.read_exact_at(&mut self.bytes, offset);
+            read.inspect_err(|_| self.bytes.clear()).doing(|| "read of the pages file")?;
         }
-    }
-
-    fn are_equal(&self, range: Range<usize>) -> bool {
-        self.ours[range.clone()] == self.theirs[range]
+        let from = usize::try_from(offset - self.start).expect("within the buffer");
+        Ok(&self.bytes[from..from + len])
     }
 }
 
+/// What a child's pages are compared with and written by. Writes are collected: each call costs more
+/// than copying a page.
 struct Writer<'a> {
     blank: &'a Blank,
-    parent: &'a File,
-    child: &'a File,
-    buffers: &'a mut Buffers,
+    theirs: &'a mut PageReader,
+    ours: &'a mut PageReader,
     filled: &'a mut Filled,
+    /// To be written, and where to.
+    bytes: Vec<u8>,
+    runs: Vec<Run>,
 }
 
 impl Writer<'_> {
@@ -241,17 +271,25 @@ impl Writer<'_> {
         while done < piece.len {
             let len = (piece.len - done).min(BOUNCE as u64);
             let size = usize::try_from(len).expect("fits the buffer");
-            let read = || "read of the pages file";
-            self.buffers.hold(size);
-            self.child.read_exact_at(&mut self.buffers.ours[..size], ours + done).doing(read)?;
-            match piece.theirs {
-                None => self.put(piece.start + done, 0, size)?,
-                Some(theirs) => {
-                    self.parent
-                        .read_exact_at(&mut self.buffers.theirs[..size], theirs + done)
-                        .doing(read)?;
-                    self.put_different(piece.start + done, size)?;
-                }
+            if self.bytes.len() + size > BOUNCE || self.runs.len() + size / PAGE > MAX_STRETCHES {
+                self.flush()?;
+            }
+            let pages = self.ours.at(ours + done, size)?;
+            let theirs = match piece.theirs {
+                Some(theirs) => Some(self.theirs.at(theirs + done, size)?),
+                None => None,
+            };
+            let mut written = 0;
+            for range in different(pages, theirs) {
+                written += range.len();
+                let start = piece.start + done + range.start as u64;
+                self.runs.push(Run { start, len: range.len() as u64, offset: 0 });
+                self.bytes.extend_from_slice(&pages[range.clone()]);
+            }
+            self.filled.restored += (written / PAGE) as u64;
+            if theirs.is_some() {
+                self.filled.compared += (size / PAGE) as u64;
+                self.filled.shared += ((size - written) / PAGE) as u64;
             }
             done += len;
             progress::moved(len);
@@ -259,36 +297,31 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn put_different(&mut self, start: u64, size: usize) -> Result<()> {
-        let page = usize::try_from(PAGE_SIZE).expect("a small number");
-        self.filled.compared += size as u64 / PAGE_SIZE;
-        let mut at = 0;
-        while at < size {
-            let from = at;
-            while at < size && !self.buffers.are_equal(at..at + page) {
-                at += page;
-            }
-            if from < at {
-                self.put(start + from as u64, from, at)?;
-            } else {
-                self.filled.shared += 1;
-                at += page;
-            }
+    fn flush(&mut self) -> Result<()> {
+        if !self.runs.is_empty() {
+            let pid = self.blank.pid();
+            fill::write_batch(pid, self.blank.memory()?, &self.runs, &self.bytes)?;
         }
+        self.runs.clear();
+        self.bytes.clear();
         Ok(())
     }
+}
 
-    /// Writes `from..to` of our buffer to `start`.
-    fn put(&mut self, start: u64, from: usize, to: usize) -> Result<()> {
-        self.filled.restored += (to - from) as u64 / PAGE_SIZE;
-        let run = Run { start, len: (to - from) as u64, offset: 0 };
-        fill::write_batch(
-            self.blank.pid(),
-            self.blank.memory()?,
-            &[run],
-            &self.buffers.ours[from..to],
-        )
+/// The stretches of `ours` that differ from what the parent has there, in whole pages.
+fn different(ours: &[u8], theirs: Option<&[u8]>) -> Vec<Range<usize>> {
+    let mut all: Vec<Range<usize>> = Vec::new();
+    for start in (0..ours.len()).step_by(PAGE) {
+        let end = start + PAGE;
+        if theirs.is_some_and(|theirs| theirs[start..end] == ours[start..end]) {
+            continue;
+        }
+        match all.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => all.push(start..end),
+        }
     }
+    all
 }
 
 #[cfg(test)]

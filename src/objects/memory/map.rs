@@ -92,7 +92,6 @@ pub fn map_some(
     for one in plain {
         add(&mut calls, one, None)?;
     }
-    calls.flush()?;
     map_files(&mut calls, &backed, open, shared)
 }
 
@@ -117,7 +116,7 @@ fn map_files(
             })
             .collect::<Result<_>>()?;
         let borrowed: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
-        let numbers = calls.blank.send_fds(&borrowed)?;
+        let numbers = calls.receive(&borrowed)?;
         for (vma, filling) in group {
             let index = files.iter().position(|file| Some(*file) == backing(vma));
             add(calls, (vma, *filling), index.map(|index| numbers[index]))?;
@@ -125,9 +124,8 @@ fn map_files(
         for number in numbers {
             calls.must("close of a mapped file", libc::SYS_close, args![number])?;
         }
-        calls.flush()?;
     }
-    Ok(())
+    calls.flush()
 }
 
 /// As many VMAs from the front as need no more files than a blank may hold, and these files.

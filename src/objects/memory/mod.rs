@@ -38,15 +38,14 @@ use crate::error::{Context, Refusals, Result};
 use crate::images::dir::Creation;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
-use crate::kernel::blank::Blank;
+use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::dumpee::FrozenTask;
-use crate::kernel::remote::Batch;
 
 pub use self::capture::{AddFile, MappedFiles};
 pub use self::fill::Filled;
 pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
-pub use self::inherit::{Saved, inherit, may_share};
+pub use self::inherit::{PageReader, Saved, inherit, may_share};
 pub use self::map::{OpenFile, map};
 pub use self::mm::{Facts, Questions, ask};
 pub use self::pages::Writing;
@@ -124,9 +123,8 @@ pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) ->
 /// Gives the address space its recorded places, auxiliary vector and executable.
 ///
 /// `exe` must be opened for reading, not by path only.
-pub fn set_mm(blank: &mut Blank, mm: &MmEntry, exe: &OwnedFd) -> Result<()> {
-    let numbers = blank.send_fds(&[exe.as_fd()])?;
-    let mut batch = Batch::new();
-    mm::set(&mut batch, mm, numbers[0]);
-    blank.run(batch).map(drop)
+pub fn set_mm(delivery: &mut Delivery<'_>, mm: &MmEntry, exe: &OwnedFd) -> Result<()> {
+    let numbers = delivery.receive(&[exe.as_fd()])?;
+    mm::set(delivery.batch(), mm, numbers[0]);
+    Ok(())
 }

@@ -16,7 +16,7 @@ const SMALL_BOUNCE: usize = 64 << 10;
 /// A second thread pays from this many bytes on.
 pub const WORTH_A_THREAD: u64 = 4 << 20;
 /// The kernel takes no more stretches of memory at a time.
-const MAX_STRETCHES: usize = 1024;
+pub const MAX_STRETCHES: usize = 1024;
 
 /// Size of a thread's buffer if there are `total` bytes to move.
 pub fn bounce(total: u64) -> usize {

@@ -15,7 +15,7 @@ use crate::images::dir::ImageDir;
 use crate::images::proto::{FileEntry, MemfdFileEntry, RegFileEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::tests::support::{HELPER, blank};
-use crate::kernel::remote::RemoteAddr;
+use crate::kernel::remote::{Batch, RemoteAddr};
 
 const BASE: u64 = 0x5000_0000_0000;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -270,7 +270,9 @@ fn the_address_space_gets_its_places_and_executable() {
         thp_disabled: Some(true),
         ..MmEntry::default()
     };
-    set_mm(&mut made, &mm, &exe.into()).unwrap();
+    let mut delivery = Delivery::to(&mut made);
+    set_mm(&mut delivery, &mm, &exe.into()).unwrap();
+    delivery.flush().unwrap();
     let mut batch = Batch::new();
     let questions = ask(&mut batch);
     let outcome = made.run(batch).unwrap();
@@ -319,13 +321,13 @@ fn a_child_shares_what_it_shared_and_differs_where_it_differed() {
 
     let mut parent = scene.restore_unfinished(&parent_image, parent_pid);
     let mut child = parent.clone_process(&spec).unwrap();
-    let (parent_pages, child_pages) =
-        (scene.dir.open("pages-1.img").unwrap(), child_scene.dir.open("pages-1.img").unwrap());
+    let (mut parent_pages, mut child_pages) =
+        (pages_of(&scene.dir, parent_task), pages_of(&child_scene.dir, child_task));
     let mut open = |_: u32, _: u32| unreachable!("no files are mapped");
     inherit(
         &mut child,
-        saved(parent_task, &parent_pages),
-        saved(child_task, &child_pages),
+        &mut saved(parent_task, &mut parent_pages),
+        &mut saved(child_task, &mut child_pages),
         &mut open,
         &SharedObjects::default(),
     )
@@ -341,7 +343,12 @@ fn a_child_shares_what_it_shared_and_differs_where_it_differed() {
     assert_equal(&child_scene.blank, &child);
 }
 
-fn saved<'a>(task: &'a TaskImage, pages: &'a File) -> Saved<'a> {
+fn pages_of(dir: &ImageDir, task: &TaskImage) -> PageReader {
+    let file = dir.open("pages-1.img").unwrap();
+    PageReader::new(file, task.pagemap.as_ref().unwrap(), Vec::new())
+}
+
+fn saved<'a>(task: &'a TaskImage, pages: &'a mut PageReader) -> Saved<'a> {
     Saved { mm: task.mm.as_ref().unwrap(), pagemap: task.pagemap.as_ref().unwrap(), pages }
 }
 

@@ -31,8 +31,23 @@ use crate::images::proto::{
 use crate::images::snapshot::TaskImage;
 use crate::kernel::amx;
 use crate::kernel::blank::{Blank, FinalState, ThreadSpec};
-use crate::kernel::remote::{Batch, Outcome};
+use crate::kernel::remote::{Batch, CallId, Outcome};
 use crate::kernel::xsave::Layout;
+
+/// What follows the registrations, in the order in which a process needs it.
+#[derive(Clone, Copy)]
+enum Step {
+    Reset,
+    Credentials,
+    Actions,
+    Pending,
+    Timers,
+    Limits,
+    Exposure,
+}
+
+const CREDENTIALS: [Step; 2] = [Step::Reset, Step::Credentials];
+const SIGNALS: [Step; 3] = [Step::Actions, Step::Pending, Step::Timers];
 
 /// The rebuilding of one process; [`validate`](super::validate::validate) has passed.
 pub struct Rebuild<'a> {
@@ -88,23 +103,146 @@ impl<'a> Rebuild<'a> {
 
     /// Seccomp, login uid, and the credentials of every thread.
     pub fn credentials(&self, blank: &mut Blank) -> Result<()> {
+        self.before_credentials(blank)?;
+        self.run_steps(blank, &CREDENTIALS)
+    }
+
+    /// Actions, timers and pending signals.
+    pub fn signals(&self, blank: &mut Blank) -> Result<()> {
+        self.before_signals(blank)?;
+        self.run_steps(blank, &SIGNALS)
+    }
+
+    /// no_new_privs, parent death signals, subreaper flag, memory-deny-write-execute, transparent huge
+    /// pages, limits, scheduling.
+    pub fn limits(&self, blank: &mut Blank) -> Result<()> {
+        self.run_steps(blank, &[Step::Limits])?;
+        self.scheduling()
+    }
+
+    /// Personality; dumpable, by which the process is its user's again; and restartable sequences, by
+    /// which its memory says where an interrupted thread goes on.
+    pub fn exposure(&self, blank: &mut Blank) -> Result<()> {
+        self.run_steps(blank, &[Step::Exposure])
+    }
+
+    /// All of these in turn, if there is nobody whose turn has to come in between.
+    pub fn credentials_to_exposure(&self, blank: &mut Blank) -> Result<()> {
+        self.before_credentials(blank)?;
+        self.before_signals(blank)?;
+        let last = [Step::Limits, Step::Exposure];
+        self.run_steps(blank, &[&CREDENTIALS[..], &SIGNALS, &last].concat())?;
+        self.scheduling()
+    }
+
+    fn before_credentials(&self, blank: &mut Blank) -> Result<()> {
         let entry = self.process()?;
         self.seccomp(blank)?;
         if let Some(uid) = entry.loginuid {
             loginuid::rebuild(self.pid, uid, |batch| blank.run(batch))?;
         }
-        if let Some(adjustment) = entry.oom_score_adj {
-            oom_score::rebuild(self.pid, adjustment)?;
+        entry.oom_score_adj.map_or(Ok(()), |adjustment| oom_score::rebuild(self.pid, adjustment))
+    }
+
+    fn before_signals(&self, blank: &mut Blank) -> Result<()> {
+        blank.reserve_signals(self.used_signals()?)?;
+        match &self.process()?.timers {
+            Some(timers) if !timers.posix.is_empty() => make_timers(blank, timers),
+            _ => Ok(()),
         }
-        let mut process = Batch::new();
-        dumpable::prepare(&mut process, self.dumpable());
-        blank.run(process)?;
-        self.run_in_all(blank, |thread, batch| {
-            if let Some(creds) = &thread.entry.creds {
-                credentials::rebuild(batch, creds, self.reach);
+    }
+
+    fn scheduling(&self) -> Result<()> {
+        self.all()?.into_iter().try_for_each(|thread| scheduling::rebuild(thread.tid, thread.entry))
+    }
+
+    /// Runs steps in all threads, none before the one before is over in all of them.
+    fn run_steps(&self, blank: &mut Blank, steps: &[Step]) -> Result<()> {
+        let threads = self.all()?;
+        let at_once = if threads.len() == 1 { steps.len() } else { 1 };
+        for some in steps.chunks(at_once) {
+            let mut asked = None;
+            let outcomes = self.run_in(&threads, blank, |thread, batch| {
+                for step in some {
+                    asked = asked.or(self.add(*step, thread, batch));
+                }
+            })?;
+            // Whoever is asked is the leader, whose outcome is the first.
+            if let (Some(asked), Some(outcome)) = (asked, outcomes.first()) {
+                let stands = outcome.ret(asked).doing(|| "ask for dumpable")?;
+                dumpable::check(self.dumpable(), stands)?;
             }
-        })
-        .map(drop)
+        }
+        Ok(())
+    }
+
+    /// Adds what a step is for one thread. Returns the call that tells whether it is dumpable.
+    fn add(&self, step: Step, thread: &Thread<'_>, batch: &mut Batch) -> Option<CallId> {
+        let (leads, entry) = (thread.index == 0, thread.process);
+        match step {
+            Step::Reset if leads => dumpable::prepare(batch, self.dumpable()),
+            Step::Credentials => {
+                if let Some(creds) = &thread.entry.creds {
+                    credentials::rebuild(batch, creds, self.reach);
+                }
+            }
+            Step::Actions if leads => {
+                sigaction::flush_sigchld(batch);
+                sigaction::rebuild(batch, &entry.sigactions);
+            }
+            Step::Pending => self.add_pending(thread, batch),
+            Step::Timers if leads => self.add_timers(entry, batch),
+            Step::Limits => self.add_limits(thread, batch),
+            Step::Exposure => return self.add_exposure(thread, batch),
+            Step::Reset | Step::Actions | Step::Timers => {}
+        }
+        None
+    }
+
+    fn add_pending(&self, thread: &Thread<'_>, batch: &mut Batch) {
+        if let (0, Some(shared)) = (thread.index, &thread.process.signals_s) {
+            let alarm = self.expiring_alarm(thread.process);
+            pending::rebuild_shared(batch, self.pid, shared, alarm);
+        }
+        if let Some(private) = &thread.entry.signals_p {
+            pending::rebuild_private(batch, self.pid, thread.tid, private);
+        }
+    }
+
+    fn add_timers(&self, entry: &TaskCoreEntry, batch: &mut Batch) {
+        if let Some(timers) = &entry.timers {
+            posix_timers::start(batch, &timers.posix);
+            let all = [&timers.real, &timers.virt, &timers.prof];
+            itimers::rebuild(batch, &all, self.expiring_alarm(entry));
+        }
+    }
+
+    fn add_limits(&self, thread: &Thread<'_>, batch: &mut Batch) {
+        if let Some(creds) = &thread.entry.creds {
+            credentials::rebuild_no_new_privs(batch, creds);
+        }
+        pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
+        if thread.index > 0 {
+            return;
+        }
+        subreaper::rebuild(batch, thread.process.child_subreaper());
+        if let Some(extras) = self.extras {
+            mdwe::rebuild(batch, extras);
+        }
+        self.set_huge_pages(batch);
+        if let Some(limits) = &thread.process.rlimits {
+            rlimits::rebuild(batch, limits);
+        }
+    }
+
+    fn add_exposure(&self, thread: &Thread<'_>, batch: &mut Batch) -> Option<CallId> {
+        let exact = self.extras.and_then(|extras| extras.personality);
+        personality::rebuild(batch, thread.process.personality, exact);
+        let asked = (thread.index == 0).then(|| dumpable::rebuild(batch, self.dumpable()));
+        if let Some(registered) = &thread.entry.rseq_entry {
+            rseq::rebuild(batch, registered);
+        }
+        asked
     }
 
     fn set_huge_pages(&self, batch: &mut Batch) {
@@ -112,75 +250,6 @@ impl<'a> Rebuild<'a> {
             let call = args![libc::PR_SET_THP_DISABLE, u32::from(disabled), 0, 0, 0];
             batch.must("set the huge page flag", libc::SYS_prctl, call);
         }
-    }
-
-    /// Actions, timers and pending signals.
-    pub fn signals(&self, blank: &mut Blank) -> Result<()> {
-        let entry = self.process()?;
-        blank.reserve_signals(self.used_signals()?)?;
-        let mut actions = Batch::new();
-        sigaction::flush_sigchld(&mut actions);
-        sigaction::rebuild(&mut actions, &entry.sigactions);
-        blank.run(actions)?;
-        let alarm = self.expiring_alarm(entry);
-        self.run_in_all(blank, |thread, batch| {
-            if let (0, Some(shared)) = (thread.index, &entry.signals_s) {
-                pending::rebuild_shared(batch, self.pid, shared, alarm);
-            }
-            if let Some(private) = &thread.entry.signals_p {
-                pending::rebuild_private(batch, self.pid, thread.tid, private);
-            }
-        })?;
-        match &entry.timers {
-            Some(timers) => self.timers(blank, timers, alarm),
-            None => Ok(()),
-        }
-    }
-
-    /// no_new_privs, parent death signals, subreaper flag, memory-deny-write-execute, transparent huge
-    /// pages, limits, scheduling.
-    pub fn limits(&self, blank: &mut Blank) -> Result<()> {
-        let entry = self.process()?;
-        self.run_in_all(blank, |thread, batch| {
-            if let Some(creds) = &thread.entry.creds {
-                credentials::rebuild_no_new_privs(batch, creds);
-            }
-            pdeath_signal::rebuild(batch, thread.entry.pdeath_sig);
-            if thread.index > 0 {
-                return;
-            }
-            subreaper::rebuild(batch, entry.child_subreaper());
-            if let Some(extras) = self.extras {
-                mdwe::rebuild(batch, extras);
-            }
-            self.set_huge_pages(batch);
-            if let Some(limits) = &entry.rlimits {
-                rlimits::rebuild(batch, limits);
-            }
-        })?;
-        self.all()?.into_iter().try_for_each(|thread| scheduling::rebuild(thread.tid, thread.entry))
-    }
-
-    /// Personality; dumpable, by which the process is its user's again; and restartable sequences, by
-    /// which its memory says where an interrupted thread goes on.
-    pub fn exposure(&self, blank: &mut Blank) -> Result<()> {
-        let entry = self.process()?;
-        let exact = self.extras.and_then(|extras| extras.personality);
-        let mut asked = None;
-        let outcomes = self.run_in_all(blank, |thread, batch| {
-            personality::rebuild(batch, entry.personality, exact);
-            if thread.index == 0 {
-                asked = Some(dumpable::rebuild(batch, self.dumpable()));
-            }
-            if let Some(registered) = &thread.entry.rseq_entry {
-                rseq::rebuild(batch, registered);
-            }
-        })?;
-        // The leader's batch has something in it, and is the first.
-        let (Some(asked), Some(outcome)) = (asked, outcomes.first()) else {
-            return Err(self.torn());
-        };
-        dumpable::check(self.dumpable(), outcome.ret(asked).doing(|| "ask for dumpable")?)
     }
 
     /// Registers and masks of all threads, the leader first.
@@ -250,17 +319,6 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    fn timers(&self, blank: &mut Blank, timers: &TaskTimersEntry, alarm: bool) -> Result<()> {
-        let all = [&timers.real, &timers.virt, &timers.prof];
-        if !timers.posix.is_empty() {
-            make_timers(blank, timers)?;
-        }
-        let mut batch = Batch::new();
-        posix_timers::start(&mut batch, &timers.posix);
-        itimers::rebuild(&mut batch, &all, alarm);
-        blank.run(batch).map(drop)
-    }
-
     /// Whether the real-time timer is to expire at once and queue its SIGALRM itself.
     fn expiring_alarm(&self, entry: &TaskCoreEntry) -> bool {
         let expired = entry.timers.as_ref().is_some_and(|all| itimers::has_expired(&all.real));
@@ -315,12 +373,21 @@ impl<'a> Rebuild<'a> {
     fn run_in_all(
         &self,
         blank: &mut Blank,
+        fill: impl FnMut(&Thread<'_>, &mut Batch),
+    ) -> Result<Vec<Outcome>> {
+        self.run_in(&self.all()?, blank, fill)
+    }
+
+    fn run_in(
+        &self,
+        threads: &[Thread<'_>],
+        blank: &mut Blank,
         mut fill: impl FnMut(&Thread<'_>, &mut Batch),
     ) -> Result<Vec<Outcome>> {
         let mut batches = Vec::new();
-        for thread in self.all()? {
+        for thread in threads {
             let mut batch = Batch::new();
-            fill(&thread, &mut batch);
+            fill(thread, &mut batch);
             if !batch.is_empty() {
                 batches.push((thread.index, batch));
             }

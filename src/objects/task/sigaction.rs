@@ -111,10 +111,11 @@ pub fn flush_sigchld(batch: &mut Batch) {
     batch.must("flush SIGCHLD", libc::SYS_rt_sigaction, call);
 }
 
-/// Sets all actions. SIG_DFL, too: what the restoring program ignores was inherited.
+/// Sets all actions but the default ones, which a blank has anyhow.
 pub fn rebuild(batch: &mut Batch, actions: &[SaEntry]) {
-    for (signal, action) in signals().zip(actions) {
-        let place = batch.bytes(&raw(action));
+    let all = signals().zip(actions).map(|(signal, action)| (signal, raw(action)));
+    for (signal, raw) in all.filter(|(_, raw)| *raw != [0; SIZE]) {
+        let place = batch.bytes(&raw);
         let what = format!("set the action of signal {signal}");
         batch.must(what, libc::SYS_rt_sigaction, args![signal, place, 0, SIGSET_SIZE]);
     }
