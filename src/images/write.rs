@@ -17,6 +17,7 @@ pub fn write(snapshot: &Snapshot, creation: Creation) -> Result<Committed> {
     for (&pid, task) in &snapshot.tasks {
         store.task(pid, task)?;
     }
+    store.common(snapshot)?;
     store.finish(snapshot, snapshot.pages_ids())
 }
 
@@ -55,13 +56,9 @@ impl Store {
         self.pagemap_file(&names::pagemap(pid), pagemap)
     }
 
-    /// Writes what the processes share, whatever stands in `snapshot` of their own, and makes the
-    /// dump whole; `pages` are the numbers of all pages files.
-    pub fn finish(
-        self,
-        snapshot: &Snapshot,
-        pages: impl IntoIterator<Item = u32>,
-    ) -> Result<Committed> {
+    /// Writes what the processes share but for the contents of memory, whatever stands in `snapshot`
+    /// of their own.
+    pub fn common(&self, snapshot: &Snapshot) -> Result<()> {
         self.messages(names::PSTREE, magic::PSTREE, &snapshot.tree)?;
         for (&id, table) in &snapshot.descriptor_tables {
             self.messages(&names::descriptors(id), magic::FDINFO, table)?;
@@ -70,6 +67,19 @@ impl Store {
         self.shared(snapshot)?;
         for (&id, ghost) in &snapshot.ghosts {
             self.ghost(id, ghost)?;
+        }
+        Ok(())
+    }
+
+    /// Writes where the contents of shared memory are and makes the dump whole; `pages` are the
+    /// numbers of all pages files.
+    pub fn finish(
+        self,
+        snapshot: &Snapshot,
+        pages: impl IntoIterator<Item = u32>,
+    ) -> Result<Committed> {
+        for (&shmid, pagemap) in &snapshot.shared_memory {
+            self.pagemap_file(&names::shared_pagemap(shmid), pagemap)?;
         }
         let mut inventory = Encoder::inventory();
         inventory.entry(&snapshot.inventory);
@@ -160,9 +170,6 @@ impl Store {
         }
         for (&id, entry) in &snapshot.ipc_vars {
             self.messages(&names::ipc_vars(id), magic::IPC_VAR, [entry])?;
-        }
-        for (&shmid, pagemap) in &snapshot.shared_memory {
-            self.pagemap_file(&names::shared_pagemap(shmid), pagemap)?;
         }
         Ok(())
     }

@@ -113,16 +113,6 @@ pub fn tells_exit_code(pid: i32) -> bool {
     !link.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-/// Bytes of memory that are a process's own, present or swapped out.
-pub fn own_memory(pid: i32) -> Result<u64> {
-    let text = read(&format!("/proc/{pid}/status"), pid)?;
-    let kib = |key: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(key));
-        value.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    Ok((kib("RssAnon:") + kib("VmSwap:")) << 10)
-}
-
 /// What `/proc/PID/stat` says of a process and its place in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::freeze::{Member, State};
 use self::ids::SharedIds;
-use self::writer::{Pagemaps, Writer};
+use self::writer::{Feed, Pagemaps};
 use super::hooks::{Hooks, Stage};
 use super::stats::DumpStats;
 use super::{Outcome, cpuinfo};
@@ -56,12 +56,12 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     if !dir.has_dump() {
         begin(&dir, &store)?;
     }
-    let (mut dump, pagemaps) = writer::write(&members, &store, |writer| {
-        let dump = capture(request, external, &members, writer)?;
+    let (mut dump, pagemaps) = writer::write(&members, &store, |feed| {
+        let mut dump = capture(request, external, &members, feed)?;
+        dump.snapshot.cpuinfo = cpuinfo;
         log.info("captured all but memory");
-        begin(&dir, &store).map(|()| dump)
+        begin(&dir, &store)?.common(&dump.snapshot).map(|()| dump)
     })?;
-    dump.snapshot.cpuinfo = cpuinfo;
     for note in &dump.notes {
         log.warn(note);
     }
@@ -87,11 +87,14 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
 ///
 /// It ends the life of an older dump in the directory, which a new one that is refused must not; so
 /// where there is one, this has to wait until all is known to be carried.
-fn begin(dir: &ImageDir, store: &OnceLock<Store>) -> Result<()> {
-    if store.get().is_none() {
-        let _ = store.set(Store::new(dir.begin()?));
+fn begin<'a>(dir: &ImageDir, store: &'a OnceLock<Store>) -> Result<&'a Store> {
+    match store.get() {
+        Some(begun) => Ok(begun),
+        None => {
+            let begun = Store::new(dir.begin()?);
+            Ok(store.get_or_init(|| begun))
+        }
     }
-    Ok(())
 }
 
 /// What was captured.
@@ -112,7 +115,7 @@ fn capture<'a>(
     request: &Request,
     external: Vec<String>,
     members: &'a [Member],
-    writer: &Writer<'a>,
+    feed: &Feed<'_, '_, 'a>,
 ) -> Result<Dump> {
     let mut refusals = Refusals::default();
     freeze::check_zombies(members, &mut refusals);
@@ -126,7 +129,7 @@ fn capture<'a>(
         collector: Collector::new(collector_options(request, external, members))?,
         mapped: MappedFiles::new()?,
         filters: SeccompEntry::default(),
-        writer,
+        feed,
     };
     for member in members {
         capture.member(member, &mut refusals).doing(|| format!("pid {}", member.pid))?;
@@ -152,16 +155,16 @@ fn collector_options(
     }
 }
 
-struct Capture<'a, 'p> {
+struct Capture<'a, 'f, 'scope, 'env> {
     snapshot: Snapshot,
     ids: SharedIds,
     collector: Collector,
     mapped: MappedFiles,
     filters: SeccompEntry,
-    writer: &'p Writer<'a>,
+    feed: &'f Feed<'scope, 'env, 'a>,
 }
 
-impl<'a> Capture<'a, '_> {
+impl<'a> Capture<'a, '_, '_, '_> {
     fn member(&mut self, member: &'a Member, refusals: &mut Refusals) -> Result<()> {
         let image = match &member.state {
             State::Zombie { exit_status } => TaskImage {
@@ -173,7 +176,7 @@ impl<'a> Capture<'a, '_> {
         // What others have to know of a process; the rest goes to the files at once.
         let known = TaskImage { ids: image.ids, ..TaskImage::default() };
         self.snapshot.tasks.insert(member.pid.cast_unsigned(), known);
-        self.writer.add_messages(member.pid, image);
+        self.feed.add_messages(member.pid, image);
         Ok(())
     }
 
@@ -182,9 +185,10 @@ impl<'a> Capture<'a, '_> {
         // leaves while the next questions are asked.
         let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
         let ids = self.ids.identify(frozen, refusals)?;
-        let fs = self.collector.add_fs(frozen, refusals)?;
         session.finish()?;
+        // Now, so that others can write the pages while the rest is asked.
         let layout = self.memory(frozen, refusals)?;
+        let fs = self.collector.add_fs(frozen, refusals)?;
         if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
             let table = self.collector.add_table(frozen, refusals)?;
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
@@ -208,7 +212,7 @@ impl<'a> Capture<'a, '_> {
         };
         let layout = memory::capture(frozen, &mut self.mapped, &mut add_file, refusals)?;
         let layout = Arc::new(layout);
-        self.writer.add_pages(PrivatePages::new(frozen, Arc::clone(&layout)));
+        self.feed.add_pages(PrivatePages::new(frozen, Arc::clone(&layout)));
         Ok(layout)
     }
 

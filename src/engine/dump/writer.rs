@@ -1,9 +1,13 @@
-//! What is each process's own: its private pages and its messages. Of many processes, or of a large
-//! one, they are written while the engine still asks the processes for the rest: by a thread of its
-//! own, which the engine's joins when it has asked all.
+//! What is each process's own: its private pages and its messages. They are written by the engine's
+//! thread, when it has asked all processes for what is to be written, and by a second one that helps
+//! it: of many processes, or of a large one, while others are still asked; of few and small ones,
+//! when the last of them has answered. Before, it would take the processor from the dumpee, which
+//! the engine waits for.
 
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -11,35 +15,36 @@ use super::freeze::Member;
 use crate::error::{Context, Error, Result};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
-use crate::kernel::{proc, threads};
+use crate::kernel::threads;
 use crate::objects::memory::{PrivatePages, Writing};
 use crate::progress;
 
 /// Pagemaps by process.
 pub type Pagemaps = BTreeMap<i32, Pagemap>;
 
-/// A second thread pays from this many processes on, or from this many bytes of one: of less it has
-/// moved little by the time that the dumpee had to wait for the processor that the thread was on.
+/// A second thread helps from the beginning if there are this many processes.
 const MANY: usize = 4;
+/// It helps as soon as this many bytes are to be written.
 const LARGE: u64 = 4 << 20;
+/// It helps in the end if there are this many: of less it would move nothing before all is done.
+const WORTH_A_THREAD: u64 = 256 << 10;
 
 /// Runs `feed`, which says what is to be written of `members`, and writes it. `store` may be set by
 /// `feed` as late as at its end: nothing is written before.
 pub fn write<'a, T>(
     members: &[Member],
     store: &'a OnceLock<Store>,
-    feed: impl FnOnce(&Writer<'a>) -> Result<T>,
+    feed: impl FnOnce(&Feed<'_, '_, 'a>) -> Result<T>,
 ) -> Result<(T, Pagemaps)> {
     let writer = Writer { store, state: Mutex::default(), changed: Condvar::new() };
     let fed = std::thread::scope(|scope| {
-        // If none can be started it only takes longer.
-        let other = is_worth_a_thread(members).then(|| threads::help(scope, || writer.work()));
-        let mut feeding = Feeding { writer: &writer, failed: true };
-        let fed = feed(&writer)?;
+        let mut feeding = Feed::begin(&writer, scope, members);
+        let fed = feed(&feeding)?;
         feeding.failed = false;
+        let helper = feeding.helper.take().flatten();
         drop(feeding);
         writer.work();
-        match other.and_then(|other| other.ok()).map(|other| other.join()) {
+        match helper.map(ScopedJoinHandle::join) {
             Some(Err(_)) => Err(threads::panicked()),
             _ => Ok(fed),
         }
@@ -49,13 +54,71 @@ pub fn write<'a, T>(
     Ok((fed, state.pagemaps))
 }
 
-fn is_worth_a_thread(members: &[Member]) -> bool {
-    let large = |member: &Member| proc::own_memory(member.pid).is_ok_and(|bytes| bytes >= LARGE);
-    members.len() >= MANY || members.iter().any(large)
+/// Takes what is to be written, and knows when a second thread is worth its while.
+pub struct Feed<'scope, 'env, 'a> {
+    writer: &'scope Writer<'a>,
+    scope: &'scope Scope<'scope, 'env>,
+    /// None if none could be started, after which all only takes longer.
+    helper: OnceCell<Option<ScopedJoinHandle<'scope, ()>>>,
+    /// Processes whose pages are still to come.
+    awaited: Cell<usize>,
+    /// Of pages, as far as that can be guessed.
+    bytes: Cell<u64>,
+    failed: bool,
+}
+
+impl<'scope, 'env, 'a> Feed<'scope, 'env, 'a> {
+    fn begin(
+        writer: &'scope Writer<'a>,
+        scope: &'scope Scope<'scope, 'env>,
+        members: &[Member],
+    ) -> Self {
+        let alive = members.iter().filter(|member| member.frozen().is_some()).count();
+        let (helper, awaited, bytes) = (OnceCell::new(), Cell::new(alive), Cell::new(0));
+        let feed = Self { writer, scope, helper, awaited, bytes, failed: true };
+        if members.len() >= MANY {
+            feed.get_help();
+        }
+        feed
+    }
+
+    /// The messages of a process.
+    pub fn add_messages(&self, pid: i32, image: TaskImage) {
+        self.writer.add(Part::Messages(pid, Box::new(image)));
+    }
+
+    /// The pages of a process, of which nothing is asked any more.
+    pub fn add_pages(&self, pages: PrivatePages<'a>) {
+        let guess = pages.guess();
+        self.writer.add(Part::Pages(pages, guess));
+        self.awaited.set(self.awaited.get().saturating_sub(1));
+        self.bytes.set(self.bytes.get() + guess);
+        let least = if self.awaited.get() == 0 { WORTH_A_THREAD } else { LARGE };
+        if self.bytes.get() >= least {
+            self.get_help();
+        }
+    }
+
+    fn get_help(&self) {
+        let writer = self.writer;
+        self.helper.get_or_init(|| threads::help(self.scope, || writer.work()).ok());
+    }
+}
+
+impl Drop for Feed<'_, '_, '_> {
+    /// Ends the wait for more, whatever has happened.
+    fn drop(&mut self) {
+        let mut state = self.writer.state.lock();
+        state.closed = true;
+        if self.failed {
+            state.give_up();
+        }
+        self.writer.changed.notify_all();
+    }
 }
 
 /// What is to be written, for two threads.
-pub struct Writer<'a> {
+struct Writer<'a> {
     store: &'a OnceLock<Store>,
     state: Mutex<State<'a>>,
     changed: Condvar,
@@ -89,23 +152,6 @@ enum Job<'a> {
     Join(Arc<Writing<'a>>),
 }
 
-/// Ends the wait for more, whatever has happened.
-struct Feeding<'p, 'a> {
-    writer: &'p Writer<'a>,
-    failed: bool,
-}
-
-impl Drop for Feeding<'_, '_> {
-    fn drop(&mut self) {
-        let mut state = self.writer.state.lock();
-        state.closed = true;
-        if self.failed {
-            state.give_up();
-        }
-        self.writer.changed.notify_all();
-    }
-}
-
 /// Lets those go on who wait to take part, whatever has happened.
 struct Beginning<'w, 'a>(&'w Writer<'a>);
 
@@ -117,17 +163,9 @@ impl Drop for Beginning<'_, '_> {
 }
 
 impl<'a> Writer<'a> {
-    /// The messages of a process.
-    pub fn add_messages(&self, pid: i32, image: TaskImage) {
-        self.state.lock().waiting.push_back(Part::Messages(pid, Box::new(image)));
-        self.changed.notify_one();
-    }
-
-    /// The pages of a process.
-    pub fn add_pages(&self, pages: PrivatePages<'a>) {
-        let guess = progress::is_watched().then(|| proc::own_memory(pages.pid()).ok()).flatten();
+    fn add(&self, part: Part<'a>) {
         let mut state = self.state.lock();
-        state.waiting.push_back(Part::Pages(pages, guess.unwrap_or(0)));
+        state.waiting.push_back(part);
         state.tell_guess();
         self.changed.notify_one();
     }

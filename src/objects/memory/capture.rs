@@ -24,13 +24,14 @@ pub type AddFile<'a> = dyn FnMut(OwnedFd, u32, &str, &mut Refusals) -> Result<u3
 pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 const DEV_ZERO: u64 = libc::makedev(1, 5);
 
-/// Describes all VMAs of a frozen process; what cannot be carried is added to `refusals`.
+/// Describes all VMAs of a frozen process, and says how many bytes in them are likely to be its own;
+/// what cannot be carried is added to `refusals`.
 pub fn vmas(
     pid: i32,
     known: &mut MappedFiles,
     add_file: &mut AddFile<'_>,
     refusals: &mut Refusals,
-) -> Result<Vec<VmaEntry>> {
+) -> Result<(Vec<VmaEntry>, u64)> {
     let path = format!("/proc/{pid}/smaps");
     let file = File::open(&path).doing(|| format!("open {path}"))?;
     let mappings = smaps::parse(BufReader::with_capacity(1 << 16, file))?;
@@ -40,7 +41,8 @@ pub fn vmas(
     }
     let mut entries = capture.entries;
     add_guards(pid, &mut entries)?;
-    Ok(entries)
+    let own_kib: u64 = mappings.iter().map(|mapping| mapping.own_kib).sum();
+    Ok((entries, own_kib << 10))
 }
 
 /// Device, inode and name of a mapped file.

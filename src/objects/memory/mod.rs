@@ -57,6 +57,8 @@ pub use self::validate::validate;
 pub struct Layout {
     vmas: Vec<VmaEntry>,
     exe_file_id: u32,
+    /// Bytes that are likely to be the process's own.
+    own: u64,
 }
 
 /// Describes the layout of a frozen process; `add_file` gives ids to the files it maps.
@@ -71,8 +73,8 @@ pub fn capture(
     let exe = File::options().read(true).custom_flags(libc::O_PATH).open(&path);
     let exe = exe.doing(|| format!("open {path}"))?;
     let exe_file_id = add_file(exe.into(), 0, &format!("pid {pid} exe"), refusals)?;
-    let vmas = capture::vmas(pid, known, add_file, refusals)?;
-    Ok(Layout { vmas, exe_file_id })
+    let (vmas, own) = capture::vmas(pid, known, add_file, refusals)?;
+    Ok(Layout { vmas, exe_file_id, own })
 }
 
 impl Layout {
@@ -101,6 +103,11 @@ impl<'a> PrivatePages<'a> {
     /// The process.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// How many bytes they are likely to be.
+    pub fn guess(&self) -> u64 {
+        self.layout.own
     }
 
     /// Begins to write them to `pages-{pages_id}.img`.

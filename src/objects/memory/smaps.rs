@@ -6,6 +6,8 @@ use crate::error::{Context, Error, Kind, Result};
 
 const FLAGS: &[u8] = b"VmFlags:";
 const PAGE_SIZE: &[u8] = b"KernelPageSize:";
+/// Memory of the process's own: what is in the machine's memory, and what is swapped out.
+const OWN: [&[u8]; 2] = [b"Anonymous:", b"Swap:"];
 
 /// One VMA as the kernel shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct Mapping {
     pub name: String,
     /// Size of a page of this VMA in KiB.
     pub page_kib: u64,
+    /// Memory in it that is the process's own, in KiB.
+    pub own_kib: u64,
     /// The two-letter words of `VmFlags`.
     pub flags: String,
 }
@@ -49,10 +53,10 @@ pub fn parse(mut from: impl BufRead) -> Result<Vec<Mapping>> {
         if from.read_until(b'\n', &mut line).doing(|| "read smaps")? == 0 {
             return Ok(all);
         }
-        // Of the two dozen lines of a VMA three are wanted; the first begins with a small letter
+        // Of the two dozen lines of a VMA five are wanted; the first begins with a small letter
         // or a digit, unlike the others.
         let is_header = !line[0].is_ascii_uppercase();
-        if !(is_header || line.starts_with(FLAGS) || line.starts_with(PAGE_SIZE)) {
+        if !(is_header || is_wanted(&line)) {
             continue;
         }
         let text = String::from_utf8_lossy(&line);
@@ -67,6 +71,11 @@ pub fn parse(mut from: impl BufRead) -> Result<Vec<Mapping>> {
     }
 }
 
+fn is_wanted(line: &[u8]) -> bool {
+    let [present, swapped] = OWN;
+    [FLAGS, PAGE_SIZE, present, swapped].iter().any(|key| line.starts_with(key))
+}
+
 fn unreadable(line: &str) -> Error {
     Error::new(Kind::Internal, format!("smaps: cannot read line {line:?}"))
 }
@@ -79,9 +88,14 @@ fn attribute(line: &str) -> Option<(&str, &str)> {
 fn note(mapping: &mut Mapping, key: &str, value: &str) -> Option<()> {
     match key {
         "VmFlags" => value.clone_into(&mut mapping.flags),
-        _ => mapping.page_kib = value.strip_suffix("kB")?.trim().parse().ok()?,
+        "KernelPageSize" => mapping.page_kib = kib(value)?,
+        _ => mapping.own_kib += kib(value)?,
     }
     Some(())
+}
+
+fn kib(value: &str) -> Option<u64> {
+    value.strip_suffix("kB")?.trim().parse().ok()
 }
 
 fn header(line: &str) -> Option<Mapping> {
@@ -125,6 +139,9 @@ mod tests {
 Size:                 64 kB
 KernelPageSize:        4 kB
 Rss:                   4 kB
+Anonymous:            12 kB
+Swap:                  4 kB
+SwapPss:               4 kB
 VmFlags: rd wr mr mw me ac sd
 7ffcafc2f000-7ffcafc50000 rw-p 00000000 00:00 0                          [stack]
 KernelPageSize:     2048 kB
@@ -141,6 +158,7 @@ VmFlags:
         assert_eq!((all[0].offset, all[0].inode, all[0].device), (4096, 36, (0, 1)));
         assert_eq!((all[0].prot, all[0].shared), (3, false));
         assert!(all[0].has("sd") && !all[0].has("s"));
+        assert_eq!((all[0].own_kib, all[1].own_kib), (16, 0));
         assert!(all[1].has("gd") && all[1].page_kib == 2048);
         assert_eq!((all[2].prot, all[2].shared, all[2].device), (0, true, (0xfe, 0)));
         assert_eq!(all[2].name, "");

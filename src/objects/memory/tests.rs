@@ -83,7 +83,7 @@ impl Scene {
             Ok(id)
         };
         let mut vmas =
-            capture::vmas(pid, &mut MappedFiles::new().unwrap(), &mut add, &mut refusals).unwrap();
+            capture::vmas(pid, &mut MappedFiles::new().unwrap(), &mut add, &mut refusals).unwrap().0;
         refusals.check().unwrap();
         vmas.retain(|vma| vma.start != HELPER);
         let creation = self.dir.begin().unwrap();
