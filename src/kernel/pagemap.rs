@@ -87,10 +87,10 @@ impl Pagemap {
     ///
     /// A kernel without guard pages does not know their category: it is left out then.
     pub fn scan(&self, scan: Scan, mut found: impl FnMut(Region)) -> Result<()> {
-        let mut regions = vec![Region::default(); REGIONS];
+        let mut regions = Vec::with_capacity(REGIONS);
         let mut at = Scan { ..scan };
         while at.start < at.end {
-            let (count, walked) = match self.scan_once(at, &mut regions) {
+            let walked = match self.scan_once(at, &mut regions) {
                 Err(Errno::EINVAL) if at.without & category::GUARD != 0 => {
                     at.without &= !category::GUARD;
                     continue;
@@ -100,11 +100,11 @@ impl Pagemap {
                     format!("PAGEMAP_SCAN of pid {} {:x}-{:x}", self.pid, at.start, at.end)
                 })?,
             };
-            regions[..count].iter().for_each(|region| found(*region));
+            regions.iter().for_each(|region| found(*region));
             // With room left the walk came to its end. `walk_end` alone does not tell: after the
             // kernel's own buffer of 512 regions has overflowed once, it may stay there.
-            let last = match regions[..count].last() {
-                Some(last) if count == REGIONS => *last,
+            let last = match regions.last() {
+                Some(last) if regions.len() == REGIONS => *last,
                 _ => return Ok(()),
             };
             at.start = walked.max(last.end);
@@ -125,27 +125,28 @@ impl Pagemap {
             .remedy("it needs Linux 6.7 or newer")
     }
 
-    fn scan_once(
-        &self,
-        scan: Scan,
-        regions: &mut [Region],
-    ) -> std::result::Result<(usize, u64), Errno> {
+    /// What was found takes the place of what is in `regions`; the result is where the walk ended.
+    fn scan_once(&self, scan: Scan, regions: &mut Vec<Region>) -> std::result::Result<u64, Errno> {
+        regions.clear();
+        regions.reserve(REGIONS);
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
             start: scan.start,
             end: scan.end,
             vec: regions.as_mut_ptr() as u64,
-            vec_len: regions.len() as u64,
+            vec_len: REGIONS as u64,
             category_inverted: scan.without,
             category_mask: scan.without,
             category_anyof_mask: scan.any_of,
             return_mask: scan.any_of,
             ..ScanArg::default()
         };
-        // SAFETY: `arg` is a whole pm_scan_arg, and `vec` points to `vec_len` regions that stay
-        // borrowed mutably until the call is over.
+        // SAFETY: `arg` is a whole pm_scan_arg, and `vec` points to room for `vec_len` regions that
+        // stays borrowed mutably until the call is over.
         let count = unsafe { pagemap_scan(self.file.as_raw_fd(), &raw mut arg) }?;
-        Ok((usize::try_from(count).expect("not negative"), arg.walk_end))
+        // SAFETY: the kernel has written so many, which are plain numbers.
+        unsafe { regions.set_len(usize::try_from(count).expect("not negative").min(REGIONS)) };
+        Ok(arg.walk_end)
     }
 
     /// Reads the entries of the pages from `start` on.

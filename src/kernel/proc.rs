@@ -32,6 +32,12 @@ pub struct Status {
 }
 
 impl Status {
+    /// Reads the file's contents.
+    pub fn of(contents: &[u8]) -> Result<Self> {
+        Self::parse(&String::from_utf8_lossy(contents))
+            .ok_or_else(|| Error::new(Kind::Internal, "/proc/PID/status: not understood"))
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let lines: Vec<(&str, &str)> =
             text.lines().filter_map(|line| line.split_once(':')).collect();
@@ -135,6 +141,12 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Reads the file's text.
+    pub fn of(text: &str) -> Result<Self> {
+        Self::parse(text)
+            .ok_or_else(|| Error::new(Kind::Internal, format!("stat: cannot read {text:?}")))
+    }
+
     fn parse(text: &str) -> Option<Self> {
         // Fields are counted from 1, the state is the third.
         const STATE: usize = 3;
@@ -156,21 +168,24 @@ impl Stat {
 
 /// The stat of a process; [`Kind::NoSuchTask`] if it is gone.
 pub fn stat(pid: i32) -> Result<Stat> {
-    let path = format!("/proc/{pid}/stat");
-    let text = read(&path, pid)?;
-    Stat::parse(&text).ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
+    Stat::of(&stat_text(pid)?)
+}
+
+/// The same as the kernel writes it.
+pub fn stat_text(pid: i32) -> Result<String> {
+    read(&format!("/proc/{pid}/stat"), pid)
 }
 
 /// The children of a process, of all its threads; none if it is gone.
 pub fn children(pid: i32) -> Vec<i32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-    let mut children = Vec::new();
-    for entry in tasks.into_iter().flatten().flatten() {
-        let Some(tid) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        let text = text(&format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
-        children.extend(text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
-    }
-    children
+    let threads = threads(pid).unwrap_or_default();
+    threads.into_iter().flat_map(|tid| children_of(pid, tid)).collect()
+}
+
+/// The children of one thread; none if it is gone.
+pub fn children_of(pid: i32, tid: i32) -> Vec<i32> {
+    let text = text(&format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// The threads of a process as listed now, in the order of their ids.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -42,6 +43,16 @@ pub fn without_signals<T>(work: impl FnOnce() -> T) -> nix::Result<T> {
     let done = work();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     Ok(done)
+}
+
+/// Looks for a moment whether a thread has ended: most that are waited for are about to, and to
+/// sleep meanwhile takes longer. Its scope waits for it in any case.
+pub fn await_end<T>(thread: &ScopedJoinHandle<'_, T>) {
+    const MOMENT: Duration = Duration::from_micros(200);
+    let begun = Instant::now();
+    while !thread.is_finished() && begun.elapsed() < MOMENT {
+        std::hint::spin_loop();
+    }
 }
 
 /// What is said of a helper that ended as none should.

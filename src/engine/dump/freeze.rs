@@ -74,11 +74,14 @@ impl Freezing {
                 "start criu outside of the tree, for example with setsid or from another shell",
             ));
         }
-        let Some(before) = stat(pid)? else {
+        let Some(state) = stop(pid, self.patience())? else {
             return if ppid == 0 { Err(no_such_task(pid)) } else { Ok(()) };
         };
-        let Some(state) = stop(pid, &before, self.patience())? else { return Ok(()) };
-        let Some(stat) = stat(pid)? else { return Ok(()) };
+        let stat = match &state {
+            State::Alive(task) => found(task.stat().and_then(Stat::of))?,
+            State::Zombie { .. } => stat(pid)?,
+        };
+        let Some(stat) = stat else { return Ok(()) };
         let member =
             Member { pid, ppid, pgid: stat.pgrp, sid: stat.session, comm: stat.comm, state };
         self.members.insert(pid, member);
@@ -102,13 +105,19 @@ impl Freezing {
         }
     }
 
+    fn children(&self, parent: i32) -> Vec<i32> {
+        let task = self.members.get(&parent).and_then(Member::frozen);
+        let threads = task.into_iter().flat_map(|task| &task.threads);
+        threads.flat_map(|thread| proc::children_of(parent, thread.tid)).collect()
+    }
+
     /// Whether any turned up.
     fn add_new_children(&mut self) -> Result<bool> {
         let known: BTreeSet<i32> = self.members.keys().copied().collect();
         let alive: Vec<i32> =
             self.members.values().filter(|m| m.frozen().is_some()).map(|m| m.pid).collect();
         for parent in alive {
-            for child in proc::children(parent) {
+            for child in self.children(parent) {
                 match self.members.get_mut(&child) {
                     Some(member) if member.ppid != 0 => member.ppid = parent,
                     Some(_) => {}
@@ -133,12 +142,9 @@ impl Freezing {
     }
 }
 
-/// Stops a process, unless it is a zombie; none if it is gone. A process that is just exiting
-/// cannot be seized (EPERM, ESRCH): what it is now decides, not the error.
-fn stop(pid: i32, before: &Stat, patience: Duration) -> Result<Option<State>> {
-    if let Some(zombie) = zombie(before) {
-        return Ok(Some(zombie));
-    }
+/// Stops a process, unless it is a zombie; none if it is gone. A zombie, or a process that is just
+/// exiting, cannot be seized (EPERM, ESRCH): what it is now decides, not the error.
+fn stop(pid: i32, patience: Duration) -> Result<Option<State>> {
     match FrozenTask::seize_within(pid, patience) {
         Ok(task) => Ok(Some(State::Alive(Box::new(task)))),
         Err(error) => match stat(pid)? {
@@ -192,7 +198,11 @@ fn no_such_task(pid: i32) -> Error {
 
 /// None if the process is gone.
 fn stat(pid: i32) -> Result<Option<Stat>> {
-    match proc::stat(pid) {
+    found(proc::stat(pid))
+}
+
+fn found(stat: Result<Stat>) -> Result<Option<Stat>> {
+    match stat {
         Err(error) if error.kind() == Kind::NoSuchTask => Ok(None),
         other => other.map(Some),
     }

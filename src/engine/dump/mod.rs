@@ -198,7 +198,7 @@ impl<'a> Capture<'a, '_, '_, '_> {
             core: captured.leader,
             threads: captured.threads,
             ids: Some(ids),
-            mm: Some(layout.mm(frozen.pid, captured.mm)?),
+            mm: Some(layout.mm(frozen, captured.mm)?),
             fs: Some(fs),
             pagemap: None,
         })

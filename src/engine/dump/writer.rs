@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -44,10 +45,8 @@ pub fn write<'a, T>(
         let helper = feeding.helper.take().flatten();
         drop(feeding);
         writer.work();
-        match helper.map(ScopedJoinHandle::join) {
-            Some(Err(_)) => Err(threads::panicked()),
-            _ => Ok(fed),
-        }
+        helper.iter().for_each(threads::await_end);
+        Ok(fed)
     })?;
     let state = writer.state.into_inner();
     state.failure.map_or(Ok(()), Err)?;
@@ -101,7 +100,7 @@ impl<'scope, 'env, 'a> Feed<'scope, 'env, 'a> {
 
     fn get_help(&self) {
         let writer = self.writer;
-        self.helper.get_or_init(|| threads::help(self.scope, || writer.work()).ok());
+        self.helper.get_or_init(|| threads::help(self.scope, || writer.help()).ok());
     }
 }
 
@@ -170,17 +169,28 @@ impl<'a> Writer<'a> {
         self.changed.notify_one();
     }
 
+    /// What the second thread does; nobody asks how it ended.
+    fn help(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            self.fail(threads::panicked());
+        }
+    }
+
     /// Until there is nothing left to do.
     fn work(&self) {
         let mut buffer = Vec::new();
         while let Some(job) = self.next() {
             if let Err(error) = self.carry_out(job, &mut buffer) {
-                let mut state = self.state.lock();
-                state.give_up();
-                state.failure.get_or_insert(error);
-                self.changed.notify_all();
+                self.fail(error);
             }
         }
+    }
+
+    fn fail(&self, error: Error) {
+        let mut state = self.state.lock();
+        state.give_up();
+        state.failure.get_or_insert(error);
+        self.changed.notify_all();
     }
 
     fn next(&self) -> Option<Job<'a>> {

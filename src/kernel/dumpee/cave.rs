@@ -11,12 +11,11 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 
 use super::{FrozenTask, frame};
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
-use crate::kernel::proc::{self, Mapping};
+use crate::kernel::proc::Mapping;
 use crate::kernel::remote::RemoteAddr;
 
 pub(super) const PAGE: u64 = 4096;
@@ -25,35 +24,10 @@ const TAIL_ALIGN: u64 = 64;
 /// The end of user addresses (47 bits, less a guard page).
 const USER_END: u64 = 0x7fff_ffff_f000;
 
-/// The unused bytes behind the vdso of `pid`; empty if it has none.
-pub(super) fn vdso_tail(pid: i32) -> Result<Range<u64>> {
-    let base = vdso_base(pid)?;
-    let (start, end) = vdso_tail_offsets();
-    if base == 0 { Ok(0..0) } else { Ok(base + start..base + end) }
-}
-
-fn vdso_base(pid: i32) -> Result<u64> {
-    const AT_SYSINFO_EHDR: u64 = 33;
-    let path = format!("/proc/{pid}/auxv");
-    let auxv = proc::contents(&path).doing(|| format!("read {path}"))?;
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
-    let mut pairs = auxv.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..])));
-    Ok(pairs.find(|pair| pair.0 == AT_SYSINFO_EHDR).map_or(0, |pair| pair.1))
-}
-
-/// Where the tail of every vdso of this kernel starts and ends, seen from its base.
-fn vdso_tail_offsets() -> (u64, u64) {
-    static OFFSETS: OnceLock<(u64, u64)> = OnceLock::new();
-    *OFFSETS.get_or_init(|| own_vdso_tail().unwrap_or((0, 0)))
-}
-
-fn own_vdso_tail() -> Option<(u64, u64)> {
-    let pid = std::process::id().cast_signed();
-    let maps = proc::maps(pid).ok()?;
-    let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]")?;
-    let memory = File::open("/proc/self/mem").ok()?;
-    let tail = segment_tail(&memory, vdso.range.start, vdso)?;
-    Some((tail.start - vdso.range.start, tail.end - vdso.range.start))
+/// The unused bytes behind the vdso; empty if there is none.
+pub(super) fn vdso_tail(memory: &File, maps: &[Mapping]) -> Range<u64> {
+    let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]");
+    vdso.and_then(|vdso| segment_tail(memory, vdso.range.start, vdso)).unwrap_or(0..0)
 }
 
 /// The part of the executable `mapping` that lies behind its segment in the ELF file at `base`.
@@ -138,13 +112,17 @@ pub(super) struct StackPages {
 pub(super) fn stack_pages(task: &FrozenTask, maps: &[Mapping], len: usize) -> StackPages {
     /// No thread's stack may be this close.
     const MARGIN: u64 = 64 << 10;
-    const TRIES: u64 = 8;
+    const TRIES: usize = 8;
     let mut found = StackPages { chosen: None, stale: Vec::new() };
     let stack = maps.iter().find(|mapping| mapping.name == "[stack]" && mapping.is_private());
     let pagemap = File::open(format!("/proc/{}/pagemap", task.pid));
-    let (Some(stack), Ok(pagemap)) = (stack, pagemap) else { return found };
-    let size = (len as u64).next_multiple_of(PAGE);
-    for start in (0..TRIES).map(|skip| stack.range.start + skip * size) {
+    let (Some(stack), Ok(pagemap), 1..) = (stack, pagemap, len) else { return found };
+    let pages = len.div_ceil(PAGE as usize);
+    let size = pages as u64 * PAGE;
+    let entries = entries(&pagemap, stack.range.start, pages * TRIES);
+    for (start, entries) in
+        (stack.range.start..).step_by(size as usize).zip(entries.chunks_exact(pages))
+    {
         let place = start..start + size;
         let limit = place.end + MARGIN;
         if limit > stack.range.end
@@ -152,9 +130,8 @@ pub(super) fn stack_pages(task: &FrozenTask, maps: &[Mapping], len: usize) -> St
         {
             break;
         }
-        let untouched =
-            place.clone().step_by(PAGE as usize).all(|page| is_untouched(&pagemap, page));
-        let stale = !untouched && !is_untouched(&pagemap, start) && is_stale(task, start);
+        let untouched = entries.iter().all(|entry| is_untouched(*entry));
+        let stale = !untouched && !is_untouched(entries[0]) && is_stale(task, start);
         if found.chosen.is_none() && (untouched || stale) {
             found.chosen = Some(place);
         } else if stale {
@@ -174,17 +151,37 @@ fn near(rsp: u64, stack: &Range<u64>, limit: u64) -> bool {
     stack.contains(&rsp) && rsp < limit
 }
 
-/// Neither present nor swapped out. A pagemap that cannot be read says nothing: not untouched.
-fn is_untouched(pagemap: &File, page: u64) -> bool {
-    const PRESENT_OR_SWAPPED: u64 = 3 << 62;
-    let mut entry = [0u8; 8];
-    pagemap.read_exact_at(&mut entry, page / PAGE * 8).is_ok()
-        && u64::from_le_bytes(entry) & PRESENT_OR_SWAPPED == 0
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+/// Not a copy of the process's own.
+const OF_FILE: u64 = 1 << 61;
+
+/// What the pagemap says of `count` pages; as much as can be read of it.
+fn entries(pagemap: &File, page: u64, count: usize) -> Vec<u64> {
+    let mut bytes = vec![0u8; count * 8];
+    let read = pagemap.read_at(&mut bytes, page / PAGE * 8).unwrap_or(0);
+    bytes[..read].chunks_exact(8).map(|entry| word(entry, 0)).collect()
 }
 
-/// Whether a page of the process has been touched: reading an untouched one would change that.
+fn entry(pid: i32, page: u64) -> Option<u64> {
+    let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
+    entries(&pagemap, page, 1).first().copied()
+}
+
+/// Neither present nor swapped out.
+fn is_untouched(entry: u64) -> bool {
+    entry & (PRESENT | SWAPPED) == 0
+}
+
+/// Whether a page of the process has been touched: reading an untouched one would change that. A
+/// pagemap that cannot be read says nothing: not touched.
 pub(super) fn is_touched(pid: i32, page: u64) -> bool {
-    File::open(format!("/proc/{pid}/pagemap")).is_ok_and(|pagemap| !is_untouched(&pagemap, page))
+    entry(pid, page).is_some_and(|entry| !is_untouched(entry))
+}
+
+/// Whether the page at `addr` is as its file has it, or the kernel: nothing was ever written there.
+pub(super) fn is_pristine(pid: i32, addr: u64) -> bool {
+    entry(pid, addr).is_some_and(|entry| entry & (PRESENT | SWAPPED | OF_FILE) == PRESENT | OF_FILE)
 }
 
 /// The bytes of `place`.
@@ -198,6 +195,7 @@ pub(super) fn bytes(memory: &File, place: &Range<u64>) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::proc;
 
     fn own_maps() -> Vec<Mapping> {
         proc::maps(std::process::id().cast_signed()).unwrap()
@@ -205,8 +203,8 @@ mod tests {
 
     #[test]
     fn the_vdso_has_a_tail_behind_its_segment() {
-        let tail = vdso_tail(std::process::id().cast_signed()).unwrap();
         let maps = own_maps();
+        let tail = vdso_tail(&File::open("/proc/self/mem").unwrap(), &maps);
         let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]").unwrap();
         assert!(vdso.range.contains(&tail.start), "{tail:x?} in {:x?}", vdso.range);
         assert_eq!(tail.end, vdso.range.end);

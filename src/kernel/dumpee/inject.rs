@@ -42,16 +42,27 @@ pub struct Injection<'a> {
     phase: Phase,
 }
 
-/// How far a session is. Its first and its last step run while the engine does something else.
+/// How far a session is. What it runs may run while the engine does something else.
 #[derive(Debug)]
 enum Phase {
     /// The scratch is being mapped.
     Booting(Running),
     Ready(Healable),
+    /// A batch is being run.
+    Working(Running),
     /// The scratch is being unmapped.
     Closing(Running),
     /// A failure has left the thread to its heal code, or all is done.
     Over,
+}
+
+/// A batch that is being run.
+#[derive(Debug)]
+#[must_use = "its results have to be read"]
+pub struct RunningBatch {
+    batch: Batch,
+    image: Vec<u8>,
+    base: RemoteAddr,
 }
 
 /// Says that a task has a session, as long as it lives.
@@ -94,8 +105,11 @@ impl<'a> Injection<'a> {
     fn begin(task: &'a FrozenTask, scratch_len: usize) -> Result<Self> {
         let thread = site::choose_thread(&task.threads);
         let frozen = &task.threads[thread];
-        let maps = proc::maps(task.pid)?;
-        let status = proc::status(task.pid, frozen.tid)?;
+        let maps = match task.maps.take() {
+            Some(maps) => maps,
+            None => proc::maps(task.pid)?,
+        };
+        let status = Status::of(task.status(thread)?)?;
         suspend_seccomp(task.pid, frozen.tid)?;
         let site = site::find(task, &maps)?;
         let len = (scratch_len as u64).next_multiple_of(cave::PAGE);
@@ -209,9 +223,13 @@ impl<'a> Injection<'a> {
         std::mem::replace(&mut self.phase, Phase::Over)
     }
 
-    /// Waits for the end of the first step.
+    /// Waits for the end of the first step, or of a batch that nobody waits for.
     fn ready(&mut self) -> Result<()> {
         match self.leave_phase() {
+            Phase::Working(running) => {
+                self.phase = Phase::Ready(running.park()?);
+                Ok(())
+            }
             Phase::Booting(running) => {
                 self.take_scratch(running)
                     .doing(|| format!("pid {}: run system calls in it", self.task.pid))?;
@@ -279,15 +297,29 @@ impl<'a> Injection<'a> {
         if batch.is_empty() {
             return batch.outcome(&[]);
         }
+        let running = self.begin_run(batch)?;
+        self.end_run(running)
+    }
+
+    /// Starts a batch, which is not empty, without waiting for its end. Until [`end_run`](Self::end_run)
+    /// the thread is not stopped, which forbids ptrace requests to it.
+    pub fn begin_run(&mut self, batch: Batch) -> Result<RunningBatch> {
         let base = self.room(batch.encoded_len())?;
-        let mut image = batch.encode(base);
+        let image = batch.encode(base);
         let armed = self.parked()?;
         if let Err(error) = self.write(base, &image) {
             self.phase = Phase::Ready(armed);
             return Err(error);
         }
         let stub = Stub::Entries { addr: base.0, count: batch.len() };
-        self.phase = Phase::Ready(armed.start(stub, Heal::Mapped)?.park()?);
+        self.phase = Phase::Working(armed.start(stub, Heal::Mapped)?);
+        Ok(RunningBatch { batch, image, base })
+    }
+
+    /// Waits for the end of a batch.
+    pub fn end_run(&mut self, running: RunningBatch) -> Result<Outcome> {
+        let RunningBatch { batch, mut image, base } = running;
+        self.ready()?;
         self.read(base, &mut image)?;
         batch.outcome(&image)
     }

@@ -22,15 +22,17 @@ mod site;
 mod tests;
 mod thread;
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use once_cell::unsync::OnceCell;
 
 use crate::error::{Context, Result};
 use crate::kernel::{memory, proc, ptrace, sys};
 
-pub use inject::{Injection, SCRATCH};
+pub use inject::{Injection, RunningBatch, SCRATCH};
 pub use thread::{FrozenThread, Restart};
 
 /// A process whose threads are all stopped by us. Dropped, it runs on.
@@ -43,6 +45,12 @@ pub struct FrozenTask {
     /// The stop signal if the process was stopped (state T) when we came.
     pub group_stop: Option<i32>,
     memory: File,
+    /// Its mappings as at the stop, for the first session.
+    maps: RefCell<Option<Vec<proc::Mapping>>>,
+    /// What [`status`](Self::status) has read of each thread.
+    statuses: Vec<OnceCell<Vec<u8>>>,
+    /// What [`stat`](Self::stat) has read.
+    stat: OnceCell<String>,
     busy: inject::Busy,
 }
 
@@ -58,21 +66,47 @@ impl FrozenTask {
     pub fn seize_within(pid: i32, patience: Duration) -> Result<Self> {
         let stopped = seize::all(pid, patience)?;
         let group_stop = stopped.iter().find_map(|thread| thread.group_stop);
-        let threads = stopped.iter().map(|thread| FrozenThread::unread(thread.tid)).collect();
+        let threads: Vec<FrozenThread> =
+            stopped.iter().map(|thread| FrozenThread::unread(thread.tid)).collect();
+        let statuses = vec![OnceCell::new(); threads.len()];
         // From here on a failure lets the threads go through Drop.
         let memory = File::open("/dev/null").doing(|| "open /dev/null")?;
-        let mut task = Self { pid, threads, group_stop, memory, busy: inject::Busy::default() };
+        let (maps, stat, busy) = (RefCell::default(), OnceCell::new(), inject::Busy::default());
+        let mut task = Self { pid, threads, group_stop, memory, maps, statuses, stat, busy };
         task.memory = memory::open(pid).doing(|| format!("open /proc/{pid}/mem"))?;
-        let vdso = thread::heal_code_range(pid)?;
-        for thread in &mut task.threads {
-            thread.read(pid, &vdso)?;
-        }
+        task.read()?;
         Ok(task)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let maps = proc::maps(self.pid)?;
+        let healing = cave::vdso_tail(&self.memory, &maps);
+        let mut unmoved = true;
+        for thread in &mut self.threads {
+            unmoved &= thread.read(self.pid, &healing)?;
+        }
+        *self.maps.get_mut() = Some(maps).filter(|_| unmoved);
+        Ok(())
     }
 
     /// `/proc/PID/mem`, open for reading and writing.
     pub fn memory(&self) -> &File {
         &self.memory
+    }
+
+    /// The text of a thread's `/proc/PID/task/TID/status`, read once: what it says of a stopped thread
+    /// stays, but for its state and pending signals.
+    pub fn status(&self, thread: usize) -> Result<&[u8]> {
+        let text = self.statuses[thread].get_or_try_init(|| {
+            let path = format!("/proc/{}/task/{}/status", self.pid, self.threads[thread].tid);
+            proc::contents(&path).doing(|| format!("read {path}"))
+        });
+        text.map(Vec::as_slice)
+    }
+
+    /// The text of `/proc/PID/stat`, read once.
+    pub fn stat(&self) -> Result<&str> {
+        self.stat.get_or_try_init(|| proc::stat_text(self.pid)).map(String::as_str)
     }
 
     /// The siginfos queued for one thread, oldest first.

@@ -40,10 +40,10 @@ struct Seizure {
 
 /// Seizes and stops all threads of `pid`, until no new one appears. The leader comes first.
 pub(super) fn all(pid: i32, patience: Duration) -> Result<Vec<Stopped>> {
-    refuse_early(pid)?;
     let begun = Instant::now();
     let (stopped, awaited, known) = (Vec::new(), Vec::new(), HashSet::new());
     let mut seizure = Seizure { pid, stopped, awaited, known, begun, patience };
+    seizure.take_leader()?;
     while !seizure.pass()? {
         if seizure.is_late() {
             return Err(seizure.too_slow());
@@ -54,8 +54,8 @@ pub(super) fn all(pid: i32, patience: Duration) -> Result<Vec<Stopped>> {
     Ok(stopped)
 }
 
-/// What can never be seized is named before anything is touched.
-fn refuse_early(pid: i32) -> Result<()> {
+/// Names what can never be seized.
+fn refuse(pid: i32) -> Result<()> {
     let status = proc::status(pid, pid)?;
     let (reason, remedy) = if status.tracer != 0 {
         (format!("it is traced by {} already", status.tracer), "detach that debugger")
@@ -79,18 +79,26 @@ fn refused(pid: i32, reason: impl Into<String>, remedy: &str) -> Error {
 }
 
 impl Seizure {
-    /// Seizes the threads that are listed now; true when there was none that is not stopped.
+    /// Before any other thread: what cannot be seized is named before anything is touched.
+    fn take_leader(&mut self) -> Result<()> {
+        match self.take(self.pid) {
+            Ok(true) => Ok(()),
+            Ok(false) => refuse(self.pid).and(Err(proc::gone(self.pid))),
+            Err(error) => refuse(self.pid).and(Err(error)),
+        }
+    }
+
+    /// Seizes the threads that are listed now; true when all that the process has are stopped.
     fn pass(&mut self) -> Result<bool> {
-        let mut fresh = false;
         for tid in proc::threads(self.pid)? {
             if !self.known.contains(&tid) && self.take(tid)? {
-                fresh = true;
                 self.sweep()?;
             }
         }
         self.settle()?;
-        // Threads that exit can hide others from one listing: the count settles it.
-        Ok(!fresh && proc::status(self.pid, self.pid)?.threads == self.stopped.len())
+        // One listing may not show all of them: new ones come, and those that exit can hide others.
+        // The count settles it, since what is stopped makes no more.
+        Ok(proc::status(self.pid, self.pid)?.threads == self.stopped.len())
     }
 
     /// Seizes one thread; false if it is gone or going.

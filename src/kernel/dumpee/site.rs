@@ -67,8 +67,9 @@ fn try_tail(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> Result<Op
     let is_new = !bytes.starts_with(code::code());
     let blocks = look_at_blocks(task, maps, tail, if is_new { None } else { Some(&bytes) });
     let is_clean = !is_new && blocks.iter().all(|block| block.is_free);
-    // Nothing can return into what never held an instruction.
-    let is_blank = bytes.iter().all(|byte| *byte == 0);
+    // Nothing can return into what never held an instruction of ours.
+    let is_blank = bytes.iter().all(|byte| *byte == 0)
+        || cave::is_pristine(task.pid, tail.start & !(cave::PAGE - 1));
     let is_quiet = is_clean || is_blank || !is_referenced(task, maps, tail);
     // With every block left by a killed engine one is used again, if nothing returns into it.
     let free = blocks.iter().find(|block| block.is_free && (is_quiet || !is_new));

@@ -369,7 +369,9 @@ fn a_large_batch_gets_the_room_it_asks_for() {
 fn ptrace_writes_code_where_mem_may_not() {
     let cat = Cat::new();
     let task = FrozenTask::seize(cat.pid()).unwrap();
-    let place = RemoteAddr(cave::vdso_tail(cat.pid()).unwrap().start + 8);
+    let maps = proc::maps(cat.pid()).unwrap();
+    let tail = cave::vdso_tail(&memory::open(cat.pid()).unwrap(), &maps);
+    let place = RemoteAddr(tail.start + 8);
     ptrace::poke(cat.pid(), place, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
         .unwrap();
     let mut bytes = [0; 16];

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libc::user_regs_struct;
 use nix::errno::Errno;
 
-use super::{cave, code, frame, seize};
+use super::{code, frame, seize};
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::kernel::ptrace::{self, RseqConfig, Status, Stop, Sys};
 use crate::kernel::remote::RemoteAddr;
@@ -104,11 +104,13 @@ impl FrozenThread {
         restart(&self.regs)
     }
 
-    /// Reads everything; `healing` is where a thread runs that an earlier engine left behind.
-    pub(super) fn read(&mut self, pid: i32, healing: &Range<u64>) -> Result<()> {
+    /// Reads everything; `healing` is where a thread runs that an earlier engine left behind. False if
+    /// it had to run on for that.
+    pub(super) fn read(&mut self, pid: i32, healing: &Range<u64>) -> Result<bool> {
         let tid = self.tid;
         let doing = || format!("pid {pid}: read thread {tid}");
-        self.regs = settled_regs(pid, tid, healing)?;
+        let (regs, unmoved) = settled_regs(pid, tid, healing)?;
+        self.regs = regs;
         refuse_32_bit(pid, &self.regs)?;
         self.step_back_from_restart(pid);
         self.sigmask = ptrace::get_sigmask(tid).doing(doing)?;
@@ -119,7 +121,7 @@ impl FrozenThread {
             // What cannot be read is no section: the kernel would end the program over it.
             let _ = self.abort_rseq(pid, rseq);
         }
-        Ok(())
+        Ok(unmoved)
     }
 
     /// A thread stopped between two stops may stand before the `restart_syscall` that the kernel
@@ -186,20 +188,18 @@ impl FrozenThread {
     }
 }
 
-/// Where the code of an interrupted session would run.
-pub(super) fn heal_code_range(pid: i32) -> Result<Range<u64>> {
-    cave::vdso_tail(pid)
-}
-
-/// The registers, after a thread that is just healing from a dead engine has come home.
-fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<user_regs_struct> {
+/// The registers, after a thread that is just healing from a dead engine has come home, and whether
+/// it was there already.
+fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<(user_regs_struct, bool)> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let deadline = Instant::now() + PATIENCE;
+    let mut unmoved = true;
     loop {
         let regs = ptrace::getregs(tid).doing(|| format!("pid {pid}: read thread {tid}"))?;
         if !healing.contains(&regs.rip) && !is_in_our_code(pid, regs.rip) {
-            return Ok(regs);
+            return Ok((regs, unmoved));
         }
+        unmoved = false;
         if Instant::now() > deadline {
             let text = "it does not leave the code of a dump that was killed";
             return Err(Error::new(Kind::TimedOut, format!("pid {pid}: thread {tid}: {text}")));

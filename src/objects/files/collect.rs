@@ -16,7 +16,6 @@ use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::dumpee::FrozenTask;
-use crate::kernel::proc;
 use crate::kernel::sys::{self, Kcmp};
 
 /// `FdinfoEntry.flags`: closed by execve.
@@ -224,10 +223,16 @@ impl Collector {
 
     /// Captures the working directory, root and umask of a process.
     pub fn add_fs(&mut self, task: &FrozenTask, refusals: &mut Refusals) -> Result<FsEntry> {
-        self.add_fs_of(task.pid, refusals)
+        self.add_fs_of(task.pid, task.status(0)?, refusals)
     }
 
-    pub(super) fn add_fs_of(&mut self, pid: i32, refusals: &mut Refusals) -> Result<FsEntry> {
+    /// The same of a process whose `/proc/PID/status` says this.
+    pub(super) fn add_fs_of(
+        &mut self,
+        pid: i32,
+        status: &[u8],
+        refusals: &mut Refusals,
+    ) -> Result<FsEntry> {
         let mut directory = |name: &str| {
             let (path, place) = (format!("/proc/{pid}/{name}"), format!("pid {pid} {name}"));
             let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
@@ -236,7 +241,7 @@ impl Collector {
             self.add_path(file, 0, &place, refusals)
         };
         let (cwd_id, root_id) = (directory("cwd")?, directory("root")?);
-        Ok(FsEntry { cwd_id, root_id, umask: Some(umask(pid)?) })
+        Ok(FsEntry { cwd_id, root_id, umask: Some(umask(pid, status)?) })
     }
 
     /// Settles what needs all tables to be known (targets of epoll files, sessions of terminals)
@@ -370,11 +375,10 @@ fn numbers(pid: i32) -> Result<Vec<i32>> {
     read().doing(|| format!("read {path}"))
 }
 
-fn umask(pid: i32) -> Result<u32> {
-    let path = format!("/proc/{pid}/status");
-    let text = proc::text(&path).doing(|| format!("read {path}"))?;
-    text.lines()
+fn umask(pid: i32, status: &[u8]) -> Result<u32> {
+    String::from_utf8_lossy(status)
+        .lines()
         .find_map(|line| line.strip_prefix("Umask:"))
         .and_then(|value| u32::from_str_radix(value.trim(), 8).ok())
-        .ok_or_else(|| Error::new(Kind::System, format!("{path}: it has no umask")))
+        .ok_or_else(|| Error::new(Kind::System, format!("/proc/{pid}/status: it has no umask")))
 }

@@ -53,7 +53,8 @@ pub(super) fn capture_all(
     let mut snapshot = Snapshot::default();
     snapshot.tree.push(PstreeEntry { pid: pid.cast_unsigned(), ..Default::default() });
     let ids = TaskKobjIdsEntry { files_id: FILES_ID, ..Default::default() };
-    let fs = collector.add_fs_of(pid, &mut refusals)?;
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap();
+    let fs = collector.add_fs_of(pid, &status, &mut refusals)?;
     let task = TaskImage { ids: Some(ids), fs: Some(fs), ..Default::default() };
     snapshot.tasks.insert(pid.cast_unsigned(), task);
     snapshot.descriptor_tables.insert(FILES_ID, table);

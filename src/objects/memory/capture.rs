@@ -34,7 +34,8 @@ pub fn vmas(
 ) -> Result<(Vec<VmaEntry>, u64)> {
     let path = format!("/proc/{pid}/smaps");
     let file = File::open(&path).doing(|| format!("open {path}"))?;
-    let mappings = smaps::parse(BufReader::with_capacity(1 << 16, file))?;
+    // The kernel writes no more at a time.
+    let mappings = smaps::parse(BufReader::with_capacity(4096, file))?;
     let mut capture = Capture { pid, add_file, refusals, known, entries: Vec::new() };
     for mapping in &mappings {
         capture.add(mapping)?;

@@ -50,14 +50,19 @@ impl Questions {
     }
 }
 
-/// Builds the message from the facts, `/proc/PID/stat` and `/proc/PID/auxv`.
-pub fn capture(pid: i32, facts: Facts, exe_file_id: u32, vmas: Vec<VmaEntry>) -> Result<MmEntry> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = proc::text(&path).doing(|| format!("read {path}"))?;
+/// Builds the message from the facts, the text of `/proc/PID/stat`, and `/proc/PID/auxv`.
+pub fn capture(
+    pid: i32,
+    stat: &str,
+    facts: Facts,
+    exe_file_id: u32,
+    vmas: Vec<VmaEntry>,
+) -> Result<MmEntry> {
     let auxv = format!("/proc/{pid}/auxv");
     let auxv = proc::contents(&auxv).doing(|| format!("read {auxv}"))?;
-    let mut mm = places(&stat)
-        .ok_or_else(|| Error::new(Kind::Internal, format!("cannot read {path}: {stat:?}")))?;
+    let mut mm = places(stat).ok_or_else(|| {
+        Error::new(Kind::Internal, format!("cannot read /proc/{pid}/stat: {stat:?}"))
+    })?;
     mm.mm_brk = facts.brk;
     mm.dumpable = Some(facts.dumpable);
     mm.thp_disabled = Some(facts.thp_disabled);

@@ -79,8 +79,8 @@ pub fn capture(
 
 impl Layout {
     /// The message, once the dumpee's own answers are there too.
-    pub fn mm(&self, pid: i32, facts: Facts) -> Result<MmEntry> {
-        mm::capture(pid, facts, self.exe_file_id, self.vmas.clone())
+    pub fn mm(&self, task: &FrozenTask, facts: Facts) -> Result<MmEntry> {
+        mm::capture(task.pid, task.stat()?, facts, self.exe_file_id, self.vmas.clone())
     }
 }
 

@@ -83,7 +83,9 @@ impl Scene {
             Ok(id)
         };
         let mut vmas =
-            capture::vmas(pid, &mut MappedFiles::new().unwrap(), &mut add, &mut refusals).unwrap().0;
+            capture::vmas(pid, &mut MappedFiles::new().unwrap(), &mut add, &mut refusals)
+                .unwrap()
+                .0;
         refusals.check().unwrap();
         vmas.retain(|vma| vma.start != HELPER);
         let creation = self.dir.begin().unwrap();
@@ -278,7 +280,8 @@ fn the_address_space_gets_its_places_and_executable() {
     let outcome = made.run(batch).unwrap();
     let facts = questions.answers(&outcome, made.pid(), &mut Refusals::default()).unwrap();
     assert_eq!((facts.brk, facts.thp_disabled), (0x20_0000, true));
-    let back = mm::capture(made.pid(), facts, 0, Vec::new()).unwrap();
+    let stat = crate::kernel::proc::stat_text(made.pid()).unwrap();
+    let back = mm::capture(made.pid(), &stat, facts, 0, Vec::new()).unwrap();
     assert_eq!((back.mm_start_code, back.mm_env_end), (mm.mm_start_code, mm.mm_env_end));
     assert_eq!(back.mm_saved_auxv[..2], mm.mm_saved_auxv[..2]);
     let link = std::fs::read_link(format!("/proc/{}/exe", made.pid())).unwrap();

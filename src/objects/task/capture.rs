@@ -57,36 +57,36 @@ pub fn capture_process<'a>(
     let pending_stop = queues.map(pending::take_stop).fold(false, std::ops::BitOr::bitor);
     let timers = outside::timers(task, refusals)?;
     let asking = Asking::begin(task, &timers)?;
-    let outside = Outside::read(task, timers, refusals)?;
-    let (inside, mut session) = asking.answers(&outside.timers, refusals)?;
+    let outside = Outside::read(task, timers)?;
+    let asked = asking.ask()?;
+    let threads = outside::threads(task, refusals)?;
+    let (inside, mut session) = asked.answers(&outside.timers, refusals)?;
     let mut extras = Extras::new(task.pid);
     let mut cores = Vec::with_capacity(task.threads.len());
     for (index, signals) in private.into_iter().enumerate() {
         let thread = &task.threads[index];
-        let core = Thread {
-            frozen: thread,
-            outside: &outside.threads[index],
-            inside: &inside.threads[index],
-        };
+        let core =
+            Thread { frozen: thread, outside: &threads[index], inside: &inside.threads[index] };
         let core = core.capture(signals, &mut extras, refusals);
         cores.push(core.doing(|| format!("thread {}", thread.tid))?);
     }
-    capture_filters(task, &outside, &mut cores, filters)?;
+    capture_filters(task, &threads, &mut cores, filters)?;
     session.begin_finish()?;
     let mm = inside.mm;
     let mut entry = process(task, outside, inside, shared, &mut extras)?;
+    entry.comm = comm::to_image(&threads[0].comm).0;
     state::to_image(&mut entry, task.group_stop.or(pending_stop.then_some(libc::SIGSTOP)));
     Ok((finish(task, cores, entry, mm, extras), session))
 }
 
 fn capture_filters(
     task: &FrozenTask,
-    outside: &Outside,
+    threads: &[outside::Thread],
     cores: &mut [CoreEntry],
     filters: &mut SeccompEntry,
 ) -> Result<()> {
     let tids: Vec<i32> = task.threads.iter().map(|thread| thread.tid).collect();
-    let statuses: Vec<_> = outside.threads.iter().map(|thread| thread.status.clone()).collect();
+    let statuses: Vec<_> = threads.iter().map(|thread| thread.status.clone()).collect();
     let mut entries: Vec<&mut ThreadCoreEntry> =
         cores.iter_mut().filter_map(|core| core.thread_core.as_mut()).collect();
     seccomp::capture(&tids, &statuses, &mut entries, filters)
@@ -190,7 +190,6 @@ fn process(
         personality,
         flags: outside.flags,
         blk_sigset: task.threads[0].sigmask,
-        comm: comm::to_image(&outside.threads[0].comm).0,
         timers: Some(TaskTimersEntry { real, virt, prof, posix: inside.timers }),
         rlimits: Some(outside.limits),
         signals_s: Some(shared),

@@ -6,7 +6,7 @@ use super::{altstack, clear_tid, credentials, itimers, mdwe, membarrier, pdeath_
 use super::{posix_timers, subreaper};
 use crate::error::{Refusals, Result};
 use crate::images::proto::{ItimerEntry, PosixTimerEntry, SaEntry, ThreadSasEntry};
-use crate::kernel::dumpee::{FrozenTask, Injection};
+use crate::kernel::dumpee::{FrozenTask, Injection, RunningBatch};
 use crate::kernel::membarrier::tells_registrations;
 use crate::kernel::remote::{Batch, Outcome};
 use crate::objects::memory as mm;
@@ -62,6 +62,23 @@ impl<'a> Asking<'a> {
         Ok(Self { injection, batch, process, thread })
     }
 
+    /// Asks, without waiting for the answers.
+    pub fn ask(self) -> Result<Asked<'a>> {
+        let Self { mut injection, batch, process, thread } = self;
+        let running = injection.begin_run(batch)?;
+        Ok(Asked { injection, running, process, thread })
+    }
+}
+
+/// A process that was asked.
+pub struct Asked<'a> {
+    injection: Injection<'a>,
+    running: RunningBatch,
+    process: Questions,
+    thread: ThreadQuestions,
+}
+
+impl<'a> Asked<'a> {
     /// The answers, and the session in which they were given.
     pub fn answers(
         mut self,
@@ -69,7 +86,7 @@ impl<'a> Asking<'a> {
         refusals: &mut Refusals,
     ) -> Result<(Inside, Injection<'a>)> {
         let injection = &mut self.injection;
-        let outcome = injection.run(self.batch)?;
+        let outcome = injection.end_run(self.running)?;
         let pid = injection.task().pid;
         let mut inside = self.process.answers(&outcome, pid, timers, refusals)?;
         injection.set_restart_mask(interrupting(&inside.actions))?;

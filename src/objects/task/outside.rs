@@ -5,9 +5,9 @@ use super::{comm, credentials, posix_timers, rlimits};
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::{PosixTimerEntry, TaskRlimitsEntry};
 use crate::kernel::dumpee::FrozenTask;
-use crate::kernel::proc;
+use crate::kernel::proc::{self, Stat};
 
-/// Facts about a process and each of its threads.
+/// Facts about a process.
 pub struct Outside {
     /// Flags of the task, as CRIU stores them.
     pub flags: u32,
@@ -16,8 +16,6 @@ pub struct Outside {
     pub limits: TaskRlimitsEntry,
     /// Timers without their times.
     pub timers: Vec<PosixTimerEntry>,
-    /// In the order of the frozen threads.
-    pub threads: Vec<Thread>,
 }
 
 /// Facts about one thread.
@@ -28,24 +26,20 @@ pub struct Thread {
 
 impl Outside {
     /// Reads all of it but the timers, which are [known](timers) already.
-    pub fn read(
-        task: &FrozenTask,
-        timers: Vec<PosixTimerEntry>,
-        refusals: &mut Refusals,
-    ) -> Result<Self> {
+    pub fn read(task: &FrozenTask, timers: Vec<PosixTimerEntry>) -> Result<Self> {
         let file = |name: &str| text(&format!("/proc/{}/{name}", task.pid));
         Ok(Self {
-            flags: proc::stat(task.pid)?.flags,
+            flags: Stat::of(task.stat()?)?.flags,
             personality: file("personality")?,
             limits: rlimits::parse(&file("limits")?)?,
             timers,
-            threads: task
-                .threads
-                .iter()
-                .map(|thread| Thread::read(task.pid, thread.tid, refusals))
-                .collect::<Result<_>>()?,
         })
     }
+}
+
+/// Facts about each thread, in the order of the frozen threads.
+pub fn threads(task: &FrozenTask, refusals: &mut Refusals) -> Result<Vec<Thread>> {
+    (0..task.threads.len()).map(|index| Thread::read(task, index, refusals)).collect()
 }
 
 /// The POSIX timers of a process, without their times.
@@ -56,14 +50,15 @@ pub fn timers(task: &FrozenTask, refusals: &mut Refusals) -> Result<Vec<PosixTim
 }
 
 impl Thread {
-    fn read(pid: i32, tid: i32, refusals: &mut Refusals) -> Result<Self> {
-        let place = format!("/proc/{pid}/task/{tid}");
-        let file = bytes(&format!("{place}/status"))?;
-        let comm = match comm::in_status(&file) {
+    fn read(task: &FrozenTask, index: usize, refusals: &mut Refusals) -> Result<Self> {
+        let tid = task.threads[index].tid;
+        let place = format!("/proc/{}/task/{tid}", task.pid);
+        let file = task.status(index)?;
+        let comm = match comm::in_status(file) {
             Some(comm) => comm.to_vec(),
             None => comm::parse(&bytes(&format!("{place}/comm"))?).to_vec(),
         };
-        let status = Status::parse(&proc::lossy(file))?;
+        let status = Status::parse(&String::from_utf8_lossy(file))?;
         if status.shadow_stack {
             let reason = "it can only be rebuilt by code running in the process";
             refusals.refuse(format!("thread {tid}"), "shadow stack", reason, "");
