@@ -185,9 +185,13 @@ impl<'a> Capture<'a, '_, '_, '_> {
         // leaves while the next questions are asked.
         let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
         let ids = self.ids.identify(frozen, refusals)?;
+        let cleared = session.has_cleared();
         session.finish()?;
-        // Now, so that others can write the pages while the rest is asked.
-        let layout = self.memory(frozen, refusals)?;
+        let shown = self.feed.shown(frozen.pid)?;
+        // That was looked at before.
+        let shown = if cleared { memory::look(frozen.pid)? } else { shown };
+        // Now, so that the pages are written while the rest is asked.
+        let layout = self.memory(frozen, &shown, refusals)?;
         let fs = self.collector.add_fs(frozen, refusals)?;
         if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
             let table = self.collector.add_table(frozen, refusals)?;
@@ -205,12 +209,17 @@ impl<'a> Capture<'a, '_, '_, '_> {
     }
 
     /// The layout of the memory, whose pages are written from now on.
-    fn memory(&mut self, frozen: &'a FrozenTask, refusals: &mut Refusals) -> Result<Arc<Layout>> {
+    fn memory(
+        &mut self,
+        frozen: &'a FrozenTask,
+        shown: &memory::Shown,
+        refusals: &mut Refusals,
+    ) -> Result<Arc<Layout>> {
         let collector = &mut self.collector;
         let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
             collector.add_path(fd, flags, place, refusals)
         };
-        let layout = memory::capture(frozen, &mut self.mapped, &mut add_file, refusals)?;
+        let layout = memory::capture(frozen, shown, &mut self.mapped, &mut add_file, refusals)?;
         let layout = Arc::new(layout);
         self.feed.add_pages(PrivatePages::new(frozen, Arc::clone(&layout)));
         Ok(layout)

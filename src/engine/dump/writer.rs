@@ -2,7 +2,8 @@
 //! thread, when it has asked all processes for what is to be written, and by a second one that helps
 //! it: of many processes, or of a large one, while others are still asked; of few and small ones,
 //! when the last of them has answered. Before, it would take the processor from the dumpee, which
-//! the engine waits for.
+//! the engine waits for. Where it has nothing to write yet it looks at the memory of processes that
+//! will be asked later.
 
 use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
 use crate::kernel::threads;
-use crate::objects::memory::{PrivatePages, Writing};
+use crate::objects::memory::{self, PrivatePages, Shown, Writing};
 use crate::progress;
 
 /// Pagemaps by process.
@@ -29,6 +30,8 @@ const MANY: usize = 4;
 const LARGE: u64 = 4 << 20;
 /// It helps in the end if there are this many: of less it would move nothing before all is done.
 const WORTH_A_THREAD: u64 = 256 << 10;
+/// So many processes ahead are looked at.
+const AHEAD: usize = 8;
 
 /// Runs `feed`, which says what is to be written of `members`, and writes it. `store` may be set by
 /// `feed` as late as at its end: nothing is written before.
@@ -37,7 +40,9 @@ pub fn write<'a, T>(
     store: &'a OnceLock<Store>,
     feed: impl FnOnce(&Feed<'_, '_, 'a>) -> Result<T>,
 ) -> Result<(T, Pagemaps)> {
-    let writer = Writer { store, state: Mutex::default(), changed: Condvar::new() };
+    let looks = members.iter().filter_map(|member| Some((member.frozen()?.pid, Look::Wanted)));
+    let state = Mutex::new(State { looks: looks.collect(), ..State::default() });
+    let writer = Writer { store, state, changed: Condvar::new() };
     let fed = std::thread::scope(|scope| {
         let mut feeding = Feed::begin(&writer, scope, members);
         let fed = feed(&feeding)?;
@@ -79,6 +84,11 @@ impl<'scope, 'env, 'a> Feed<'scope, 'env, 'a> {
             feed.get_help();
         }
         feed
+    }
+
+    /// What the memory of a process looks like; to be asked for in the order of the members.
+    pub fn shown(&self, pid: i32) -> Result<Shown> {
+        self.writer.shown(pid)
     }
 
     /// The messages of a process.
@@ -125,6 +135,8 @@ struct Writer<'a> {
 
 #[derive(Default)]
 struct State<'a> {
+    /// At the memory of processes that were not asked for theirs yet, in that order.
+    looks: VecDeque<(i32, Look)>,
     waiting: VecDeque<Part<'a>>,
     /// Taken by a thread that still looks for their pages.
     begun: usize,
@@ -137,6 +149,13 @@ struct State<'a> {
     failure: Option<Error>,
 }
 
+/// How far it is with a look at the memory of a process.
+enum Look {
+    Wanted,
+    Begun,
+    Done(Result<Shown>),
+}
+
 /// What was captured of a process.
 enum Part<'a> {
     /// With the bytes that are likely to be moved, for who watches.
@@ -146,6 +165,7 @@ enum Part<'a> {
 
 /// What a thread may do next.
 enum Job<'a> {
+    Look(i32),
     Write(i32, Box<TaskImage>, &'a Store),
     Begin(PrivatePages<'a>, u32, &'a Store),
     Join(Arc<Writing<'a>>),
@@ -208,6 +228,9 @@ impl<'a> Writer<'a> {
             if state.closed && state.begun == 0 {
                 return None;
             }
+            if let Some(pid) = state.begin_look() {
+                return Some(Job::Look(pid));
+            }
             self.changed.wait(&mut state);
         }
         None
@@ -215,11 +238,34 @@ impl<'a> Writer<'a> {
 
     fn carry_out(&self, job: Job<'a>, buffer: &mut Vec<u8>) -> Result<()> {
         let writing = match job {
+            Job::Look(pid) => return self.look(pid),
             Job::Write(pid, image, store) => return store.task(pid.cast_unsigned(), &image),
             Job::Join(writing) => writing,
             Job::Begin(pages, id, store) => self.begin(&pages, id, store)?,
         };
         writing.copy(buffer).doing(|| memory_of(writing.pid()))
+    }
+
+    fn look(&self, pid: i32) -> Result<()> {
+        let shown = memory::look(pid);
+        self.state.lock().end_look(pid, shown);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// The result of a look, which is made now if nobody has begun it.
+    fn shown(&self, pid: i32) -> Result<Shown> {
+        let mut state = self.state.lock();
+        while state.failure.is_none() && matches!(state.looks.front(), Some((_, Look::Begun))) {
+            self.changed.wait(&mut state);
+        }
+        match state.looks.pop_front() {
+            Some((_, Look::Done(shown))) => shown,
+            _ => {
+                drop(state);
+                memory::look(pid)
+            }
+        }
     }
 
     fn begin(
@@ -245,6 +291,20 @@ fn memory_of(pid: i32) -> String {
 }
 
 impl<'a> State<'a> {
+    /// Not at the first, which is being asked: to look would hold up the answers.
+    fn begin_look(&mut self) -> Option<i32> {
+        let mut ahead = self.looks.iter_mut().skip(1).take(AHEAD);
+        let (pid, look) = ahead.find(|(_, look)| matches!(look, Look::Wanted))?;
+        *look = Look::Begun;
+        Some(*pid)
+    }
+
+    fn end_look(&mut self, pid: i32, shown: Result<Shown>) {
+        if let Some((_, look)) = self.looks.iter_mut().find(|(looked_at, _)| *looked_at == pid) {
+            *look = Look::Done(shown);
+        }
+    }
+
     fn begin(&mut self, part: Part<'a>, store: &'a Store) -> Job<'a> {
         match part {
             Part::Messages(pid, image) => Job::Write(pid, image, store),

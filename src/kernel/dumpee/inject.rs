@@ -37,6 +37,8 @@ pub struct Injection<'a> {
     page: Option<Range<u64>>,
     /// What an earlier session of the same block has left mapped.
     inherited: Option<Range<u64>>,
+    /// There were mappings that killed engines have left.
+    cleared: bool,
     /// What killed engines have left: other blocks, and stack pages.
     stale: (Vec<Leftover>, Vec<Range<u64>>),
     phase: Phase,
@@ -125,6 +127,7 @@ impl<'a> Injection<'a> {
             scratch: start..start + len,
             page: pages.chosen.filter(|_| !state.is_empty()),
             inherited: site.inherited.clone(),
+            cleared: site.has_mappings_left(),
             stale: (Vec::new(), pages.stale),
             phase: Phase::Over,
         };
@@ -146,6 +149,11 @@ impl<'a> Injection<'a> {
     /// Index of the thread that runs the batches.
     pub fn thread(&self) -> usize {
         self.thread
+    }
+
+    /// Whether it has unmapped what killed engines have left.
+    pub fn has_cleared(&self) -> bool {
+        self.cleared
     }
 
     /// Memory that is ours, not the program's: a copy of the program leaves it out.

@@ -40,6 +40,13 @@ pub(super) struct Leftover {
     pub scratch: Option<Range<u64>>,
 }
 
+impl Site {
+    /// Whether there are mappings that killed engines have left.
+    pub fn has_mappings_left(&self) -> bool {
+        self.inherited.is_some() || self.leftovers.iter().any(|left| left.scratch.is_some())
+    }
+}
+
 /// A block as it is found.
 struct Found {
     at: RemoteAddr,

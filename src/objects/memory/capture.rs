@@ -28,22 +28,27 @@ const DEV_ZERO: u64 = libc::makedev(1, 5);
 /// what cannot be carried is added to `refusals`.
 pub fn vmas(
     pid: i32,
+    mappings: &[Mapping],
     known: &mut MappedFiles,
     add_file: &mut AddFile<'_>,
     refusals: &mut Refusals,
 ) -> Result<(Vec<VmaEntry>, u64)> {
-    let path = format!("/proc/{pid}/smaps");
-    let file = File::open(&path).doing(|| format!("open {path}"))?;
-    // The kernel writes no more at a time.
-    let mappings = smaps::parse(BufReader::with_capacity(4096, file))?;
     let mut capture = Capture { pid, add_file, refusals, known, entries: Vec::new() };
-    for mapping in &mappings {
+    for mapping in mappings {
         capture.add(mapping)?;
     }
     let mut entries = capture.entries;
     add_guards(pid, &mut entries)?;
     let own_kib: u64 = mappings.iter().map(|mapping| mapping.own_kib).sum();
     Ok((entries, own_kib << 10))
+}
+
+/// What the kernel shows of the VMAs of a process.
+pub fn look(pid: i32) -> Result<Vec<Mapping>> {
+    let path = format!("/proc/{pid}/smaps");
+    let file = File::open(&path).doing(|| format!("open {path}"))?;
+    // The kernel writes no more at a time.
+    smaps::parse(BufReader::with_capacity(4096, file))
 }
 
 /// Device, inode and name of a mapped file.

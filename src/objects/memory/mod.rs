@@ -61,9 +61,19 @@ pub struct Layout {
     own: u64,
 }
 
+/// What the kernel shows of an address space: any thread may look.
+#[derive(Debug)]
+pub struct Shown(Vec<smaps::Mapping>);
+
+/// Looks at the address space of a stopped process.
+pub fn look(pid: i32) -> Result<Shown> {
+    capture::look(pid).map(Shown)
+}
+
 /// Describes the layout of a frozen process; `add_file` gives ids to the files it maps.
 pub fn capture(
     task: &FrozenTask,
+    shown: &Shown,
     known: &mut MappedFiles,
     add_file: &mut AddFile<'_>,
     refusals: &mut Refusals,
@@ -73,7 +83,7 @@ pub fn capture(
     let exe = File::options().read(true).custom_flags(libc::O_PATH).open(&path);
     let exe = exe.doing(|| format!("open {path}"))?;
     let exe_file_id = add_file(exe.into(), 0, &format!("pid {pid} exe"), refusals)?;
-    let (vmas, own) = capture::vmas(pid, known, add_file, refusals)?;
+    let (vmas, own) = capture::vmas(pid, &shown.0, known, add_file, refusals)?;
     Ok(Layout { vmas, exe_file_id, own })
 }
 

@@ -82,10 +82,15 @@ impl Scene {
             files.insert(id, file);
             Ok(id)
         };
-        let mut vmas =
-            capture::vmas(pid, &mut MappedFiles::new().unwrap(), &mut add, &mut refusals)
-                .unwrap()
-                .0;
+        let mut vmas = capture::vmas(
+            pid,
+            &capture::look(pid).unwrap(),
+            &mut MappedFiles::new().unwrap(),
+            &mut add,
+            &mut refusals,
+        )
+        .unwrap()
+        .0;
         refusals.check().unwrap();
         vmas.retain(|vma| vma.start != HELPER);
         let creation = self.dir.begin().unwrap();
