@@ -45,13 +45,29 @@ pub fn without_signals<T>(work: impl FnOnce() -> T) -> nix::Result<T> {
     Ok(done)
 }
 
-/// Looks for a moment whether a thread has ended: most that are waited for are about to, and to
-/// sleep meanwhile takes longer. Its scope waits for it in any case.
-pub fn await_end<T>(thread: &ScopedJoinHandle<'_, T>) {
-    const MOMENT: Duration = Duration::from_micros(200);
-    let begun = Instant::now();
-    while !thread.is_finished() && begun.elapsed() < MOMENT {
-        std::hint::spin_loop();
+/// A helper that is gone when this is, even if nobody asks for it: in a process that has its memory
+/// from another, and ends, it must not be in the middle of its own end.
+#[derive(Debug)]
+pub struct Joined<'scope, T>(Option<ScopedJoinHandle<'scope, T>>);
+
+impl<'scope, T> Joined<'scope, T> {
+    /// Of a thread that catches its panics.
+    pub fn new(thread: ScopedJoinHandle<'scope, T>) -> Self {
+        Self(Some(thread))
+    }
+}
+
+impl<T> Drop for Joined<'_, T> {
+    /// Looks for a moment first: most helpers are about to end, and to sleep takes longer.
+    fn drop(&mut self) {
+        const MOMENT: Duration = Duration::from_micros(200);
+        let Some(thread) = self.0.take() else { return };
+        let begun = Instant::now();
+        while !thread.is_finished() && begun.elapsed() < MOMENT {
+            std::hint::spin_loop();
+        }
+        // It does not panic.
+        let _ = thread.join();
     }
 }
 

@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::Scope;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -17,7 +17,7 @@ use super::freeze::Member;
 use crate::error::{Context, Error, Result};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
-use crate::kernel::threads;
+use crate::kernel::threads::{self, Joined};
 use crate::objects::memory::{self, PrivatePages, Shown, Writing};
 use crate::progress;
 
@@ -50,7 +50,7 @@ pub fn write<'a, T>(
         let helper = feeding.helper.take().flatten();
         drop(feeding);
         writer.work();
-        helper.iter().for_each(threads::await_end);
+        drop(helper);
         Ok(fed)
     })?;
     let state = writer.state.into_inner();
@@ -63,7 +63,7 @@ pub struct Feed<'scope, 'env, 'a> {
     writer: &'scope Writer<'a>,
     scope: &'scope Scope<'scope, 'env>,
     /// None if none could be started, after which all only takes longer.
-    helper: OnceCell<Option<ScopedJoinHandle<'scope, ()>>>,
+    helper: OnceCell<Option<Joined<'scope, ()>>>,
     /// Processes whose pages are still to come.
     awaited: Cell<usize>,
     /// Of pages, as far as that can be guessed.
@@ -110,7 +110,8 @@ impl<'scope, 'env, 'a> Feed<'scope, 'env, 'a> {
 
     fn get_help(&self) {
         let writer = self.writer;
-        self.helper.get_or_init(|| threads::help(self.scope, || writer.help()).ok());
+        self.helper
+            .get_or_init(|| threads::help(self.scope, || writer.help()).ok().map(Joined::new));
     }
 }
 
