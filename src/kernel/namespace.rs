@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::beside::{self, Tables};
-use super::blank::Pin;
 use super::threads;
 use crate::error::{Context, Result};
 
@@ -31,8 +30,6 @@ pub fn create<T>(kind: CloneFlags, setup: impl FnOnce() -> Result<T>) -> Result<
 }
 
 fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // It starts where this thread makes room for it: no other CPU has to be woken.
-    let _pin = Pin::here();
     let result = beside::run(Tables::Callers, work).doing(|| "start a process")?;
     result.unwrap_or_else(|| Err(threads::panicked()))
 }
