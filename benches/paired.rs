@@ -124,8 +124,8 @@ impl Place {
         dir
     }
 
-    /// Writes back what is in memory only, and makes sure of the memory that will be used: that of a
-    /// virtual machine may have been taken back by its host.
+    /// Writes back what is in memory only, and makes sure of the memory that will be used: that of
+    /// a virtual machine may have been taken back by its host.
     fn settle(&self, load: &Load) {
         let mebibytes: usize = load.args[0].parse().expect("a number");
         drop(black_box(vec![1u8; mebibytes << 21]));

@@ -1,10 +1,10 @@
 //! A worker without a program: a process of its own in the memory of the caller.
 //!
-//! The start of a program (exec, the faults of its pages, the C library's start) takes a third of the
-//! time of a small restore. For what is done soon, the engine works in a child that executes
+//! The start of a program (exec, the faults of its pages, the C library's start) takes a third of
+//! the time of a small restore. For what is done soon, the engine works in a child that executes
 //! nothing. It is a process, so that what it traces and what its children do is none of the host's
-//! business, with signal handlers, descriptors and a working directory of its own. Its code is there
-//! already, as its memory is the host's.
+//! business, with signal handlers, descriptors and a working directory of its own. Its code is
+//! there already, as its memory is the host's.
 //!
 //! * It has no exit signal and is never executed: no SIGCHLD handler and no `waitpid(-1)` sees it.
 //! * The calling thread sleeps as in vfork(2), since the child uses its thread-local storage. What
@@ -25,8 +25,8 @@ use super::spawn::{default_signals, open_missing_stdio};
 use crate::images::proto::{CriuOpts, CriuReq, CriuReqType};
 use crate::kernel::beside::{self, Tables};
 
-/// Bytes of memory that are dumped or restored in some tens of milliseconds. With more, the start of
-/// a program is not what a call waits for.
+/// Bytes of memory that are dumped or restored in some tens of milliseconds. With more, the start
+/// of a program is not what a call waits for.
 const SOON: u64 = 64 << 20;
 
 /// Whether a guest may carry out a request that does not concern the caller's own process.
@@ -78,8 +78,8 @@ pub fn serve(socket: &OwnedFd, callers: &Channel) -> io::Result<()> {
     served.map(drop)
 }
 
-/// In the guest, which has both descriptors in a table of its own, and must not keep the caller's end
-/// open.
+/// In the guest, which has both descriptors in a table of its own, and must not keep the caller's
+/// end open.
 fn work(socket: RawFd, callers: RawFd) {
     // SAFETY: descriptors and handlers are this process's own, and nobody else in it uses them.
     let socket = unsafe {

@@ -60,8 +60,8 @@ struct Task<W, T> {
 impl<T, W: FnOnce() -> T> Task<W, T> {
     fn carry_out(&mut self, stack: &Stack, flags: c_int) -> io::Result<()> {
         let this = ptr::from_mut(self).cast();
-        // SAFETY: the stack is the process's alone; `main` takes this task. Both outlive the process's
-        // stay in this memory, for which CLONE_VFORK waits, and nobody uses them meanwhile.
+        // SAFETY: the stack is the process's alone; `main` takes this task. Both outlive the
+        // process's stay in this memory, for which CLONE_VFORK waits, and nobody uses them meanwhile.
         match unsafe { libc::clone(Self::main, stack.top(), flags, this) } {
             pid if pid < 0 => Err(io::Error::last_os_error()),
             pid => {
