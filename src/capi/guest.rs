@@ -23,6 +23,7 @@ use super::host::{errno, may_share_memory, set_errno};
 use super::settings::{Notify, Service, Settings};
 use super::spawn::{default_signals, open_missing_stdio};
 use crate::images::proto::{CriuOpts, CriuReq, CriuReqType};
+use crate::kernel::PAGE_SIZE;
 use crate::kernel::beside::{self, Tables};
 
 /// Bytes of memory that are dumped or restored in some tens of milliseconds. With more, the start
@@ -64,9 +65,7 @@ fn memory_in_images(options: &CriuOpts) -> u64 {
 fn resident(pid: i32) -> Option<u64> {
     let sizes = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = sizes.split(' ').nth(1)?.parse().ok()?;
-    // SAFETY: asks for a number.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Some(pages * u64::try_from(page).ok()?)
+    Some(pages * PAGE_SIZE)
 }
 
 /// Serves the request that waits in `socket`, and is back when the guest has ended.

@@ -20,6 +20,7 @@ use std::ptr;
 
 use super::host::{errno, set_errno};
 use super::program::Program;
+use crate::kernel::beside::reap;
 
 /// What the worker is to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,14 +146,6 @@ fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     let result = body();
     set_mask(libc::SIG_SETMASK, before, &mut unused);
     result
-}
-
-/// Reaps a child that has no exit signal, or an executed one.
-fn reap(pid: libc::pid_t) {
-    // SAFETY: the status is not asked for.
-    while unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) } < 0 && errno() == libc::EINTR
-    {
-    }
 }
 
 impl Plan {

@@ -81,7 +81,7 @@ impl<T, W: FnOnce() -> T> Task<W, T> {
 }
 
 /// Waits for a child, also for one without an exit signal. Somebody else may have done so.
-fn reap(pid: libc::pid_t) {
+pub fn reap(pid: libc::pid_t) {
     // SAFETY: the status is not asked for.
     let wait = || unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) };
     while wait() < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {}

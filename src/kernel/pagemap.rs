@@ -22,6 +22,9 @@ pub mod category {
 /// Bits of [`Pagemap::read`].
 pub mod entry {
     pub const PRESENT: u64 = 1 << 63;
+    pub const SWAPPED: u64 = 1 << 62;
+    /// A page of a file, or shared: not a copy of the process's own.
+    pub const OF_FILE: u64 = 1 << 61;
     /// Mapped by this address space alone.
     pub const EXCLUSIVE: u64 = 1 << 56;
     /// Number of the page frame; zero for readers without `CAP_SYS_ADMIN`.

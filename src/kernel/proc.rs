@@ -34,8 +34,9 @@ pub struct Status {
 impl Status {
     /// Reads the file's contents.
     pub fn of(contents: &[u8]) -> Result<Self> {
-        Self::parse(&String::from_utf8_lossy(contents))
-            .ok_or_else(|| Error::new(Kind::Internal, "/proc/PID/status: not understood"))
+        let text = String::from_utf8_lossy(contents);
+        Self::parse(&text)
+            .ok_or_else(|| Error::new(Kind::Internal, format!("status: cannot read {text:?}")))
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -35,7 +35,7 @@ pub fn serve_worker(fd: i32) -> i32 {
     }
 }
 
-/// The same, in a process whose signals are settled, and whose memory is not its own.
+/// The same, in a process whose signals are settled. Its memory may be another one's, too.
 pub fn serve_guest(socket: OwnedFd) -> i32 {
     worker::serve(&Channel::new(socket), Rights::Worker).unwrap_or(UNSERVED)
 }

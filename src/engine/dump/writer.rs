@@ -261,7 +261,7 @@ impl<'a> Writer<'a> {
             self.changed.wait(&mut state);
         }
         match state.looks.pop_front() {
-            Some((_, Look::Done(shown))) => shown,
+            Some((looked_at, Look::Done(shown))) if looked_at == pid => shown,
             _ => {
                 drop(state);
                 memory::look(pid)

@@ -15,6 +15,8 @@ use std::os::unix::fs::FileExt;
 use super::{FrozenTask, frame};
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
+use crate::kernel::pagemap::Pagemap;
+use crate::kernel::pagemap::entry::{OF_FILE, PRESENT, SWAPPED};
 use crate::kernel::proc::Mapping;
 use crate::kernel::remote::RemoteAddr;
 
@@ -115,11 +117,11 @@ pub(super) fn stack_pages(task: &FrozenTask, maps: &[Mapping], len: usize) -> St
     const TRIES: usize = 8;
     let mut found = StackPages { chosen: None, stale: Vec::new() };
     let stack = maps.iter().find(|mapping| mapping.name == "[stack]" && mapping.is_private());
-    let pagemap = File::open(format!("/proc/{}/pagemap", task.pid));
-    let (Some(stack), Ok(pagemap), 1..) = (stack, pagemap, len) else { return found };
+    let (Some(stack), 1..) = (stack, len) else { return found };
     let pages = len.div_ceil(PAGE as usize);
     let size = pages as u64 * PAGE;
-    let entries = entries(&pagemap, stack.range.start, pages * TRIES);
+    let there = ((stack.range.end - stack.range.start) / PAGE) as usize;
+    let entries = entries(task.pid, stack.range.start, there.min(pages * TRIES));
     for (start, entries) in
         (stack.range.start..).step_by(size as usize).zip(entries.chunks_exact(pages))
     {
@@ -151,21 +153,15 @@ fn near(rsp: u64, stack: &Range<u64>, limit: u64) -> bool {
     stack.contains(&rsp) && rsp < limit
 }
 
-const PRESENT: u64 = 1 << 63;
-const SWAPPED: u64 = 1 << 62;
-/// Not a copy of the process's own.
-const OF_FILE: u64 = 1 << 61;
-
-/// What the pagemap says of `count` pages; as much as can be read of it.
-fn entries(pagemap: &File, page: u64, count: usize) -> Vec<u64> {
-    let mut bytes = vec![0u8; count * 8];
-    let read = pagemap.read_at(&mut bytes, page / PAGE * 8).unwrap_or(0);
-    bytes[..read].chunks_exact(8).map(|entry| word(entry, 0)).collect()
+/// What the pagemap says of `count` pages; nothing if it cannot be read.
+fn entries(pid: i32, page: u64, count: usize) -> Vec<u64> {
+    let mut entries = vec![0; count];
+    let read = Pagemap::open(pid).and_then(|pagemap| pagemap.read(page, &mut entries));
+    read.map(|()| entries).unwrap_or_default()
 }
 
 fn entry(pid: i32, page: u64) -> Option<u64> {
-    let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
-    entries(&pagemap, page, 1).first().copied()
+    entries(pid, page, 1).first().copied()
 }
 
 /// Neither present nor swapped out.

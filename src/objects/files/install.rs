@@ -187,10 +187,32 @@ fn add_placement(batch: &mut Batch, pid: i32, both: &[(RemoteFd, &FdinfoEntry)])
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::super::testing::hold;
     use super::*;
 
     fn entry(fd: u32) -> FdinfoEntry {
         FdinfoEntry { fd, ..Default::default() }
+    }
+
+    /// One batch, several, and more than one message holds.
+    #[test]
+    fn tables_of_any_length_are_filled() {
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        for count in [3, 150, 300] {
+            let numbers: Vec<i32> = (0..count).map(|index| 2 * index + 1).collect();
+            let fds: Vec<_> = numbers.iter().map(|number| (*number, &file)).collect();
+            let holder = hold(&fds);
+            let service = holder.service_fd().unwrap().0;
+            let mut there: Vec<i32> = std::fs::read_dir(format!("/proc/{}/fd", holder.pid()))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+                .filter(|number| *number != service)
+                .collect();
+            there.sort_unstable();
+            assert_eq!(there, numbers);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::args;
 use crate::error::{Context, Result};
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::{Pagemap, TaskImage};
+use crate::kernel::PAGE_SIZE;
 use crate::kernel::blank::Blank;
 use crate::kernel::remote::RemoteAddr;
 use crate::progress;
@@ -26,7 +27,7 @@ use super::runs::{self, Run};
 use super::shared::SharedObjects;
 use super::{fill, finish, vdso};
 
-const PAGE: usize = 4096;
+const PAGE: usize = PAGE_SIZE as usize;
 
 /// The memory of one process in the image.
 #[derive(Debug)]
