@@ -10,19 +10,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::fs::File;
+use std::fs;
 use std::io::Read;
-use std::thread::ScopedJoinHandle;
 
 use super::dir::{ImageDir, MANIFEST};
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::threads;
+use crate::kernel::threads::{Helper, Later};
 use crate::version;
 
 /// Reading 1 GiB for its checksum alone would take half as long as restoring it.
 const MAX_READ_TWICE: u64 = 64 << 20;
-/// A second thread pays from this many files on.
-const WORTH_A_THREAD: usize = 64;
+/// Pages of so many bytes are read by a second thread, which the restore will need anyway.
+const WORTH_A_THREAD: u64 = 512 << 10;
+/// From this many files of messages on it reads half of them.
+const MANY: usize = 64;
 /// More would not stay in the processor's cache, and fresh memory costs a page fault for each page.
 const BUFFER: usize = 64 << 10;
 
@@ -41,7 +42,18 @@ pub struct Manifest {
     writer: Option<String>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// What the directory has.
+pub struct Checked {
+    /// Files by name, which had to be read for it.
+    pub messages: HashMap<String, Vec<u8>>,
+    /// What is found of the pages.
+    pub pages: Later<()>,
+}
+
+/// Its name, and what it must be.
+type File = (String, Expected);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Expected {
     size: u64,
     crc: Option<u32>,
@@ -107,41 +119,47 @@ impl Manifest {
         Ok(Self { files, writer })
     }
 
+    /// Whether a file belongs to the dump.
+    pub fn names(&self, file: &str) -> bool {
+        self.files.contains_key(file)
+    }
+
     /// The program that wrote the dump, with its version.
     pub fn writer(&self) -> &str {
         self.writer.as_deref().unwrap_or("libcriu")
     }
 
-    /// Compares the directory with what was written. Returns the files of messages, which had to
-    /// be read for it.
-    pub fn check(&self, dir: &ImageDir) -> Result<HashMap<String, Vec<u8>>> {
-        let pages = self.files.iter().filter(|(name, _)| name.starts_with(PAGES));
-        let sizes = pages.map(|(_, expected)| expected.size);
-        let read_twice = sizes.fold(0, u64::saturating_add) <= MAX_READ_TWICE;
-        let files: Vec<_> = self.files.iter().collect();
-        let check = |some: &[(&String, &Expected)]| {
-            let mut checker = Checker { dir, read_twice, buffer: Vec::new() };
-            let read = |(name, expected): &(&String, &Expected)| {
-                Ok(checker.check(name, expected)?.map(|bytes| ((*name).clone(), bytes)))
-            };
-            some.iter().map(read).filter_map(Result::transpose).collect::<Result<HashMap<_, _>>>()
-        };
-        if files.len() < WORTH_A_THREAD {
-            return check(&files);
+    /// Compares the whole directory with what was written.
+    pub fn check_all(&self, dir: &ImageDir) -> Result<()> {
+        std::thread::scope(|scope| self.check(dir, &Helper::new(scope))?.pages.get())
+    }
+
+    /// Compares the directory with what was written, the pages in the end.
+    pub fn check<'scope>(
+        &self,
+        dir: &'scope ImageDir,
+        helper: &Helper<'scope, '_>,
+    ) -> Result<Checked> {
+        let (pages, messages): (Vec<File>, Vec<File>) =
+            self.files.clone().into_iter().partition(|(name, _)| name.starts_with(PAGES));
+        let bytes = pages.iter().fold(0u64, |sum, (_, pages)| sum.saturating_add(pages.size));
+        let read_twice = bytes <= MAX_READ_TWICE;
+        if bytes >= WORTH_A_THREAD {
+            helper.start();
         }
-        let (first, second) = files.split_at(files.len() / 2);
-        let (first, second) = std::thread::scope(|scope| {
-            let other = threads::help(scope, || check(second));
-            let first = check(first);
-            // Without a helper it only takes longer.
-            let joined = |other: ScopedJoinHandle<'_, _>| {
-                other.join().unwrap_or_else(|_| Err(threads::panicked()))
-            };
-            (first, other.map_or_else(|_| check(second), joined))
-        });
-        let mut contents = first?;
-        contents.extend(second?);
-        Ok(contents)
+        let check =
+            move |files: &[File]| Checker { dir, read_twice, buffer: Vec::new() }.all(files);
+        let many = if messages.len() < MANY { messages.len() } else { messages.len() / 2 };
+        let (here, there) = messages.split_at(many);
+        let there = there.to_vec();
+        let there = (!there.is_empty()).then(|| helper.give(move || check(&there)));
+        let pages = match read_twice && bytes >= WORTH_A_THREAD {
+            true => helper.give(move || check(&pages).map(drop)),
+            false => Later::Now(check(&pages).map(drop)),
+        };
+        let mut contents = check(here)?;
+        contents.extend(there.map_or(Ok(HashMap::new()), Later::get)?);
+        Ok(Checked { messages: contents, pages })
     }
 }
 
@@ -154,6 +172,14 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    /// Returns the contents of those that are files of messages.
+    fn all(mut self, files: &[File]) -> Result<HashMap<String, Vec<u8>>> {
+        let check = |(name, expected): &File| {
+            Ok(self.check(name, expected)?.map(|bytes| (name.clone(), bytes)))
+        };
+        files.iter().map(check).filter_map(Result::transpose).collect()
+    }
+
     /// Returns the contents of a file of messages.
     fn check(&mut self, name: &str, expected: &Expected) -> Result<Option<Vec<u8>>> {
         let (file, size) = self.dir.open_sized(name)?;
@@ -182,7 +208,7 @@ impl Checker<'_> {
         Ok(contents)
     }
 
-    fn checksum(&mut self, mut file: File) -> std::io::Result<u32> {
+    fn checksum(&mut self, mut file: fs::File) -> std::io::Result<u32> {
         let mut hasher = crc32fast::Hasher::new();
         self.buffer.resize(BUFFER, 0);
         loop {

@@ -5,17 +5,18 @@
 //! and in the `validate` of each kind of object.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use prost::Message;
 
 use super::codec::Decoder;
 use super::dir::{INVENTORY, ImageDir};
-use super::manifest::Manifest;
+use super::manifest::{Checked, Manifest};
 use super::names::{self, magic};
 use super::proto::*;
 use super::snapshot::{GhostFile, Pagemap, Snapshot, TaskImage};
 use crate::error::{Error, Kind, Result};
+use crate::kernel::threads::{Helper, Later};
 
 /// Image version 1.1, the only one CRIU has written since 2015.
 const IMAGE_VERSION: u32 = 2;
@@ -26,21 +27,29 @@ const MAX_TASKS: usize = 4 << 20;
 /// Bytes that the entries of one file may take in memory.
 const MAX_DECODED: usize = 1 << 30;
 
-/// Reads the whole directory.
-pub fn read(dir: &ImageDir) -> Result<Snapshot> {
+/// Reads the whole directory. Of the pages, which it does not hold, the second part of the result
+/// will say whether they are as they were written.
+pub fn read<'scope>(
+    dir: &'scope ImageDir,
+    helper: &Helper<'scope, '_>,
+) -> Result<(Snapshot, Later<()>)> {
     // Before the manifest: where there is no dump at all, that is what is wrong.
     let files = |name: &str| dir.try_read(name);
     Load { files: &files, place: dir.path(), partly: false }.inventory()?;
-    let checked = match Manifest::load(dir)? {
-        Some(manifest) => RefCell::new(manifest.check(dir)?),
-        None => RefCell::default(),
+    let manifest = Manifest::load(dir)?;
+    let Checked { messages, pages } = match &manifest {
+        Some(manifest) => manifest.check(dir, helper)?,
+        None => Checked { messages: HashMap::new(), pages: Later::Now(Ok(())) },
     };
-    // A file that was read to be compared with the manifest is not read once more.
-    let files = |name: &str| match checked.borrow_mut().remove(name) {
+    let messages = RefCell::new(messages);
+    // A file that was read to be compared with the manifest is not read once more; one that the
+    // manifest does not name is not the dump's.
+    let files = |name: &str| match messages.borrow_mut().remove(name) {
         Some(bytes) => Ok(Some(bytes)),
-        None => dir.try_read(name),
+        None if manifest.as_ref().is_none_or(|manifest| manifest.names(name)) => dir.try_read(name),
+        None => Ok(None),
     };
-    read_files(&files, dir.path())
+    Ok((read_files(&files, dir.path())?, pages))
 }
 
 /// Reads what is there, to look at and not to restore: whatever its manifest says of it, and
@@ -349,6 +358,13 @@ fn check_tree(tree: &[PstreeEntry]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(dir: &ImageDir) -> Result<Snapshot> {
+        std::thread::scope(|scope| {
+            let (snapshot, pages) = super::read(dir, &Helper::new(scope))?;
+            pages.get().map(|()| snapshot)
+        })
+    }
     use std::os::fd::OwnedFd;
 
     fn task(pid: u32, ppid: u32) -> PstreeEntry {
@@ -414,6 +430,17 @@ mod tests {
             std::fs::remove_dir_all(path).unwrap();
         }
     }
+
+    #[test]
+    fn a_file_that_the_manifest_does_not_name_is_not_the_dumps() {
+        let (path, dir) = stored("stranger");
+        std::fs::write(path.join(names::CGROUP), b"not even an image").unwrap();
+        read(&dir).unwrap();
+        std::fs::remove_file(path.join("manifest")).unwrap();
+        assert!(read(&dir).unwrap_err().to_string().contains(names::CGROUP));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
     #[test]
     fn what_is_no_regular_file_is_neither_waited_for_nor_read() {
         let (path, dir) = stored("irregular");

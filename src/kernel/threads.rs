@@ -1,7 +1,10 @@
 //! Threads that help the engine. They may run in the caller's own process, so no signal of its is
 //! ever handled by one of them.
 
+use std::cell::{OnceCell, RefCell};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::Pid;
 
 use super::sys;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
 /// Starts one with every signal blocked, from its first instruction on.
 pub fn start<'scope, T: Send + 'scope>(
@@ -43,6 +46,79 @@ pub fn without_signals<T>(work: impl FnOnce() -> T) -> nix::Result<T> {
     let done = work();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     Ok(done)
+}
+
+type Job<'scope> = Box<dyn FnOnce() + Send + 'scope>;
+
+/// A helper that does one job after the other.
+///
+/// It is there from the first job on, or from [`start`](Self::start): a thread takes a while until
+/// it runs on another processor. It is gone when this is.
+pub struct Helper<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    /// Without more to come the thread ends, so this goes before it.
+    jobs: RefCell<Option<Sender<Job<'scope>>>>,
+    /// None if the process may have no more threads, after which it only takes longer.
+    thread: OnceCell<Option<Joined<'scope, ()>>>,
+}
+
+impl<'scope, 'env> Helper<'scope, 'env> {
+    /// Has no thread yet.
+    pub fn new(scope: &'scope Scope<'scope, 'env>) -> Self {
+        Self { scope, jobs: RefCell::default(), thread: OnceCell::new() }
+    }
+
+    /// Makes the thread, where its maker is still free to use any processor: it inherits that.
+    pub fn start(&self) {
+        self.thread.get_or_init(|| {
+            let (jobs, todo) = mpsc::channel::<Job<'scope>>();
+            let thread = help(self.scope, move || todo.into_iter().for_each(|job| job())).ok()?;
+            self.jobs.replace(Some(jobs));
+            Some(Joined::new(thread))
+        });
+    }
+
+    /// Has this done, by the caller if need be.
+    pub fn give<T: Send + 'scope>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'scope,
+    ) -> Later<T> {
+        self.start();
+        let jobs = self.jobs.borrow();
+        let Some(jobs) = jobs.as_ref() else { return Later::Now(job()) };
+        let (tell, done) = mpsc::sync_channel(1);
+        let job = move || {
+            let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Err(panicked()));
+            // Who gave up does not listen any more.
+            let _ = tell.send(result);
+        };
+        match jobs.send(Box::new(job)) {
+            Ok(()) => Later::Then(done),
+            Err(_) => Later::Now(Err(panicked())),
+        }
+    }
+
+    /// Lets the thread end when its jobs are done; later ones are the caller's.
+    pub fn dismiss(&self) {
+        self.jobs.take();
+    }
+}
+
+/// What a job comes to.
+#[derive(Debug)]
+pub enum Later<T> {
+    Now(Result<T>),
+    Then(Receiver<Result<T>>),
+}
+
+impl<T> Later<T> {
+    /// Waits for it.
+    pub fn get(self) -> Result<T> {
+        match self {
+            Self::Now(result) => result,
+            Self::Then(done) => done.recv().unwrap_or_else(|_| Err(panicked())),
+        }
+    }
 }
 
 /// A helper that is gone when this is, even if nobody asks for it: in a process that has its memory
@@ -107,5 +183,43 @@ mod tests {
         let within = std::thread::scope(|scope| help(scope, blocked).unwrap().join().unwrap());
         assert!(within.contains(nix::sys::signal::SIGUSR1));
         assert_eq!(blocked(), before);
+    }
+
+    #[test]
+    fn jobs_are_done_in_their_order_and_by_the_caller_after_all() {
+        std::thread::scope(|scope| {
+            let helper = Helper::new(scope);
+            let (tell, told) = mpsc::channel();
+            let other = tell.clone();
+            let first = helper.give(move || {
+                tell.send(1).unwrap();
+                Ok(())
+            });
+            let second = helper.give(move || {
+                other.send(2).unwrap();
+                Ok(std::thread::current().id())
+            });
+            let failing = helper.give(|| Err::<(), _>(panicked()));
+            first.get().unwrap();
+            assert_ne!(second.get().unwrap(), std::thread::current().id());
+            assert!(failing.get().is_err());
+            assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2]);
+            helper.dismiss();
+            let here = helper.give(|| Ok(std::thread::current().id()));
+            assert_eq!(here.get().unwrap(), std::thread::current().id());
+        });
+    }
+
+    #[test]
+    fn a_job_that_panics_is_an_error_and_the_next_is_done() {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let results = std::thread::scope(|scope| {
+            let helper = Helper::new(scope);
+            let jobs = [helper.give(|| panic!("as it should")), helper.give(|| Ok(()))];
+            jobs.map(|job| job.get().is_ok())
+        });
+        std::panic::set_hook(hook);
+        assert_eq!(results, [false, true]);
     }
 }

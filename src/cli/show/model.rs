@@ -35,7 +35,7 @@ impl About {
         let (made_by, damage) = match Manifest::load(dir) {
             Ok(None) => ("CRIU".to_owned(), None),
             Ok(Some(manifest)) => {
-                (manifest.writer().to_owned(), manifest.check(dir).err().map(|e| e.to_string()))
+                (manifest.writer().to_owned(), manifest.check_all(dir).err().map(|e| e.to_string()))
             }
             Err(error) => ("libcriu".to_owned(), Some(error.to_string())),
         };

@@ -116,7 +116,7 @@ fn the_manifest_says_that_pages_are_missing() {
     let b = scratch.dump("b", Some("a"), &[(16, 1, OWN)]);
     dedup(&b).unwrap();
     let dir = ImageDir::new(File::open(&a).unwrap().into());
-    let error = Manifest::load(&dir).unwrap().unwrap().check(&dir).unwrap_err().to_string();
+    let error = Manifest::load(&dir).unwrap().unwrap().check_all(&dir).unwrap_err().to_string();
     assert!(error.contains("pages were taken out of it by dedup"), "{error}");
 }
 

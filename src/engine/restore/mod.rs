@@ -10,6 +10,7 @@
 //! Until step 5 every process is a blank, which dies with its value: a failed restore leaves no
 //! trace.
 
+mod copier;
 mod numbers;
 mod spaces;
 mod stages;
@@ -22,11 +23,15 @@ use crate::error::{Refusals, Result};
 use crate::images::dir::ImageDir;
 use crate::images::read::read;
 use crate::images::snapshot::Snapshot;
+use crate::kernel::blank::Armed;
+use crate::kernel::threads::Helper;
 use crate::log::Log;
 use crate::objects::task::credentials::Reach;
 use crate::objects::{files, memory, namespaces, task};
 use crate::options::Request;
 
+use self::copier::Copier;
+use self::stages::Building;
 use self::task_logs::TaskLogs;
 use super::hooks::{Hooks, Stage};
 use super::stats::RestoreStats;
@@ -36,48 +41,29 @@ use super::{Outcome, cpuinfo};
 pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outcome> {
     let mut stats = RestoreStats::start();
     let dir = ImageDir::copy_of(request.images()?)?;
-    let snapshot = read(&dir)?;
-    validate(&snapshot, &dir, request)?;
-    log.info(format!("{} tasks to restore", snapshot.tree.len()));
-    if let Some(jump) = namespaces::clock_jump(&snapshot, &request.options.join_ns)? {
-        let why = "a time namespace, in which they would go on, takes CAP_SYS_ADMIN";
-        log.info(format!("monotonic clocks jump ahead by {jump:.1?}: {why}"));
-    }
-    hooks.notify(Stage::PreRestore, None)?;
-    numbers::wait_until_free(&snapshot)?;
-    let root = snapshot.root().pid.cast_signed();
-    let forking = Instant::now();
-    let logs = TaskLogs::new(request, &snapshot, log)?;
-    let mut building = stages::build_tree(request, &snapshot, &dir, logs)?;
-    stats.forked(forking);
-    log.info("the tree is there");
-    hooks.notify(Stage::SetupNamespaces, Some(root))?;
-    hooks.notify(Stage::PostSetupNamespaces, Some(root))?;
-    building.open_files()?;
-    for master in building.orphaned_masters() {
-        hooks.notify_with_fd(Stage::OrphanPtsMaster, Some(root), master.as_fd())?;
-    }
-    building.memory()?;
-    stats.filled(building.filled());
-    log.info("memory is filled");
-    building.descriptors()?;
-    building.threads()?;
-    for zombie in building.attributes()? {
-        log.warn(format!(
-            "pid {zombie}: its zombie has no core dump flag: no core file is written here"
-        ));
-    }
-    log.info("all attributes are set");
-    hooks.notify(Stage::PostRestore, Some(root))?;
-    let (armed, files) = building.arm(request.options.leave_stopped())?;
-    hooks.notify(Stage::PreResume, Some(root))?;
-    for key in files.unasked() {
-        log.warn(format!("--inherit-fd {key}: nothing in the images is {key}"));
-    }
-    files.finish()?;
-    for task in armed {
-        task.launch()?;
-    }
+    let root = std::thread::scope(|scope| {
+        let helper = Helper::new(scope);
+        let (snapshot, pages) = read(&dir, &helper)?;
+        let valid = validate(&snapshot, &dir, request);
+        // Damaged pages may be why it is not.
+        pages.get().and(valid)?;
+        log.info(format!("{} tasks to restore", snapshot.tree.len()));
+        if let Some(jump) = namespaces::clock_jump(&snapshot, &request.options.join_ns)? {
+            let why = "a time namespace, in which they would go on, takes CAP_SYS_ADMIN";
+            log.info(format!("monotonic clocks jump ahead by {jump:.1?}: {why}"));
+        }
+        hooks.notify(Stage::PreRestore, None)?;
+        numbers::wait_until_free(&snapshot)?;
+        let logs = TaskLogs::new(request, &snapshot, log)?;
+        if stages::largest(&snapshot) >= memory::WORTH_COPYING {
+            helper.start();
+        }
+        let forking = Instant::now();
+        let building = stages::build_tree(request, &snapshot, &dir, logs)?;
+        stats.forked(forking);
+        log.info("the tree is there");
+        rebuild(request, building, &helper, &mut stats, hooks, log)
+    })?;
     if let Err(error) = stats.finish(request, log) {
         log.warn(error);
     }
@@ -87,6 +73,47 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
         log.warn(error);
     }
     Ok(Outcome::Restored { pid: root })
+}
+
+/// Makes a tree of blanks what the image says, and lets go. Returns the root's pid.
+fn rebuild(
+    request: &Request,
+    mut building: Building<'_>,
+    helper: &Helper<'_, '_>,
+    stats: &mut RestoreStats,
+    hooks: &mut dyn Hooks,
+    log: &Log,
+) -> Result<i32> {
+    let pid = building.root();
+    let root = Some(pid);
+    hooks.notify(Stage::SetupNamespaces, root)?;
+    hooks.notify(Stage::PostSetupNamespaces, root)?;
+    building.open_files()?;
+    for master in building.orphaned_masters() {
+        hooks.notify_with_fd(Stage::OrphanPtsMaster, root, master.as_fd())?;
+    }
+    let mut copier = Copier::new(helper);
+    building.memory(&mut copier)?;
+    stats.filled(building.filled());
+    building.descriptors()?;
+    building.threads()?;
+    for zombie in building.attributes()? {
+        log.warn(format!(
+            "pid {zombie}: its zombie has no core dump flag: no core file is written here"
+        ));
+    }
+    copier.finish()?;
+    helper.dismiss();
+    log.info("memory is filled, all attributes are set");
+    hooks.notify(Stage::PostRestore, root)?;
+    let (armed, files) = building.arm(request.options.leave_stopped())?;
+    hooks.notify(Stage::PreResume, root)?;
+    for key in files.unasked() {
+        log.warn(format!("--inherit-fd {key}: nothing in the images is {key}"));
+    }
+    files.finish()?;
+    armed.into_iter().try_for_each(Armed::launch)?;
+    Ok(pid)
 }
 
 fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::images::names;
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::Blank;
 use crate::objects::files::OpenFiles;
-use crate::objects::memory::{self, Filled, PageReader, Saved, SharedObjects, runs};
+use crate::objects::memory::{self, Copying, Filled, PageReader, Saved, SharedObjects, runs};
 use crate::progress;
 
 /// What is in whose memory so far.
@@ -59,7 +59,8 @@ impl<'a> AddressSpaces<'a> {
         if let (Who::Task(parent), Who::Task(pid)) = (by, child)
             && memory::may_share(self.image(parent)?, self.image(pid)?)
         {
-            self.fill(files, blank)?;
+            // The child is to get all of it.
+            self.fill(files, blank, &mut Copying::finish)?;
         }
         let filled = match by {
             Who::Task(pid) if self.filled.contains(&pid) => Some(pid),
@@ -71,10 +72,15 @@ impl<'a> AddressSpaces<'a> {
         Ok(())
     }
 
-    /// Layout and contents of one process, unless it has them.
+    /// Layout and contents of one process, unless it has them; `copier` may do its part later.
     ///
     /// Descriptor tables are still empty, so mapped files can be handed over at any number.
-    pub fn fill(&mut self, files: &OpenFiles<'_>, blank: &mut Blank) -> Result<()> {
+    pub fn fill(
+        &mut self,
+        files: &OpenFiles<'_>,
+        blank: &mut Blank,
+        copier: &mut dyn FnMut(Copying) -> Result<()>,
+    ) -> Result<()> {
         let pid = blank.pid();
         if !self.filled.insert(pid) {
             return Ok(());
@@ -88,7 +94,7 @@ impl<'a> AddressSpaces<'a> {
         let filled = match source {
             None => {
                 memory::map(blank, own.mm, own.pagemap, &mut open, &self.shared)?;
-                memory::fill(blank, own.mm, own.pagemap, own.pages.file())?
+                memory::fill(blank, own.mm, own.pagemap, own.pages.file(), copier)?
             }
             Some(source) => {
                 let nothing =

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::{getpgrp, getsid};
 
+use super::copier::Copier;
 use super::spaces::AddressSpaces;
 use super::task_logs::TaskLogs;
 use crate::engine::tree::{self, Outer, Plan, Tree, Who};
@@ -67,7 +68,7 @@ pub fn build_tree<'a>(
 }
 
 /// Pages of the largest address space or shared object.
-fn largest(snapshot: &Snapshot) -> u64 {
+pub fn largest(snapshot: &Snapshot) -> u64 {
     let pagemaps = snapshot.tasks.values().filter_map(|task| task.pagemap.as_ref());
     let all = pagemaps.chain(snapshot.shared_memory.values());
     let pages = all.map(|pagemap| pagemap.entries.iter().map(|entry| entry.nr_pages()).sum());
@@ -93,6 +94,11 @@ fn spawn_spec(request: &Request, snapshot: &Snapshot) -> Result<SpawnSpec> {
 }
 
 impl<'a> Building<'a> {
+    /// The pid of the root of the tree.
+    pub fn root(&self) -> i32 {
+        self.snapshot.root().pid.cast_signed()
+    }
+
     /// What the engine makes once for all holders: it needs the sessions, but no memory.
     pub fn open_files(&mut self) -> Result<()> {
         self.files.open_all()?;
@@ -110,11 +116,13 @@ impl<'a> Building<'a> {
         self.files.take_orphans()
     }
 
-    /// Layout and contents of every address space.
-    pub fn memory(&mut self) -> Result<()> {
+    /// Layout and contents of every address space; what `copier` takes is there when that has
+    /// finished.
+    pub fn memory(&mut self, copier: &mut Copier<'_, '_, '_>) -> Result<()> {
         let (spaces, files) = (&mut self.spaces, &self.files);
         let mut all = Tasks { snapshot: self.snapshot, tree: &mut self.tree, logs: &self.logs };
-        all.each("memory", |blank, _| spaces.fill(files, blank))
+        let mut take = |copying| copier.take(copying);
+        all.each("memory", |blank, _| spaces.fill(files, blank, &mut take))
     }
 
     /// How many pages that took.

@@ -3,10 +3,11 @@
 //! Much anonymous memory is filled by `UFFDIO_COPY`, which saves the kernel zeroing each page first;
 //! the rest by `process_vm_writev`. Both take the bytes from a buffer that stays in the processor's
 //! cache: mapping and unmapping the pages of the image costs more than that copy. Nothing may touch memory
-//! registered with the userfaultfd in any other way: the access would wait for us for ever.
+//! registered with the userfaultfd in any other way: the access would wait until all is copied.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::vec;
 
 use nix::errno::Errno;
 
@@ -27,8 +28,8 @@ use super::map::{Filling, fillings, huge_first};
 use super::queue::{self, Queue};
 use super::runs::{self, Run};
 
-/// Anonymous bytes from which on a userfaultfd pays for its set-up.
-const WORTH_A_UFFD: u64 = 512 << 10;
+/// Anonymous pages from which on a userfaultfd pays for its set-up.
+pub const WORTH_COPYING: u64 = (512 << 10) / PAGE_SIZE;
 
 /// How many pages were put where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,22 +51,21 @@ impl std::ops::AddAssign for Filled {
 }
 
 /// Fills the wanted VMAs of `mm`, which are mapped and empty, from `pages`, the file that the
-/// validated `pagemap` speaks of.
+/// validated `pagemap` speaks of. What is better copied by a userfaultfd is given to `copier`.
 pub fn fill(
     blank: &mut Blank,
     mm: &MmEntry,
     pagemap: &Pagemap,
     pages: &File,
     wanted: impl Fn(usize) -> bool,
+    copier: &mut dyn FnMut(Copying) -> Result<()>,
 ) -> Result<Filled> {
     let plan = Plan::new(mm, pagemap, wanted);
-    let uffd = if plan.copied >= WORTH_A_UFFD { uffd_of(blank)? } else { None };
-    if let Some(uffd) = &uffd {
-        copy(uffd, &plan, pages)?;
-    }
-    // Its end ends the registrations, before anything else touches that memory.
+    let uffd = if plan.copied >= WORTH_COPYING * PAGE_SIZE { uffd_of(blank)? } else { None };
     let copied = uffd.is_some();
-    drop(uffd);
+    if let Some(uffd) = uffd {
+        copier(Copying::begin(blank.pid(), uffd, &plan, pages)?)?;
+    }
     write(blank, &plan, pages, copied)?;
     let bytes: u64 = plan.runs(|_| true).map(|run| run.len).sum();
     Ok(Filled { restored: bytes / PAGE_SIZE, ..Filled::default() })
@@ -130,29 +130,58 @@ fn uffd_of(blank: &mut Blank) -> Result<Option<Uffd>> {
     Uffd::adopt(ours).map(Some)
 }
 
-fn copy(uffd: &Uffd, plan: &Plan<'_>, pages: &File) -> Result<()> {
-    for (index, vma) in plan.vmas.iter().enumerate() {
-        if plan.by_copy(index) {
-            uffd.register(vma.start, vma.end - vma.start)?;
+/// Pages on their way into registered memory, by as many threads as take part. Its end ends the
+/// registrations: whoever has touched a page that was not in the image waits until then.
+#[derive(Debug)]
+pub struct Copying {
+    pid: i32,
+    uffd: Uffd,
+    pages: File,
+    name: String,
+    queue: Queue<vec::IntoIter<Run>>,
+    bytes: u64,
+}
+
+impl Copying {
+    fn begin(pid: i32, uffd: Uffd, plan: &Plan<'_>, pages: &File) -> Result<Self> {
+        for (index, vma) in plan.vmas.iter().enumerate() {
+            if plan.by_copy(index) {
+                uffd.register(vma.start, vma.end - vma.start)?;
+            }
         }
+        let name = names::pages(plan.pagemap.pages_id);
+        let pages = pages.try_clone().doing(|| format!("dup of {name}"))?;
+        let runs: Vec<Run> = plan.runs(|index| plan.by_copy(index)).collect();
+        Ok(Self { pid, uffd, pages, name, queue: Queue::new(runs), bytes: plan.copied })
     }
-    let name = names::pages(plan.pagemap.pages_id);
-    let queue = Queue::new(plan.runs(|index| plan.by_copy(index)));
-    let room = queue::bounce(plan.copied);
-    queue::share(plan.copied, || {
+
+    /// The process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Copies everything, in several threads if it is much.
+    pub fn finish(self) -> Result<()> {
+        queue::share(self.bytes, || self.help())
+    }
+
+    /// Copies what nobody else has taken.
+    pub fn help(&self) -> Result<()> {
+        let room = queue::bounce(self.bytes);
         let mut buffer = vec![0; room];
         let mut batch = Vec::new();
         loop {
-            let len = queue.take(&mut batch, room);
+            let len = self.queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let bytes = &mut buffer[..len];
-            pages.read_exact_at(bytes, first.offset).doing(|| format!("read {name}"))?;
+            let read = self.pages.read_exact_at(bytes, first.offset);
+            read.doing(|| format!("read {}", self.name))?;
             for run in &batch {
                 let from = usize::try_from(run.offset - first.offset).expect("in the buffer");
-                uffd.copy(run.start, &bytes[from..from + size(run)])?;
+                self.uffd.copy(run.start, &bytes[from..from + size(run)])?;
             }
         }
-    })
+    }
 }
 
 /// Writes all but what was copied.

@@ -20,7 +20,7 @@ use crate::progress;
 
 use super::bits::{flags, status};
 use super::calls::Calls;
-use super::fill::Filled;
+use super::fill::{Copying, Filled};
 use super::map::{OpenFile, map_some};
 use super::queue::{BOUNCE, MAX_STRETCHES};
 use super::runs::{self, Run};
@@ -100,7 +100,8 @@ pub fn inherit(
     unmap(blank, parent.mm, &kept)?;
     replace_vdso(blank, parent.mm, child.mm)?;
     map_some(blank, child.mm, child.pagemap, open, shared, fresh)?;
-    let mut filled = fill::fill(blank, child.mm, child.pagemap, child.pages.file(), fresh)?;
+    let (pages, at_once) = (child.pages.file(), &mut Copying::finish);
+    let mut filled = fill::fill(blank, child.mm, child.pagemap, pages, fresh, at_once)?;
     finish::protect(blank, child.mm, child.pagemap, fresh)?;
     let (theirs, ours) = (by_vma(parent), by_vma(child));
     let mut all = Vec::new();

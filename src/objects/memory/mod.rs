@@ -42,7 +42,7 @@ use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::dumpee::FrozenTask;
 
 pub use self::capture::{AddFile, MappedFiles};
-pub use self::fill::Filled;
+pub use self::fill::{Copying, Filled, WORTH_COPYING};
 pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
 pub use self::inherit::{PageReader, Saved, inherit, may_share};
@@ -131,9 +131,16 @@ impl<'a> PrivatePages<'a> {
     }
 }
 
-/// Fills the mapped VMAs and gives them their final protection.
-pub fn fill(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap, pages: &File) -> Result<Filled> {
-    let filled = fill::fill(blank, mm, pagemap, pages, |_| true)?;
+/// Fills the mapped VMAs, but for what `copier` is given to do, and gives them their final
+/// protection.
+pub fn fill(
+    blank: &mut Blank,
+    mm: &MmEntry,
+    pagemap: &Pagemap,
+    pages: &File,
+    copier: &mut dyn FnMut(Copying) -> Result<()>,
+) -> Result<Filled> {
+    let filled = fill::fill(blank, mm, pagemap, pages, |_| true, copier)?;
     finish::protect(blank, mm, pagemap, |_| true).map(|()| filled)
 }
 

@@ -24,10 +24,12 @@ pub fn bounce(total: u64) -> usize {
 }
 
 /// Runs not yet taken.
+#[derive(Debug)]
 pub struct Queue<I> {
     left: Mutex<Left<I>>,
 }
 
+#[derive(Debug)]
 struct Left<I> {
     runs: I,
     next: Option<Run>,

@@ -134,7 +134,7 @@ impl Scene {
         };
         map(&mut made, mm, pagemap, &mut open, &SharedObjects::default()).unwrap();
         let pages = self.dir.open("pages-1.img").unwrap();
-        fill(&mut made, mm, pagemap, &pages).unwrap();
+        fill(&mut made, mm, pagemap, &pages, &mut Copying::finish).unwrap();
         made
     }
 }

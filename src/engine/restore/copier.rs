@@ -1,0 +1,59 @@
+//! Pages are copied by a second thread while the engine goes on with descriptors, threads and
+//! attributes.
+//!
+//! A process under construction may touch a page that is not there yet: it waits then, and gets the
+//! page from the image, or an empty one when everything has been copied. So the thread must never
+//! have to wait for the engine, which may be waiting for that process.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use crate::error::{Context, Result};
+use crate::kernel::threads::{Helper, Later};
+use crate::objects::memory::Copying;
+
+/// So much may be waiting; each has two descriptors.
+const AHEAD: usize = 16;
+
+/// Takes what is to be copied.
+pub struct Copier<'h, 'scope, 'env> {
+    helper: &'h Helper<'scope, 'env>,
+    /// What the thread may not have finished. It is the thread's, whose end of it must be the end.
+    left: VecDeque<(Weak<Copying>, Later<()>)>,
+}
+
+impl<'h, 'scope, 'env> Copier<'h, 'scope, 'env> {
+    /// Has nothing to copy yet.
+    pub fn new(helper: &'h Helper<'scope, 'env>) -> Self {
+        Self { helper, left: VecDeque::new() }
+    }
+
+    /// Copies this, at some time until [`finish`](Self::finish).
+    pub fn take(&mut self, copying: Copying) -> Result<()> {
+        let copying = Arc::new(copying);
+        let weak = Arc::downgrade(&copying);
+        let copied = self.helper.give(move || help(&copying));
+        self.left.push_back((weak, copied));
+        if self.left.len() > AHEAD { self.finish_first() } else { Ok(()) }
+    }
+
+    /// Everything is copied when this is back.
+    pub fn finish(&mut self) -> Result<()> {
+        while !self.left.is_empty() {
+            self.finish_first()?;
+        }
+        Ok(())
+    }
+
+    fn finish_first(&mut self) -> Result<()> {
+        let Some((copying, copied)) = self.left.pop_front() else { return Ok(()) };
+        if let Some(copying) = copying.upgrade() {
+            help(&copying)?;
+        }
+        copied.get()
+    }
+}
+
+fn help(copying: &Copying) -> Result<()> {
+    copying.help().doing(|| format!("pid {}", copying.pid()))
+}
