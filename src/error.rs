@@ -207,6 +207,11 @@ impl Refusals {
         });
     }
 
+    /// Records what was refused elsewhere.
+    pub fn append(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     /// Whether nothing was refused so far.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

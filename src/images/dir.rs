@@ -173,6 +173,11 @@ impl ImageDir {
     }
 }
 
+/// Finds out how this processor makes checksums, which takes long in a virtual machine.
+pub fn prepare_checksums() {
+    crc32fast::Hasher::new();
+}
+
 /// A dump being written.
 #[derive(Debug)]
 pub struct Creation {

@@ -115,7 +115,7 @@ fn capture<'a>(
     request: &Request,
     external: Vec<String>,
     members: &'a [Member],
-    feed: &Feed<'_, '_, 'a>,
+    feed: &Feed<'_, 'a>,
 ) -> Result<Dump> {
     let mut refusals = Refusals::default();
     freeze::check_zombies(members, &mut refusals);
@@ -155,16 +155,16 @@ fn collector_options(
     }
 }
 
-struct Capture<'a, 'f, 'scope, 'env> {
+struct Capture<'a, 'f, 'w> {
     snapshot: Snapshot,
     ids: SharedIds,
     collector: Collector,
     mapped: MappedFiles,
     filters: SeccompEntry,
-    feed: &'f Feed<'scope, 'env, 'a>,
+    feed: &'f Feed<'w, 'a>,
 }
 
-impl<'a> Capture<'a, '_, '_, '_> {
+impl<'a> Capture<'a, '_, '_> {
     fn member(&mut self, member: &'a Member, refusals: &mut Refusals) -> Result<()> {
         let image = match &member.state {
             State::Zombie { exit_status } => TaskImage {
@@ -181,22 +181,27 @@ impl<'a> Capture<'a, '_, '_, '_> {
     }
 
     fn task(&mut self, frozen: &'a FrozenTask, refusals: &mut Refusals) -> Result<TaskImage> {
-        // First, since a session clears away what an engine killed earlier left in the memory; it
-        // leaves while the next questions are asked.
-        let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
+        // What can be seen from outside comes first, while the second thread looks at the memory.
         let ids = self.ids.identify(frozen, refusals)?;
-        let cleared = session.has_cleared();
-        session.finish()?;
-        let shown = self.feed.shown(frozen.pid)?;
-        // That was looked at before.
-        let shown = if cleared { memory::look(frozen.pid)? } else { shown };
-        // Now, so that the pages are written while the rest is asked.
-        let layout = self.memory(frozen, &shown, refusals)?;
-        let fs = self.collector.add_fs(frozen, refusals)?;
         if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
             let table = self.collector.add_table(frozen, refusals)?;
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
+        let shown = self.feed.shown(frozen.pid)?;
+        let (mut layout, mut refused) = self.layout(frozen, &shown)?;
+        let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
+        // The session leaves meanwhile.
+        let fs = self.collector.add_fs(frozen, refusals)?;
+        let cleared = session.has_cleared();
+        session.finish()?;
+        if cleared {
+            // What was seen has things that an engine had left which was killed.
+            (layout, refused) = self.layout(frozen, &memory::look(frozen.pid)?)?;
+        }
+        refusals.append(refused);
+        // Now, so that the pages are written while the rest is asked.
+        let layout = Arc::new(layout);
+        self.feed.add_pages(PrivatePages::new(frozen, Arc::clone(&layout)));
         self.snapshot.extras.extend(captured.extras);
         Ok(TaskImage {
             core: captured.leader,
@@ -208,21 +213,16 @@ impl<'a> Capture<'a, '_, '_, '_> {
         })
     }
 
-    /// The layout of the memory, whose pages are written from now on.
-    fn memory(
-        &mut self,
-        frozen: &'a FrozenTask,
-        shown: &memory::Shown,
-        refusals: &mut Refusals,
-    ) -> Result<Arc<Layout>> {
+    /// The layout of the memory, and what of it cannot be carried.
+    fn layout(&mut self, frozen: &FrozenTask, shown: &memory::Shown) -> Result<(Layout, Refusals)> {
+        let mut refusals = Refusals::default();
         let collector = &mut self.collector;
         let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
             collector.add_path(fd, flags, place, refusals)
         };
-        let layout = memory::capture(frozen, shown, &mut self.mapped, &mut add_file, refusals)?;
-        let layout = Arc::new(layout);
-        self.feed.add_pages(PrivatePages::new(frozen, Arc::clone(&layout)));
-        Ok(layout)
+        let known = &mut self.mapped;
+        let layout = memory::capture(frozen, shown, known, &mut add_file, &mut refusals)?;
+        Ok((layout, refusals))
     }
 
     fn finish(mut self, mut refusals: Refusals) -> Result<Dump> {

@@ -3,18 +3,18 @@
 //! it: of many processes, or of a large one, while others are still asked; of few and small ones,
 //! when the last of them has answered. Before, it would take the processor from the dumpee, which
 //! the engine waits for. Where it has nothing to write yet it looks at the memory of processes that
-//! will be asked later.
+//! will be asked later, the first of them while the engine reads what can be read from outside.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::thread::Scope;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::freeze::Member;
 use crate::error::{Context, Error, Result};
+use crate::images::dir::prepare_checksums;
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
 use crate::kernel::threads::{self, Joined};
@@ -24,12 +24,10 @@ use crate::progress;
 /// Pagemaps by process.
 pub type Pagemaps = BTreeMap<i32, Pagemap>;
 
-/// A second thread helps from the beginning if there are this many processes.
+/// Of so many processes, the second thread writes while others are asked.
 const MANY: usize = 4;
-/// It helps as soon as this many bytes are to be written.
+/// It does as soon as this many bytes are to be written.
 const LARGE: u64 = 4 << 20;
-/// It helps in the end if there are this many: of less it would move nothing before all is done.
-const WORTH_A_THREAD: u64 = 256 << 10;
 /// So many processes ahead are looked at.
 const AHEAD: usize = 8;
 
@@ -38,16 +36,20 @@ const AHEAD: usize = 8;
 pub fn write<'a, T>(
     members: &[Member],
     store: &'a OnceLock<Store>,
-    feed: impl FnOnce(&Feed<'_, '_, 'a>) -> Result<T>,
+    feed: impl FnOnce(&Feed<'_, 'a>) -> Result<T>,
 ) -> Result<(T, Pagemaps)> {
-    let looks = members.iter().filter_map(|member| Some((member.frozen()?.pid, Look::Wanted)));
-    let state = Mutex::new(State { looks: looks.collect(), ..State::default() });
+    let alive = members.iter().filter_map(|member| Some(member.frozen()?.pid));
+    let looks: VecDeque<_> = alive.map(|pid| (pid, Look::Wanted)).collect();
+    let awaited = Cell::new(looks.len());
+    let may_write = looks.len() >= MANY;
+    let state = Mutex::new(State { looks, may_write, ..State::default() });
     let writer = Writer { store, state, changed: Condvar::new() };
     let fed = std::thread::scope(|scope| {
-        let mut feeding = Feed::begin(&writer, scope, members);
+        // Without a second one it only takes longer.
+        let helper = threads::help(scope, || writer.help()).ok().map(Joined::new);
+        let mut feeding = Feed { writer: &writer, awaited, bytes: Cell::new(0), failed: true };
         let fed = feed(&feeding)?;
         feeding.failed = false;
-        let helper = feeding.helper.take().flatten();
         drop(feeding);
         writer.work();
         drop(helper);
@@ -58,12 +60,9 @@ pub fn write<'a, T>(
     Ok((fed, state.pagemaps))
 }
 
-/// Takes what is to be written, and knows when a second thread is worth its while.
-pub struct Feed<'scope, 'env, 'a> {
-    writer: &'scope Writer<'a>,
-    scope: &'scope Scope<'scope, 'env>,
-    /// None if none could be started, after which all only takes longer.
-    helper: OnceCell<Option<Joined<'scope, ()>>>,
+/// Takes what is to be written, and knows when the second thread may write.
+pub struct Feed<'w, 'a> {
+    writer: &'w Writer<'a>,
     /// Processes whose pages are still to come.
     awaited: Cell<usize>,
     /// Of pages, as far as that can be guessed.
@@ -71,21 +70,7 @@ pub struct Feed<'scope, 'env, 'a> {
     failed: bool,
 }
 
-impl<'scope, 'env, 'a> Feed<'scope, 'env, 'a> {
-    fn begin(
-        writer: &'scope Writer<'a>,
-        scope: &'scope Scope<'scope, 'env>,
-        members: &[Member],
-    ) -> Self {
-        let alive = members.iter().filter(|member| member.frozen().is_some()).count();
-        let (helper, awaited, bytes) = (OnceCell::new(), Cell::new(alive), Cell::new(0));
-        let feed = Self { writer, scope, helper, awaited, bytes, failed: true };
-        if members.len() >= MANY {
-            feed.get_help();
-        }
-        feed
-    }
-
+impl<'a> Feed<'_, 'a> {
     /// What the memory of a process looks like; to be asked for in the order of the members.
     pub fn shown(&self, pid: i32) -> Result<Shown> {
         self.writer.shown(pid)
@@ -99,27 +84,20 @@ impl<'scope, 'env, 'a> Feed<'scope, 'env, 'a> {
     /// The pages of a process, of which nothing is asked any more.
     pub fn add_pages(&self, pages: PrivatePages<'a>) {
         let guess = pages.guess();
-        self.writer.add(Part::Pages(pages, guess));
         self.awaited.set(self.awaited.get().saturating_sub(1));
         self.bytes.set(self.bytes.get() + guess);
-        let least = if self.awaited.get() == 0 { WORTH_A_THREAD } else { LARGE };
-        if self.bytes.get() >= least {
-            self.get_help();
+        if self.awaited.get() == 0 || self.bytes.get() >= LARGE {
+            self.writer.state.lock().may_write = true;
         }
-    }
-
-    fn get_help(&self) {
-        let writer = self.writer;
-        self.helper
-            .get_or_init(|| threads::help(self.scope, || writer.help()).ok().map(Joined::new));
+        self.writer.add(Part::Pages(pages, guess));
     }
 }
 
-impl Drop for Feed<'_, '_, '_> {
+impl Drop for Feed<'_, '_> {
     /// Ends the wait for more, whatever has happened.
     fn drop(&mut self) {
         let mut state = self.writer.state.lock();
-        state.closed = true;
+        (state.closed, state.may_write) = (true, true);
         if self.failed {
             state.give_up();
         }
@@ -139,12 +117,16 @@ struct State<'a> {
     /// At the memory of processes that were not asked for theirs yet, in that order.
     looks: VecDeque<(i32, Look)>,
     waiting: VecDeque<Part<'a>>,
+    /// Or the processor is a dumpee's, which is being asked.
+    may_write: bool,
     /// Taken by a thread that still looks for their pages.
     begun: usize,
     under_way: Vec<Arc<Writing<'a>>>,
     pagemaps: Pagemaps,
     /// Ids of pages files count from 1.
     last_id: u32,
+    /// What the pages will need was read.
+    prepared: bool,
     /// Nothing more will come.
     closed: bool,
     failure: Option<Error>,
@@ -167,6 +149,7 @@ enum Part<'a> {
 /// What a thread may do next.
 enum Job<'a> {
     Look(i32),
+    Prepare,
     Write(i32, Box<TaskImage>, &'a Store),
     Begin(PrivatePages<'a>, u32, &'a Store),
     Join(Arc<Writing<'a>>),
@@ -187,7 +170,11 @@ impl<'a> Writer<'a> {
         let mut state = self.state.lock();
         state.waiting.push_back(part);
         state.tell_guess();
-        self.changed.notify_one();
+        let wake = state.may_write;
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
     }
 
     /// What the second thread does; nobody asks how it ended.
@@ -217,7 +204,8 @@ impl<'a> Writer<'a> {
     fn next(&self) -> Option<Job<'a>> {
         let mut state = self.state.lock();
         while state.failure.is_none() {
-            if let Some(store) = self.store.get()
+            if state.may_write
+                && let Some(store) = self.store.get()
                 && let Some(part) = state.waiting.pop_front()
             {
                 return Some(state.begin(part, store));
@@ -232,6 +220,9 @@ impl<'a> Writer<'a> {
             if let Some(pid) = state.begin_look() {
                 return Some(Job::Look(pid));
             }
+            if !std::mem::replace(&mut state.prepared, true) {
+                return Some(Job::Prepare);
+            }
             self.changed.wait(&mut state);
         }
         None
@@ -240,10 +231,21 @@ impl<'a> Writer<'a> {
     fn carry_out(&self, job: Job<'a>, buffer: &mut Vec<u8>) -> Result<()> {
         let writing = match job {
             Job::Look(pid) => return self.look(pid),
+            Job::Prepare => return memory::prepare().map(|()| prepare_checksums()),
             Job::Write(pid, image, store) => return store.task(pid.cast_unsigned(), &image),
             Job::Join(writing) => writing,
-            Job::Begin(pages, id, store) => self.begin(&pages, id, store)?,
+            Job::Begin(pages, id, store) => {
+                let (pagemap, writing) = self.begin(&pages, id, store)?;
+                self.copy(&writing, buffer)?;
+                store.pagemap(writing.pid().cast_unsigned(), &pagemap)?;
+                self.state.lock().pagemaps.insert(writing.pid(), pagemap);
+                return Ok(());
+            }
         };
+        self.copy(&writing, buffer)
+    }
+
+    fn copy(&self, writing: &Writing<'a>, buffer: &mut Vec<u8>) -> Result<()> {
         writing.copy(buffer).doing(|| memory_of(writing.pid()))
     }
 
@@ -274,16 +276,13 @@ impl<'a> Writer<'a> {
         pages: &PrivatePages<'a>,
         id: u32,
         store: &'a Store,
-    ) -> Result<Arc<Writing<'a>>> {
-        let pid = pages.pid();
-        let beginning = Beginning(self);
-        let (pagemap, writing) = pages.begin(store.creation(), id).doing(|| memory_of(pid))?;
+    ) -> Result<(Pagemap, Arc<Writing<'a>>)> {
+        let _beginning = Beginning(self);
+        let begun = pages.begin(store.creation(), id);
+        let (pagemap, writing) = begun.doing(|| memory_of(pages.pid()))?;
         let writing = Arc::new(writing);
         self.state.lock().under_way.push(Arc::clone(&writing));
-        drop(beginning);
-        store.pagemap(pid.cast_unsigned(), &pagemap)?;
-        self.state.lock().pagemaps.insert(pid, pagemap);
-        Ok(writing)
+        Ok((pagemap, writing))
     }
 }
 
@@ -292,9 +291,8 @@ fn memory_of(pid: i32) -> String {
 }
 
 impl<'a> State<'a> {
-    /// Not at the first, which is being asked: to look would hold up the answers.
     fn begin_look(&mut self) -> Option<i32> {
-        let mut ahead = self.looks.iter_mut().skip(1).take(AHEAD);
+        let mut ahead = self.looks.iter_mut().take(AHEAD);
         let (pid, look) = ahead.find(|(_, look)| matches!(look, Look::Wanted))?;
         *look = Look::Begun;
         Some(*pid)

@@ -70,6 +70,11 @@ pub fn look(pid: i32) -> Result<Shown> {
     capture::look(pid).map(Shown)
 }
 
+/// Reads what will be needed of our own memory, so that nobody has to wait for it then.
+pub fn prepare() -> Result<()> {
+    vdso::Vdso::own().map(drop)
+}
+
 /// Describes the layout of a frozen process; `add_file` gives ids to the files it maps.
 pub fn capture(
     task: &FrozenTask,
