@@ -24,12 +24,18 @@ pub fn inside<T>(fds: &[impl AsFd], work: impl FnOnce() -> Result<T>) -> Result<
 /// Makes a new namespace and returns what `setup` opens of it while a process is inside.
 pub fn create<T>(kind: CloneFlags, setup: impl FnOnce() -> Result<T>) -> Result<T> {
     elsewhere(|| {
-        unshare(kind).doing(|| format!("unshare {kind:?}"))?;
+        leave(kind)?;
         setup()
     })
 }
 
-fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Takes the caller to a new namespace, or of time, its children.
+pub fn leave(kind: CloneFlags) -> Result<()> {
+    unshare(kind).doing(|| format!("unshare {kind:?}"))
+}
+
+/// Runs `work` in a process that keeps the namespaces that it goes to.
+pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = beside::run(Tables::Callers, work).doing(|| "start a process")?;
     result.unwrap_or_else(|| Err(threads::panicked()))
 }

@@ -1,9 +1,11 @@
 //! Threads that help the engine. They may run in the caller's own process, so no signal of its is
 //! ever handled by one of them.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -56,36 +58,59 @@ type Job<'scope> = Box<dyn FnOnce() + Send + 'scope>;
 /// it runs on another processor. It is gone when this is.
 pub struct Helper<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
+    state: RefCell<State<'scope>>,
+}
+
+enum State<'scope> {
+    NotStarted,
+    There(Worker<'scope>),
+    /// It ends when its jobs are done. Or the process may have no more threads, and it only takes
+    /// longer.
+    Dismissed {
+        _thread: Option<Joined<'scope, ()>>,
+    },
+}
+
+struct Worker<'scope> {
     /// Without more to come the thread ends, so this goes before it.
-    jobs: RefCell<Option<Sender<Job<'scope>>>>,
-    /// None if the process may have no more threads, after which it only takes longer.
-    thread: OnceCell<Option<Joined<'scope, ()>>>,
+    jobs: Sender<Job<'scope>>,
+    thread: Joined<'scope, ()>,
+    tid: Arc<AtomicI32>,
 }
 
 impl<'scope, 'env> Helper<'scope, 'env> {
     /// Has no thread yet.
     pub fn new(scope: &'scope Scope<'scope, 'env>) -> Self {
-        Self { scope, jobs: RefCell::default(), thread: OnceCell::new() }
+        Self { scope, state: RefCell::new(State::NotStarted) }
     }
 
     /// Makes the thread, where its maker is still free to use any processor: it inherits that.
     pub fn start(&self) {
-        self.thread.get_or_init(|| {
-            let (jobs, todo) = mpsc::channel::<Job<'scope>>();
-            let thread = help(self.scope, move || todo.into_iter().for_each(|job| job())).ok()?;
-            self.jobs.replace(Some(jobs));
-            Some(Joined::new(thread))
-        });
+        let mut state = self.state.borrow_mut();
+        if matches!(*state, State::NotStarted) {
+            *state = self.worker().map_or(State::Dismissed { _thread: None }, State::There);
+        }
     }
 
-    /// Has this done, by the caller if need be.
+    fn worker(&self) -> io::Result<Worker<'scope>> {
+        let (jobs, todo) = mpsc::channel::<Job<'scope>>();
+        let tid = Arc::new(AtomicI32::new(0));
+        let own = Arc::clone(&tid);
+        let thread = help(self.scope, move || {
+            own.store(sys::gettid(), Ordering::Release);
+            todo.into_iter().for_each(|job| job());
+        })?;
+        Ok(Worker { jobs, thread: Joined::new(thread), tid })
+    }
+
+    /// Has this done, by the caller if there is no thread.
     pub fn give<T: Send + 'scope>(
         &self,
         job: impl FnOnce() -> Result<T> + Send + 'scope,
     ) -> Later<T> {
         self.start();
-        let jobs = self.jobs.borrow();
-        let Some(jobs) = jobs.as_ref() else { return Later::Now(job()) };
+        let state = self.state.borrow();
+        let State::There(Worker { jobs, .. }) = &*state else { return Later::Now(job()) };
         let (tell, done) = mpsc::sync_channel(1);
         let job = move || {
             let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Err(panicked()));
@@ -98,9 +123,33 @@ impl<'scope, 'env> Helper<'scope, 'env> {
         }
     }
 
+    /// Whether a job would be done by a thread that does nothing but jobs.
+    pub fn has_thread(&self) -> bool {
+        matches!(*self.state.borrow(), State::There(_))
+    }
+
+    /// The number of the thread; none if there is none, or it has not run yet.
+    pub fn tid(&self) -> Option<i32> {
+        match &*self.state.borrow() {
+            State::There(worker) => {
+                Some(worker.tid.load(Ordering::Acquire)).filter(|tid| *tid != 0)
+            }
+            _ => None,
+        }
+    }
+
     /// Lets the thread end when its jobs are done; later ones are the caller's.
     pub fn dismiss(&self) {
-        self.jobs.take();
+        let state = self.state.replace(State::Dismissed { _thread: None });
+        if let State::There(Worker { jobs, thread, .. }) = state {
+            drop(jobs);
+            self.state.replace(State::Dismissed { _thread: Some(thread) });
+        }
+    }
+
+    /// The same, and it is gone when this is back.
+    pub fn end(&self) {
+        self.state.replace(State::Dismissed { _thread: None });
     }
 }
 
@@ -204,7 +253,9 @@ mod tests {
             assert_ne!(second.get().unwrap(), std::thread::current().id());
             assert!(failing.get().is_err());
             assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2]);
+            assert_eq!(helper.tid().map(|tid| tid == sys::gettid()), Some(false));
             helper.dismiss();
+            assert_eq!(helper.tid(), None);
             let here = helper.give(|| Ok(std::thread::current().id()));
             assert_eq!(here.get().unwrap(), std::thread::current().id());
         });

@@ -43,8 +43,13 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     let dir = ImageDir::copy_of(request.images()?)?;
     let root = std::thread::scope(|scope| {
         let helper = Helper::new(scope);
+        // Asked while images are read.
+        let reach = helper.give(Reach::ours);
+        let prepared = helper.give(memory::prepare);
         let (snapshot, pages) = read(&dir, &helper)?;
-        let valid = validate(&snapshot, &dir, request);
+        let reach = reach.get()?;
+        prepared.get()?;
+        let valid = validate(&snapshot, &dir, request, &reach);
         // Damaged pages may be why it is not.
         pages.get().and(valid)?;
         log.info(format!("{} tasks to restore", snapshot.tree.len()));
@@ -53,13 +58,15 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
             log.info(format!("monotonic clocks jump ahead by {jump:.1?}: {why}"));
         }
         hooks.notify(Stage::PreRestore, None)?;
+        if helper.tid().is_some_and(|tid| numbers::of(&snapshot).any(|number| number == tid)) {
+            helper.end();
+        }
         numbers::wait_until_free(&snapshot)?;
         let logs = TaskLogs::new(request, &snapshot, log)?;
-        if stages::largest(&snapshot) >= memory::WORTH_COPYING {
-            helper.start();
-        }
+        let namespaces = namespaces::Wanted::of(&snapshot, &request.options.join_ns)?;
+        let namespaces = namespaces.get(&helper);
         let forking = Instant::now();
-        let building = stages::build_tree(request, &snapshot, &dir, logs)?;
+        let building = stages::build_tree(request, &snapshot, &dir, logs, reach, namespaces)?;
         stats.forked(forking);
         log.info("the tree is there");
         rebuild(request, building, &helper, &mut stats, hooks, log)
@@ -116,18 +123,18 @@ fn rebuild(
     Ok(pid)
 }
 
-fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request) -> Result<()> {
+fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request, reach: &Reach) -> Result<()> {
     cpuinfo::check_at_restore(request, snapshot)?;
     let mut refusals = Refusals::default();
     namespaces::validate(snapshot, &request.options.join_ns, &mut refusals);
     refusals.check()?;
     files::validate(snapshot)?;
     memory::validate(snapshot, dir)?;
-    let (reach, filters) = (Reach::ours()?, snapshot.seccomp.clone().unwrap_or_default());
+    let filters = snapshot.seccomp.clone().unwrap_or_default();
     for (&pid, image) in &snapshot.tasks {
         let extras = snapshot.extras.iter().find(|extras| extras.pid == pid);
         task::validate(pid, image, extras, &filters)?;
-        task::check_reach(pid, image, &reach)?;
+        task::check_reach(pid, image, reach)?;
     }
     Ok(())
 }

@@ -26,17 +26,22 @@ const INIT: i32 = 1;
 /// A number outlives its last process by a moment, which whoever makes one with it waits for.
 pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
     let begun = Instant::now();
-    let numbers = snapshot.tree.iter().flat_map(|entry| {
-        let tids = entry.threads.iter().filter(|tid| **tid != 0);
-        tids.chain([&entry.pid]).map(|number| number.cast_signed())
-    });
-    let mut taken: Vec<String> = numbers.filter_map(|number| wait_for(number, begun)).collect();
+    let mut taken: Vec<String> =
+        of(snapshot).filter_map(|number| wait_for(number, begun)).collect();
     taken.dedup();
     if taken.is_empty() {
         return Ok(());
     }
     Err(Error::new(Kind::PidTaken, taken.join("\n"))
         .remedy("let these processes end (and their parents wait for them), or restore in another pid namespace"))
+}
+
+/// The numbers of the tree.
+pub fn of(snapshot: &Snapshot) -> impl Iterator<Item = i32> {
+    snapshot.tree.iter().flat_map(|entry| {
+        let tids = entry.threads.iter().filter(|tid| **tid != 0);
+        tids.chain([&entry.pid]).map(|number| number.cast_signed())
+    })
 }
 
 /// Who has the number, if somebody keeps it.

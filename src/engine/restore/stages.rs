@@ -16,11 +16,12 @@ use crate::images::proto::{SeccompEntry, TaskExtrasEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::{Armed, Blank, Delivery, Pin, SpawnSpec};
 use crate::kernel::fd;
+use crate::kernel::threads::Later;
 use crate::objects::files::{OpenFiles, RestoreOptions};
 use crate::objects::memory::Filled;
 use crate::objects::task::Rebuild;
 use crate::objects::task::credentials::Reach;
-use crate::objects::{memory, namespaces, task};
+use crate::objects::{memory, task};
 use crate::options::Request;
 use crate::options::values::InheritFd;
 
@@ -50,6 +51,8 @@ pub fn build_tree<'a>(
     snapshot: &'a Snapshot,
     dir: &'a ImageDir,
     logs: TaskLogs<'a>,
+    reach: Reach,
+    namespaces: Later<Vec<OwnedFd>>,
 ) -> Result<Building<'a>> {
     let outer = if request.options.shell_job() { Some(outer()?) } else { None };
     let plan: Plan = tree::plan(&tree::nodes(snapshot), outer)?;
@@ -57,13 +60,13 @@ pub fn build_tree<'a>(
     let mut spaces = AddressSpaces::new(snapshot, dir)?;
     let spec = spawn_spec(request, snapshot)?;
     let pin = if largest(snapshot) <= MAX_PINNED_PAGES { Some(Pin::here()?) } else { None };
-    let root = Blank::spawn(&spec)?;
+    let mut root = Blank::spawn(&spec)?;
+    root.join(&namespaces.get()?)?;
     let mut on_clone =
         |by: Who, blank: &mut Blank, child: Who| spaces.before_clone(&files, by, blank, child);
     let tree = Tree::build(root, &plan, &mut on_clone)?;
     snapshot.tree.iter().for_each(|entry| logs.done(entry.pid, "the process is there"));
     let filters = snapshot.seccomp.clone().unwrap_or_default();
-    let reach = Reach::ours()?;
     Ok(Building { snapshot, dir, logs, filters, reach, tree, spaces, files, pin })
 }
 
@@ -88,7 +91,6 @@ fn spawn_spec(request: &Request, snapshot: &Snapshot) -> Result<SpawnSpec> {
     Ok(SpawnSpec {
         helper_len: HELPER_LEN as usize,
         sibling: request.options.rst_sibling(),
-        namespaces: namespaces::rebuild(snapshot, &request.options.join_ns)?,
         ..SpawnSpec::new(pid, helper)
     })
 }

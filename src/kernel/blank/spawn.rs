@@ -37,21 +37,12 @@ pub struct SpawnSpec {
     pub service_fd: i32,
     /// Whether it is to be a child of the engine's parent instead of the engine's.
     pub sibling: bool,
-    /// Namespaces to join, in this order: uts, ipc, time, net, cgroup, mount, or pid for children.
-    pub namespaces: Vec<OwnedFd>,
 }
 
 impl SpawnSpec {
     /// A child of the engine in the engine's namespaces, with a helper area of 1 MiB.
     pub fn new(pid: i32, helper: u64) -> Self {
-        Self {
-            pid,
-            helper,
-            helper_len: 1 << 20,
-            service_fd: 64,
-            sibling: false,
-            namespaces: Vec::new(),
-        }
+        Self { pid, helper, helper_len: 1 << 20, service_fd: 64, sibling: false }
     }
 }
 
@@ -126,7 +117,6 @@ impl Blank {
         }
         drop((program, theirs));
         blank.first_batch(keep_vdso)?;
-        blank.join(&spec.namespaces)?;
         Ok(blank)
     }
 
@@ -191,7 +181,8 @@ impl Blank {
         self.run(batch).map(drop)
     }
 
-    fn join(&mut self, namespaces: &[OwnedFd]) -> Result<()> {
+    /// Enters namespaces, in this order: uts, ipc, time, net, cgroup, mount, or pid for children.
+    pub fn join(&mut self, namespaces: &[OwnedFd]) -> Result<()> {
         if namespaces.is_empty() {
             return Ok(());
         }

@@ -369,7 +369,8 @@ fn namespaces_are_joined() {
     donor.run(batch).unwrap();
     let link = |pid, name| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
     let open = |name| fs::File::open(format!("/proc/{}/ns/{name}", donor.pid())).unwrap().into();
-    let blank = blank_with(|spec| spec.namespaces = vec![open("uts"), open("ipc")]);
+    let mut blank = blank();
+    blank.join(&[open("uts"), open("ipc")]).unwrap();
     for name in ["uts", "ipc"] {
         assert_eq!(link(blank.pid(), name), link(donor.pid(), name));
         assert_ne!(link(blank.pid(), name), link(std::process::id().cast_signed(), name));
@@ -385,7 +386,8 @@ fn a_time_namespace_is_joined() {
     donor.run(batch).unwrap();
     let path = format!("/proc/{}/ns/time_for_children", donor.pid());
     let wanted = fs::read_link(&path).unwrap();
-    let blank = blank_with(|spec| spec.namespaces = vec![fs::File::open(&path).unwrap().into()]);
+    let mut blank = blank();
+    blank.join(&[fs::File::open(&path).unwrap().into()]).unwrap();
     let time = format!("/proc/{}/ns/time", blank.pid());
     assert_eq!(fs::read_link(time).unwrap(), wanted);
 }

@@ -15,9 +15,10 @@ use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::stat::Mode;
 
 use crate::error::{Context, Error, Kind, Refusals, Result};
-use crate::images::proto::{TaskKobjIdsEntry, TimensEntry};
+use crate::images::proto::{IpcVarEntry, TaskKobjIdsEntry, TimensEntry, UtsnsEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::namespace;
+use crate::kernel::threads::{Helper, Later};
 use crate::options::values::JoinNs;
 
 /// Names under /proc/PID/ns, in the order in which CRIU numbers them.
@@ -194,24 +195,48 @@ fn nested(snapshot: &Snapshot) -> Vec<(u32, &'static str)> {
 
 /// The namespaces that the restored root enters: those named by `join_ns`, and new ones for those
 /// that the tree had of its own.
-pub fn rebuild(snapshot: &Snapshot, join: &[JoinNs]) -> Result<Vec<OwnedFd>> {
-    let engine = snapshot.inventory.root_ids.unwrap_or_default();
-    let ids = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
-    let mut fds = Vec::new();
-    for join in join {
-        fds.push(open_joined(join)?);
+#[derive(Debug)]
+pub struct Wanted {
+    join: Vec<JoinNs>,
+    uts: Option<UtsnsEntry>,
+    ipc: Option<IpcVarEntry>,
+    clocks: Option<TimensEntry>,
+}
+
+impl Wanted {
+    /// What the images say of them.
+    pub fn of(snapshot: &Snapshot, join: &[JoinNs]) -> Result<Self> {
+        let engine = snapshot.inventory.root_ids.unwrap_or_default();
+        let ids = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
+        let joined = |kind: &str| join.iter().any(|join| join.kind == kind);
+        let (mut uts, mut ipc) = (None, None);
+        if ids.uts_ns_id != engine.uts_ns_id && !joined("uts") {
+            uts = Some(image(&snapshot.utsns, ids.uts_ns_id(), "utsns")?.clone());
+        }
+        if ids.ipc_ns_id != engine.ipc_ns_id && !joined("ipc") {
+            ipc = Some(image(&snapshot.ipc_vars, ids.ipc_ns_id(), "ipcns-var")?.clone());
+        }
+        let clocks = clocks(snapshot, join).filter(|_| time::can_be_made()).copied();
+        Ok(Self { join: join.to_vec(), uts, ipc, clocks })
     }
-    let joined = |kind: &str| join.iter().any(|join| join.kind == kind);
-    if ids.uts_ns_id != engine.uts_ns_id && !joined("uts") {
-        fds.push(uts::rebuild(image(&snapshot.utsns, ids.uts_ns_id(), "utsns")?)?);
+
+    /// Opens or makes them, as soon as `helper` gets to it if no process is needed for it: that
+    /// might have a number of the tree's.
+    pub fn get(self, helper: &Helper<'_, '_>) -> Later<Vec<OwnedFd>> {
+        helper.start();
+        if self.uts.is_some() || self.ipc.is_some() || !helper.has_thread() {
+            return Later::Now(self.make(time::rebuild));
+        }
+        helper.give(|| self.make(time::rebuild_here))
     }
-    if ids.ipc_ns_id != engine.ipc_ns_id && !joined("ipc") {
-        fds.push(ipc::rebuild(image(&snapshot.ipc_vars, ids.ipc_ns_id(), "ipcns-var")?)?);
+
+    fn make(self, time: impl FnMut(&TimensEntry) -> Result<OwnedFd>) -> Result<Vec<OwnedFd>> {
+        let joined = self.join.iter().map(open_joined);
+        let uts = self.uts.iter().map(uts::rebuild);
+        let ipc = self.ipc.iter().map(ipc::rebuild);
+        let time = self.clocks.iter().map(time);
+        joined.chain(uts).chain(ipc).chain(time).collect()
     }
-    if let Some(clocks) = clocks(snapshot, join).filter(|_| time::can_be_made()) {
-        fds.push(time::rebuild(clocks)?);
-    }
-    Ok(fds)
 }
 
 /// What the clocks of the tree showed, unless it is to join others.

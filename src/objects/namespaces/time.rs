@@ -35,20 +35,24 @@ pub fn capture(pid: i32) -> Result<TimensEntry> {
 
 /// Makes a namespace whose clocks go on from `entry`.
 pub fn rebuild(entry: &TimensEntry) -> Result<OwnedFd> {
+    namespace::elsewhere(|| rebuild_here(entry))
+}
+
+/// The same; the calling thread, or process, must have no children later: they would be in it.
+pub fn rebuild_here(entry: &TimensEntry) -> Result<OwnedFd> {
     let host = host_clocks()?;
     let wanted = Clocks {
         monotonic: nanos(&entry.monotonic) - host.monotonic,
         boottime: nanos(&entry.boottime) - host.boottime,
     };
-    namespace::create(namespace::NEWTIME, || {
-        let path = format!("/proc/{}/timens_offsets", sys::gettid());
-        let line = |name, nanos: Nanos| {
-            format!("{name} {} {}\n", nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND))
-        };
-        let text = line("monotonic", wanted.monotonic) + &line("boottime", wanted.boottime);
-        std::fs::write(&path, text).doing(|| format!("write {path}"))?;
-        namespace::of_thread("time_for_children")
-    })
+    namespace::leave(namespace::NEWTIME)?;
+    let path = format!("/proc/{}/timens_offsets", sys::gettid());
+    let line = |name, nanos: Nanos| {
+        format!("{name} {} {}\n", nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND))
+    };
+    let text = line("monotonic", wanted.monotonic) + &line("boottime", wanted.boottime);
+    std::fs::write(&path, text).doing(|| format!("write {path}"))?;
+    namespace::of_thread("time_for_children")
 }
 
 /// Whether this process may make a time namespace. Root is told by the kernel.

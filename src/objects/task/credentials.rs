@@ -10,10 +10,11 @@
 
 use once_cell::sync::Lazy;
 
+use super::rlimits;
 use super::status::Status;
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
-use crate::images::proto::CredsEntry;
+use crate::images::proto::{CredsEntry, TaskRlimitsEntry};
 use crate::kernel::capability::{
     PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAP_AMBIENT_RAISE, Request, SETGID, SETPCAP,
     SETUID, members, only,
@@ -125,6 +126,8 @@ pub struct Reach {
     ours: CredsEntry,
     /// Permitted capabilities of the engine that it may not give to anybody.
     lent: u64,
+    /// Limits of the engine.
+    limits: TaskRlimitsEntry,
 }
 
 impl Reach {
@@ -138,7 +141,9 @@ impl Reach {
         let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
         let last_cap = text.trim().parse().unwrap_or(63);
         let lent = process::lent_capabilities().doing(|| "capget")?;
-        Ok(Self { last_cap, ours, lent })
+        let path = "/proc/self/limits";
+        let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
+        Ok(Self { last_cap, ours, lent, limits: rlimits::parse(&text)? })
     }
 
     /// Whether the engine has capabilities that must not get into other hands.
@@ -149,6 +154,11 @@ impl Reach {
     /// Whether the engine has a capability that is its user's own.
     pub fn has(&self, cap: u32) -> bool {
         self.own() & only(cap) != 0
+    }
+
+    /// The engine's limits, which no process can have more than; none if it may give any.
+    pub fn limits(&self) -> Option<&TaskRlimitsEntry> {
+        (!self.has(capability::SYS_RESOURCE)).then_some(&self.limits)
     }
 
     fn own(&self) -> u64 {

@@ -5,14 +5,13 @@ use super::{
     personality, posix_timers, registers, rlimits, robust_list, rseq, scheduling, seccomp,
     sigaction, state,
 };
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::images::names;
 use crate::images::proto::{
     CoreEntry, SeccompEntry, TaskCoreEntry, TaskExtrasEntry, ThreadCoreEntry, ThreadExtrasEntry,
     core_entry,
 };
 use crate::images::snapshot::TaskImage;
-use crate::kernel::capability::SYS_RESOURCE;
 use crate::kernel::xsave::Layout;
 
 /// Checks a process by itself: `extras` and `filters` are those of the tree.
@@ -103,13 +102,9 @@ pub fn check_reach(pid: u32, task: &TaskImage, reach: &credentials::Reach) -> Re
             credentials::check_reach(&names::core(tid), creds, reach)?;
         }
     }
-    if reach.has(SYS_RESOURCE) {
-        return Ok(());
-    }
-    let path = "/proc/self/limits";
-    let ours = rlimits::parse(&std::fs::read_to_string(path).doing(|| format!("read {path}"))?)?;
-    match task.core.tc.as_ref().and_then(|entry| entry.rlimits.as_ref()) {
-        Some(limits) => rlimits::check_reach(&names::core(pid), limits, &ours),
-        None => Ok(()),
+    let wanted = task.core.tc.as_ref().and_then(|entry| entry.rlimits.as_ref());
+    match (wanted, reach.limits()) {
+        (Some(limits), Some(ours)) => rlimits::check_reach(&names::core(pid), limits, ours),
+        _ => Ok(()),
     }
 }
