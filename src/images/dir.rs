@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
@@ -112,7 +113,7 @@ impl ImageDir {
             dir: self.clone(),
             written: Mutex::default(),
             pieces: Mutex::default(),
-            committed: false,
+            committed: AtomicBool::new(false),
         })
     }
 
@@ -185,7 +186,7 @@ pub struct Creation {
     written: Mutex<Vec<String>>,
     /// Checksums of what was written at offsets, by file.
     pieces: Mutex<HashMap<String, Vec<Piece>>>,
-    committed: bool,
+    committed: AtomicBool,
 }
 
 /// A stretch of a file and its CRC-32.
@@ -274,11 +275,11 @@ impl Creation {
     }
 
     /// Makes the dump whole: the inventory appears in one step, after everything else.
-    pub fn commit(mut self, inventory: &[u8]) -> Result<Committed> {
+    pub fn commit(&self, inventory: &[u8]) -> Result<Committed<'_>> {
         self.store(INVENTORY_TEMPORARY, inventory)?;
         renameat(self.dir.fd(), INVENTORY_TEMPORARY, self.dir.fd(), INVENTORY)
             .doing(|| format!("rename {}/{INVENTORY}", self.dir.path()))?;
-        self.committed = true;
+        self.committed.store(true, Ordering::Relaxed);
         self.written.lock().push(INVENTORY.to_owned());
         Ok(Committed(self))
     }
@@ -286,20 +287,20 @@ impl Creation {
 
 /// A whole dump that may still be taken back.
 #[derive(Debug)]
-pub struct Committed(Creation);
+pub struct Committed<'a>(&'a Creation);
 
-impl Committed {
-    /// Removes the dump, its inventory first.
-    pub fn revoke(mut self) -> Result<()> {
+impl Committed<'_> {
+    /// Removes the dump: its inventory now, all else with the [`Creation`].
+    pub fn revoke(self) -> Result<()> {
         self.0.dir.remove(INVENTORY)?;
-        self.0.committed = false;
+        self.0.committed.store(false, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Drop for Creation {
     fn drop(&mut self) {
-        if self.committed {
+        if *self.committed.get_mut() {
             return;
         }
         for name in self.written.lock().iter() {

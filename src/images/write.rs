@@ -12,13 +12,13 @@ use super::snapshot::{GhostFile, Pagemap, Snapshot, TaskImage};
 use crate::error::Result;
 
 /// Writes everything but pages, which are there already, and makes the dump whole.
-pub fn write(snapshot: &Snapshot, creation: Creation) -> Result<Committed> {
+pub fn write(snapshot: &Snapshot, creation: Creation) -> Result<()> {
     let store = Store::new(creation);
     for (&pid, task) in &snapshot.tasks {
         store.task(pid, task)?;
     }
     store.common(snapshot)?;
-    store.finish(snapshot, snapshot.pages_ids())
+    store.finish(snapshot, snapshot.pages_ids()).map(drop)
 }
 
 /// A dump on its way into files; several threads may write to it.
@@ -74,25 +74,25 @@ impl Store {
     /// Writes where the contents of shared memory are and makes the dump whole; `pages` are the
     /// numbers of all pages files.
     pub fn finish(
-        self,
+        &self,
         snapshot: &Snapshot,
         pages: impl IntoIterator<Item = u32>,
-    ) -> Result<Committed> {
+    ) -> Result<Committed<'_>> {
         for (&shmid, pagemap) in &snapshot.shared_memory {
             self.pagemap_file(&names::shared_pagemap(shmid), pagemap)?;
         }
         let mut inventory = Encoder::inventory();
         inventory.entry(&snapshot.inventory);
         let inventory = inventory.finish();
-        self.manifest.lock().add(super::dir::INVENTORY, &inventory);
+        let mut manifest = self.manifest.lock();
+        manifest.add(super::dir::INVENTORY, &inventory);
         for pages_id in pages {
             let name = names::pages(pages_id);
             let size = self.creation.size(&name)?;
-            self.manifest.lock().add_pages(&name, size, self.creation.checksum(&name, size));
+            manifest.add_pages(&name, size, self.creation.checksum(&name, size));
         }
-        let Self { creation, manifest } = self;
-        creation.store(MANIFEST, manifest.into_inner().to_text().as_bytes())?;
-        creation.commit(&inventory)
+        self.creation.store(MANIFEST, manifest.to_text().as_bytes())?;
+        self.creation.commit(&inventory)
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {

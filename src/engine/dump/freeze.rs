@@ -45,10 +45,12 @@ impl Member {
 
 const LONGER: &str = "raise --timeout; the tree runs on";
 
-/// Stops the tree below `root`. `timeout` of zero is no limit. Parents stand before children.
-pub fn freeze(root: i32, timeout: Duration) -> Result<Vec<Member>> {
+/// Stops the tree below `root`, and says when that itself is stopped. `timeout` of zero is no limit.
+/// Parents stand before children.
+pub fn freeze(root: i32, timeout: Duration, stopped: impl FnOnce()) -> Result<Vec<Member>> {
     let mut freezing = Freezing { deadline: deadline(timeout), members: BTreeMap::new() };
     freezing.add(root, 0)?;
+    stopped();
     while freezing.add_new_children()? {}
     match freezing.into_order(root) {
         members if members.first().is_some_and(|root| root.frozen().is_some()) => Ok(members),

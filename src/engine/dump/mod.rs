@@ -14,8 +14,11 @@ mod freeze;
 mod ids;
 mod writer;
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use once_cell::unsync::OnceCell;
 
 use self::freeze::{Member, State};
 use self::ids::SharedIds;
@@ -24,11 +27,12 @@ use super::hooks::{Hooks, Stage};
 use super::stats::DumpStats;
 use super::{Outcome, cpuinfo};
 use crate::error::{Context, Refusals, Result};
-use crate::images::dir::{Creation, ImageDir};
+use crate::images::dir::{Creation, ImageDir, prepare_checksums};
 use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::images::write::Store;
 use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::threads::Helper;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
 use crate::objects::memory::{Layout, MappedFiles, PrivatePages, SharedMemory};
@@ -48,32 +52,46 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
     let cpuinfo = cpuinfo::wanted(request)?;
     hooks.notify(Stage::PreDump, Some(root))?;
     let mut stats = DumpStats::start();
-    let members = freeze::freeze(root, Duration::from_secs(request.options.timeout().into()))?;
-    stats.frozen();
-    log.info(format!("{} tasks are stopped", members.len()));
-    let external = external(request, hooks)?;
-    let store = OnceLock::new();
-    if !dir.has_dump() {
-        begin(&dir, &store)?;
-    }
-    let (mut dump, pagemaps) = writer::write(&members, &store, |feed| {
-        let mut dump = capture(request, external, &members, feed)?;
-        dump.snapshot.cpuinfo = cpuinfo;
-        log.info("captured all but memory");
-        begin(&dir, &store)?.common(&dump.snapshot).map(|()| dump)
+    let (members, store) = (OnceCell::new(), OnceLock::new());
+    let notes = std::thread::scope(|scope| {
+        let helper = Helper::new(scope);
+        // Found out while the tree is stopped.
+        let ids = helper.give(SharedIds::new);
+        let mapped = helper.give(MappedFiles::new);
+        let first = Cell::new(None);
+        let look = || first.set(Some(helper.give(move || memory::look(root))));
+        let patience = Duration::from_secs(request.options.timeout().into());
+        let members: &Vec<Member> =
+            members.get_or_try_init(|| freeze::freeze(root, patience, look))?;
+        stats.frozen();
+        log.info(format!("{} tasks are stopped", members.len()));
+        let prepared = helper.give(|| memory::prepare().map(|()| prepare_checksums()));
+        let external = external(request, hooks)?;
+        if !dir.has_dump() {
+            begin(&dir, &store)?;
+        }
+        let (mut dump, pagemaps) = writer::write(&helper, members, first.take(), &store, |feed| {
+            let known = (ids.get()?, mapped.get()?);
+            let mut dump = capture(request, external, members, known, feed)?;
+            prepared.get()?;
+            dump.snapshot.cpuinfo = cpuinfo;
+            log.info("captured all but memory");
+            begin(&dir, &store)?.common(&dump.snapshot).map(|()| dump)
+        })?;
+        let store = store.get().expect("begun at the latest when all was captured");
+        let pages_ids = dump.write_shared_memory(&pagemaps, store.creation(), &mut stats)?;
+        let committed = store.finish(&dump.snapshot, pages_ids)?;
+        log.info("the images are whole");
+        if let Err(error) = hooks.notify(Stage::PostDump, Some(root)) {
+            committed.revoke()?;
+            return Err(error);
+        }
+        Ok(dump.notes)
     })?;
-    for note in &dump.notes {
+    for note in &notes {
         log.warn(note);
     }
-    let store = store.into_inner().expect("begun at the latest when all was captured");
-    let pages_ids = dump.write_shared_memory(&pagemaps, store.creation(), &mut stats)?;
-    let committed = store.finish(&dump.snapshot, pages_ids)?;
-    log.info("the images are whole");
-    if let Err(error) = hooks.notify(Stage::PostDump, Some(root)) {
-        committed.revoke()?;
-        return Err(error);
-    }
-    let tasks = finish(request, members)?;
+    let tasks = finish(request, members.into_inner().expect("stopped"))?;
     // The dump is whole and the tree is gone: figures that cannot be stored do not undo that.
     if let Err(error) = stats.finish(request, log) {
         log.warn(error);
@@ -115,6 +133,7 @@ fn capture<'a>(
     request: &Request,
     external: Vec<String>,
     members: &'a [Member],
+    (ids, mapped): (SharedIds, MappedFiles),
     feed: &Feed<'_, 'a>,
 ) -> Result<Dump> {
     let mut refusals = Refusals::default();
@@ -125,9 +144,9 @@ fn capture<'a>(
             tree: members.iter().map(pstree_entry).collect(),
             ..Snapshot::default()
         },
-        ids: SharedIds::new()?,
+        ids,
         collector: Collector::new(collector_options(request, external, members))?,
-        mapped: MappedFiles::new()?,
+        mapped,
         filters: SeccompEntry::default(),
         feed,
     };

@@ -14,10 +14,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::freeze::Member;
 use crate::error::{Context, Error, Result};
-use crate::images::dir::prepare_checksums;
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
-use crate::kernel::threads::{self, Joined};
+use crate::kernel::threads::{self, Helper, Later};
 use crate::objects::memory::{self, PrivatePages, Shown, Writing};
 use crate::progress;
 
@@ -32,32 +31,42 @@ const LARGE: u64 = 4 << 20;
 const AHEAD: usize = 8;
 
 /// Runs `feed`, which says what is to be written of `members`, and writes it. `store` may be set by
-/// `feed` as late as at its end: nothing is written before.
-pub fn write<'a, T>(
+/// `feed` as late as at its end: nothing is written before. `first` is what the memory of the first
+/// member looks like. It is the last job of `helper`.
+pub fn write<'scope, 'a: 'scope, T>(
+    helper: &Helper<'scope, '_>,
     members: &[Member],
+    first: Option<Later<Shown>>,
     store: &'a OnceLock<Store>,
     feed: impl FnOnce(&Feed<'_, 'a>) -> Result<T>,
 ) -> Result<(T, Pagemaps)> {
     let alive = members.iter().filter_map(|member| Some(member.frozen()?.pid));
-    let looks: VecDeque<_> = alive.map(|pid| (pid, Look::Wanted)).collect();
+    let mut looks: VecDeque<_> = alive.map(|pid| (pid, Look::Wanted)).collect();
     let awaited = Cell::new(looks.len());
     let may_write = looks.len() >= MANY;
+    if let (Some(first), Some((_, look))) = (first, looks.front_mut()) {
+        *look = Look::Given(first);
+    }
     let state = Mutex::new(State { looks, may_write, ..State::default() });
-    let writer = Writer { store, state, changed: Condvar::new() };
-    let fed = std::thread::scope(|scope| {
-        // Without a second one it only takes longer.
-        let helper = threads::help(scope, || writer.help()).ok().map(Joined::new);
-        let mut feeding = Feed { writer: &writer, awaited, bytes: Cell::new(0), failed: true };
-        let fed = feed(&feeding)?;
-        feeding.failed = false;
-        drop(feeding);
-        writer.work();
-        drop(helper);
-        Ok(fed)
-    })?;
-    let state = writer.state.into_inner();
-    state.failure.map_or(Ok(()), Err)?;
-    Ok((fed, state.pagemaps))
+    let writer = Arc::new(Writer { store, state, changed: Condvar::new() });
+    let mut feeding = Feed { writer: &writer, awaited, bytes: Cell::new(0), failed: true };
+    // Without a thread it would be the feeder who waits to be fed.
+    let helping = helper.has_thread().then(|| {
+        let writer = Arc::clone(&writer);
+        helper.give(move || {
+            writer.help();
+            Ok(())
+        })
+    });
+    let fed = feed(&feeding)?;
+    feeding.failed = false;
+    drop(feeding);
+    writer.work();
+    helper.dismiss();
+    helping.map_or(Ok(()), Later::get)?;
+    let mut state = writer.state.lock();
+    state.failure.take().map_or(Ok(()), Err)?;
+    Ok((fed, std::mem::take(&mut state.pagemaps)))
 }
 
 /// Takes what is to be written, and knows when the second thread may write.
@@ -125,8 +134,6 @@ struct State<'a> {
     pagemaps: Pagemaps,
     /// Ids of pages files count from 1.
     last_id: u32,
-    /// What the pages will need was read.
-    prepared: bool,
     /// Nothing more will come.
     closed: bool,
     failure: Option<Error>,
@@ -136,6 +143,7 @@ struct State<'a> {
 enum Look {
     Wanted,
     Begun,
+    Given(Later<Shown>),
     Done(Result<Shown>),
 }
 
@@ -149,7 +157,6 @@ enum Part<'a> {
 /// What a thread may do next.
 enum Job<'a> {
     Look(i32),
-    Prepare,
     Write(i32, Box<TaskImage>, &'a Store),
     Begin(PrivatePages<'a>, u32, &'a Store),
     Join(Arc<Writing<'a>>),
@@ -220,9 +227,6 @@ impl<'a> Writer<'a> {
             if let Some(pid) = state.begin_look() {
                 return Some(Job::Look(pid));
             }
-            if !std::mem::replace(&mut state.prepared, true) {
-                return Some(Job::Prepare);
-            }
             self.changed.wait(&mut state);
         }
         None
@@ -231,7 +235,6 @@ impl<'a> Writer<'a> {
     fn carry_out(&self, job: Job<'a>, buffer: &mut Vec<u8>) -> Result<()> {
         let writing = match job {
             Job::Look(pid) => return self.look(pid),
-            Job::Prepare => return memory::prepare().map(|()| prepare_checksums()),
             Job::Write(pid, image, store) => return store.task(pid.cast_unsigned(), &image),
             Job::Join(writing) => writing,
             Job::Begin(pages, id, store) => {
@@ -264,6 +267,10 @@ impl<'a> Writer<'a> {
         }
         match state.looks.pop_front() {
             Some((looked_at, Look::Done(shown))) if looked_at == pid => shown,
+            Some((looked_at, Look::Given(later))) if looked_at == pid => {
+                drop(state);
+                later.get()
+            }
             _ => {
                 drop(state);
                 memory::look(pid)

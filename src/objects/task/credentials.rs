@@ -371,7 +371,7 @@ mod tests {
 
     /// An engine with these credentials.
     fn like_us() -> Reach {
-        Reach { last_cap: 40, ours: odd(), lent: 0 }
+        Reach { last_cap: 40, ours: odd(), lent: 0, limits: TaskRlimitsEntry::default() }
     }
 
     #[test]
