@@ -352,6 +352,7 @@ mod tests {
         let creation = dir.begin().unwrap();
         creation.store("core-1.img", b"x").unwrap();
         creation.commit(b"inventory").unwrap().revoke().unwrap();
+        drop(creation);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
         std::fs::remove_dir_all(path).unwrap();
     }

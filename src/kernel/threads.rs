@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -11,10 +12,11 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::Pid;
 
-use super::sys;
+use super::{fd, sys};
 use crate::error::{Error, Kind, Result};
 
 /// Starts one with every signal blocked, from its first instruction on.
@@ -32,6 +34,7 @@ pub fn help<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    grow_descriptor_table();
     let here = sys::getcpu();
     start(scope, move || {
         if let Ok(cpu) = here {
@@ -39,6 +42,19 @@ pub fn help<'scope, T: Send + 'scope>(
         }
         work()
     })
+}
+
+/// Makes room for as many descriptors as few engines need. Where threads share the table, the
+/// kernel waits each time that it grows until no processor can be looking at the old one, which
+/// takes 10 ms; one thread alone need not wait.
+fn grow_descriptor_table() {
+    const ROOM: u64 = 2048;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let last = ROOM.min(limit).saturating_sub(1);
+    // Without success it only takes longer.
+    if let (Ok(last), Ok(fd)) = (i32::try_from(last), fd::eventfd(libc::EFD_CLOEXEC)) {
+        let _ = fd::duplicate_above(fd.as_raw_fd(), last);
+    }
 }
 
 /// Runs `work` with every signal blocked.

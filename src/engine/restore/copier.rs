@@ -28,13 +28,21 @@ impl<'h, 'scope, 'env> Copier<'h, 'scope, 'env> {
         Self { helper, left: VecDeque::new() }
     }
 
-    /// Copies this, at some time until [`finish`](Self::finish).
+    /// Copies this, at some time until [`finish`](Self::finish); if it is much, with both threads now,
+    /// as the engine would soon have to wait for a page of it.
     pub fn take(&mut self, copying: Copying) -> Result<()> {
+        let is_much = copying.is_much();
         let copying = Arc::new(copying);
         let weak = Arc::downgrade(&copying);
         let copied = self.helper.give(move || help(&copying));
         self.left.push_back((weak, copied));
-        if self.left.len() > AHEAD { self.finish_first() } else { Ok(()) }
+        if is_much {
+            self.finish()
+        } else if self.left.len() > AHEAD {
+            self.finish_first()
+        } else {
+            Ok(())
+        }
     }
 
     /// Everything is copied when this is back.

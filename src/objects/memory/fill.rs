@@ -160,6 +160,11 @@ impl Copying {
         self.pid
     }
 
+    /// Whether a thread alone would take long.
+    pub fn is_much(&self) -> bool {
+        self.bytes >= queue::WORTH_A_THREAD
+    }
+
     /// Copies everything, in several threads if it is much.
     pub fn finish(self) -> Result<()> {
         queue::share(self.bytes, || self.help())
