@@ -27,7 +27,7 @@ impl Failure {
     }
 
     /// No message could be sent or received.
-    fn comm(what: &str, error: &io::Error) -> Self {
+    pub fn comm(what: &str, error: &io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(libc::EPROTO);
         Self { code: -libc::ECOMM, errno, message: format!("{what}: {error}") }
     }

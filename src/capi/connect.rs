@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::client::{Channel, Failure};
-use super::guest;
 use super::host::ChildSignal;
 use super::program::Program;
 use super::settings::{Service, Settings};
@@ -42,11 +41,6 @@ pub fn connect(
     kinship: Kinship,
     first: Option<&CriuReq>,
 ) -> Result<Connection, Failure> {
-    if let Some(request) = first.filter(|request| guest::may_do(settings, request))
-        && let Ok(connection) = start_guest(request)
-    {
-        return Ok(connection);
-    }
     let connection = match &settings.service {
         // What cannot be done in process is asked for from a worker: see `verbs::ask`.
         Service::Own | Service::InProcess => {
@@ -136,15 +130,6 @@ fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
         // SAFETY: just opened.
         copy => Ok(unsafe { OwnedFd::from_raw_fd(copy) }),
     }
-}
-
-/// Has a guest carry out the request: the answer is there when this returns.
-fn start_guest(request: &CriuReq) -> io::Result<Connection> {
-    let (ours, theirs) = socket_pair()?;
-    let channel = Channel::new(ours);
-    channel.send(request).map_err(|failure| io::Error::from_raw_os_error(failure.errno))?;
-    guest::serve(&theirs, &channel)?;
-    Ok(Connection { channel, ours: false, child: None })
 }
 
 /// Starts a worker with one end of a socket pair, in which its first request is waiting already:

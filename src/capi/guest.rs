@@ -16,15 +16,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::client::Channel;
+use super::client::Failure;
 use super::host::{errno, may_share_memory, set_errno};
+use super::inprocess;
 use super::settings::{Notify, Service, Settings};
 use super::spawn::{default_signals, open_missing_stdio};
-use crate::images::proto::{CriuOpts, CriuReq, CriuReqType};
+use crate::images::proto::{CriuOpts, CriuReq, CriuReqType, CriuResp};
 use crate::kernel::PAGE_SIZE;
 use crate::kernel::beside::{self, Tables};
+use crate::rpc::setup::Client;
 
 /// Bytes of memory that are dumped or restored in some tens of milliseconds. With more, the start
 /// of a program is not what a call waits for.
@@ -68,24 +69,19 @@ fn resident(pid: i32) -> Option<u64> {
     Some(pages * PAGE_SIZE)
 }
 
-/// Serves the request that waits in `socket`, and is back when the guest has ended.
-pub fn serve(socket: &OwnedFd, callers: &Channel) -> io::Result<()> {
-    let (socket, callers) = (socket.as_raw_fd(), callers.raw());
+/// Has a guest carry the request out; None if it cannot be made.
+pub fn answer(settings: &Settings, request: &CriuReq) -> Option<Result<CriuResp, Failure>> {
     let saved = errno();
-    let served = beside::run(Tables::Own, || work(socket, callers));
+    let answered = beside::run(Tables::Own, || {
+        // SAFETY: descriptors and handlers are this process's own, and nobody else in it uses them.
+        unsafe {
+            default_signals();
+            open_missing_stdio();
+        }
+        inprocess::answer(settings, request, Client::only_for_this())
+    });
     set_errno(saved);
-    served.map(drop)
-}
-
-/// In the guest, which has both descriptors in a table of its own, and must not keep the caller's
-/// end open.
-fn work(socket: RawFd, callers: RawFd) {
-    // SAFETY: descriptors and handlers are this process's own, and nobody else in it uses them.
-    let socket = unsafe {
-        default_signals();
-        open_missing_stdio();
-        libc::close(callers);
-        OwnedFd::from_raw_fd(socket)
-    };
-    crate::rpc::serve_guest(socket);
+    let ended = || io::Error::from_raw_os_error(libc::ECONNRESET);
+    let ended = || Err(Failure::comm("the worker has ended without an answer", &ended()));
+    answered.ok().map(|answer| answer.unwrap_or_else(ended))
 }

@@ -1,7 +1,7 @@
 //! The engine in the calling thread, by the same requests: no worker, no exec.
 //!
 //! The host then is the tracer: its children and its SIGCHLD are the engine's too. A restored root
-//! is the host's child in any case.
+//! is the host's child in any case. A [`guest`](super::guest) is its own host.
 
 use std::os::fd::BorrowedFd;
 
@@ -62,7 +62,11 @@ impl Hooks for Callback {
 }
 
 /// Carries a request out and answers as a worker would.
-pub fn answer(settings: &Settings, request: &CriuReq) -> std::result::Result<CriuResp, Failure> {
+pub fn answer(
+    settings: &Settings,
+    request: &CriuReq,
+    client: Client,
+) -> std::result::Result<CriuResp, Failure> {
     let verb = match request.r#type() {
         CriuReqType::Version => return Ok(version_answer()),
         CriuReqType::FeatureCheck => return Ok(features_answer(request)),
@@ -73,7 +77,7 @@ pub fn answer(settings: &Settings, request: &CriuReq) -> std::result::Result<Cri
         _ => return Err(Failure::new(-libc::EINVAL, "this request needs a worker")),
     };
     let mut refusal = None;
-    match run(verb, settings, request, &mut refusal) {
+    match run(verb, settings, request, &client, &mut refusal) {
         Ok(outcome) => Ok(response(request, outcome)),
         Err(error) => Err(failure(&error, refusal)),
     }
@@ -83,17 +87,20 @@ fn run(
     verb: Verb,
     settings: &Settings,
     message: &CriuReq,
+    client: &Client,
     refusal: &mut Option<(i32, Stage)>,
 ) -> Result<Outcome> {
-    let bad = |error: Error| error.with_kind(Kind::BadOptions);
-    let client = Client::this_process();
+    let bad = |error: Error| match error.kind() {
+        Kind::NoSuchTask => error,
+        _ => error.with_kind(Kind::BadOptions),
+    };
     let options = message.opts.clone().unwrap_or_default();
     if !options.exec_cmd.is_empty() {
         let cause = "exec_cmd: the caller's own process would become the command";
         return Err(Error::new(Kind::BadOptions, cause).remedy("use a worker"));
     }
-    let mut session = Session::new(verb, &options, &client).map_err(bad)?;
-    let log = session.open(&client).map_err(bad)?;
+    let mut session = Session::new(verb, &options, client).map_err(bad)?;
+    let log = session.open(client).map_err(bad)?;
     let request: Request = session.into_request().map_err(bad)?;
     let scripts = Scripts::new(&request);
     let mut hooks = Callback { notify: settings.notify, scripts, refusal: None };

@@ -15,12 +15,14 @@ use std::ptr;
 
 use super::client::{Failure, converse, response};
 use super::connect::connect;
+use super::guest;
 use super::host::{NoCancel, errno, is_child, set_errno, shielded};
 use super::inprocess;
 use super::settings::{Service, Settings, Target};
 use super::spawn::Kinship;
 use super::types::{criu_opts, criu_predump_info};
 use crate::images::proto::{CriuReq, CriuReqType, CriuResp};
+use crate::rpc::setup::Client;
 
 /// Runs a verb on a copy of the options, so that no lock is held meanwhile.
 pub fn run(target: Target, verb: impl FnOnce(Settings) -> Result<c_int, Failure>) -> c_int {
@@ -49,9 +51,15 @@ pub fn request(kind: CriuReqType, settings: &Settings) -> CriuReq {
 /// One request over a connection of its own; fails if the worker says no.
 pub fn ask(settings: &Settings, kinship: Kinship, request: &CriuReq) -> Result<CriuResp, Failure> {
     if runs_here(settings, request) {
-        return inprocess::answer(settings, request);
+        return inprocess::answer(settings, request, Client::this_process());
     }
     let early = may_be_carried_out_at_once(request);
+    if early
+        && guest::may_do(settings, request)
+        && let Some(answer) = guest::answer(settings, request)
+    {
+        return answer;
+    }
     let connection = connect(settings, kinship, early.then_some(request))?;
     let response = match early {
         true => response(&connection.channel, settings.notify, request),

@@ -24,9 +24,11 @@ impl Scripts {
     /// The scripts and the pid file of `request`; the last script given runs first.
     pub fn new(request: &Request) -> Self {
         let options = &request.options;
+        let paths: Vec<_> = options.action_scripts.iter().rev().cloned().collect();
+        let images = request.images.as_ref().filter(|_| !paths.is_empty());
         Self {
-            paths: options.action_scripts.iter().rev().cloned().collect(),
-            image_dir: request.images.as_ref().map(path_of).unwrap_or_default(),
+            paths,
+            image_dir: images.map(path_of).unwrap_or_default(),
             pidfile: options.pidfile.clone(),
             refused: None,
         }

@@ -241,25 +241,24 @@ impl Creation {
         Ok(())
     }
 
-    /// CRC-32 of a file of `size` bytes that was written by [`write_at`](Self::write_at); none if
-    /// it has holes.
-    pub fn checksum(&self, name: &str, size: u64) -> Option<u32> {
+    /// Bytes and CRC-32 of a file that was written by [`write_at`](Self::write_at); without the latter
+    /// if it has holes.
+    pub fn written(&self, name: &str) -> Result<(u64, Option<u32>)> {
         let mut pieces = self.pieces.lock().remove(name).unwrap_or_default();
         pieces.sort_unstable_by_key(|piece| piece.offset);
         let mut whole = crc32fast::Hasher::new();
         let mut end = 0;
         for Piece { offset, len, crc } in pieces {
             if offset != end {
-                return None;
+                return Ok((self.size(name)?, None));
             }
             whole.combine(&crc32fast::Hasher::new_with_initial_len(crc, len));
             end += len;
         }
-        (end == size).then(|| whole.finalize())
+        Ok((end, Some(whole.finalize())))
     }
 
-    /// Size of a file written so far.
-    pub fn size(&self, name: &str) -> Result<u64> {
+    fn size(&self, name: &str) -> Result<u64> {
         let file = self.dir.open(name)?;
         Ok(file.metadata().doing(|| format!("stat {name}"))?.len())
     }
@@ -339,9 +338,10 @@ mod tests {
         let file = creation.create("pages-1.img").unwrap();
         creation.write_at(&file, "pages-1.img", b"world", 6).unwrap();
         creation.write_at(&file, "pages-1.img", b"hello ", 0).unwrap();
-        assert_eq!(creation.checksum("pages-1.img", 11), Some(crc32fast::hash(b"hello world")));
+        let crc = crc32fast::hash(b"hello world");
+        assert_eq!(creation.written("pages-1.img").unwrap(), (11, Some(crc)));
         creation.write_at(&file, "pages-1.img", b"hole", 20).unwrap();
-        assert_eq!(creation.checksum("pages-1.img", 24), None);
+        assert_eq!(creation.written("pages-1.img").unwrap(), (24, None));
         drop(creation);
         std::fs::remove_dir_all(path).unwrap();
     }

@@ -88,8 +88,8 @@ impl Store {
         manifest.add(super::dir::INVENTORY, &inventory);
         for pages_id in pages {
             let name = names::pages(pages_id);
-            let size = self.creation.size(&name)?;
-            manifest.add_pages(&name, size, self.creation.checksum(&name, size));
+            let (size, crc) = self.creation.written(&name)?;
+            manifest.add_pages(&name, size, crc);
         }
         self.creation.store(MANIFEST, manifest.to_text().as_bytes())?;
         self.creation.commit(&inventory)

@@ -13,8 +13,6 @@ pub mod setup;
 pub mod wire;
 pub mod worker;
 
-use std::os::fd::OwnedFd;
-
 use crate::kernel::host;
 use rights::Rights;
 use wire::Channel;
@@ -29,13 +27,8 @@ const UNSERVED: i32 = 255;
 pub fn serve_worker(fd: i32) -> i32 {
     host::keep_memory();
     match host::settle_signals().and_then(|()| host::adopt(fd)) {
-        Ok(socket) => serve_guest(socket),
+        Ok(socket) => worker::serve(&Channel::new(socket), Rights::Worker).unwrap_or(UNSERVED),
         // There is nobody to tell: the descriptor is the only way to the caller.
         Err(_) => UNSERVED,
     }
-}
-
-/// The same, in a process whose signals are settled. Its memory may be another one's, too.
-pub fn serve_guest(socket: OwnedFd) -> i32 {
-    worker::serve(&Channel::new(socket), Rights::Worker).unwrap_or(UNSERVED)
 }

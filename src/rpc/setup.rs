@@ -21,20 +21,29 @@ const DEFAULT_LOG: &str = "criu.log";
 pub struct Client {
     pub peer: Peer,
     pub rights: Rights,
-    /// Inode of the socket; None where the caller runs the engine in its own process, whose working
-    /// directory then stays as it is.
+    /// Inode of the socket, if there is one.
     pub socket: Option<u64>,
+    /// Whether the engine's process is there for this request only. The working directory of one
+    /// that is the caller's stays as it is.
+    pub ends_process: bool,
 }
 
 impl Client {
     /// The process at the other end of a channel.
     pub fn of(channel: &Channel, rights: Rights) -> Result<Self> {
-        Ok(Self { peer: Peer::of(channel)?, rights, socket: Some(channel.inode()?) })
+        let socket = Some(channel.inode()?);
+        Ok(Self { peer: Peer::of(channel)?, rights, socket, ends_process: true })
     }
 
     /// This process.
     pub fn this_process() -> Self {
-        Self { peer: Peer::this_process(), rights: Rights::Worker, socket: None }
+        let peer = Peer::this_process();
+        Self { peer, rights: Rights::Worker, socket: None, ends_process: false }
+    }
+
+    /// The same, which was made for this request and has its caller's descriptors.
+    pub fn only_for_this() -> Self {
+        Self { ends_process: true, ..Self::this_process() }
     }
 }
 
@@ -132,9 +141,9 @@ impl Session {
         if self.verb != Verb::Check {
             self.places.images = Some(images.ok_or_else(no_directory)?);
             self.places.service_socket = client.socket;
-            self.places.ends_process = client.socket.is_some();
+            self.places.ends_process = client.ends_process;
         }
-        if client.socket.is_some() {
+        if client.ends_process {
             nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
         }
         let log = self.open_log(&work);

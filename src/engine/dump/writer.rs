@@ -61,7 +61,7 @@ pub fn write<'scope, 'a: 'scope, T>(
     let fed = feed(&feeding)?;
     feeding.failed = false;
     drop(feeding);
-    writer.work();
+    writer.work(&mut Vec::new());
     helper.dismiss();
     helping.map_or(Ok(()), Later::get)?;
     let mut state = writer.state.lock();
@@ -186,16 +186,17 @@ impl<'a> Writer<'a> {
 
     /// What the second thread does; nobody asks how it ended.
     fn help(&self) {
-        if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+        // Now, while nobody waits: fresh memory costs a page fault for each page.
+        let mut buffer = Writing::buffer();
+        if catch_unwind(AssertUnwindSafe(|| self.work(&mut buffer))).is_err() {
             self.fail(threads::panicked());
         }
     }
 
     /// Until there is nothing left to do.
-    fn work(&self) {
-        let mut buffer = Vec::new();
+    fn work(&self, buffer: &mut Vec<u8>) {
         while let Some(job) = self.next() {
-            if let Err(error) = self.carry_out(job, &mut buffer) {
+            if let Err(error) = self.carry_out(job, buffer) {
                 self.fail(error);
             }
         }

@@ -76,6 +76,12 @@ impl<'a> Writing<'a> {
         Ok((pagemap, Self { pid, memory, creation, name, file, queue, total }))
     }
 
+    /// What [`copy`](Self::copy) needs at least.
+    pub fn buffer() -> Vec<u8> {
+        // Zeros would not be written before they are used.
+        vec![1; queue::bounce(0)]
+    }
+
     /// The process.
     pub fn pid(&self) -> i32 {
         self.pid
