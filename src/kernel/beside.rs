@@ -12,6 +12,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use parking_lot::Mutex;
+
 use super::blank::Pin;
 use super::threads::without_signals;
 
@@ -33,7 +35,7 @@ pub enum Tables {
 /// Runs `work` in a process of its own, with every signal blocked; None if it did not come to its
 /// end.
 pub fn run<T>(tables: Tables, work: impl FnOnce() -> T) -> io::Result<Option<T>> {
-    let stack = Stack::new()?;
+    let stack = Stack::spare_or_new()?;
     // Each of the two begins where the other makes room for it. To wake another CPU takes longer,
     // and so does to tell it that the stack is unmapped. Without that it only takes longer.
     let pin = Pin::here().ok();
@@ -49,6 +51,7 @@ pub fn run<T>(tables: Tables, work: impl FnOnce() -> T) -> io::Result<Option<T>>
         Tables::Callers => libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_FS,
     };
     without_signals(|| task.carry_out(&stack, flags))??;
+    stack.spare();
     Ok(task.result)
 }
 
@@ -90,7 +93,29 @@ pub fn reap(pid: libc::pid_t) {
 /// A stack with a guard below it.
 struct Stack(*mut c_void);
 
+// SAFETY: it is memory of the process, not of a thread.
+unsafe impl Send for Stack {}
+
+/// The last one that was used, for the next: some ten pages of it are there already, and to unmap them
+/// means to interrupt other processors.
+static SPARE: Mutex<Option<Stack>> = Mutex::new(None);
+
 impl Stack {
+    /// Waits for nobody: in a copy of a process with threads the lock may stay taken for ever.
+    fn spare_or_new() -> io::Result<Self> {
+        match SPARE.try_lock().and_then(|mut spare| spare.take()) {
+            Some(stack) => Ok(stack),
+            None => Self::new(),
+        }
+    }
+
+    /// Keeps it, unless another one is kept.
+    fn spare(self) {
+        if let Some(mut spare) = SPARE.try_lock() {
+            spare.get_or_insert(self);
+        }
+    }
+
     fn new() -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
         let access = libc::PROT_READ | libc::PROT_WRITE;
