@@ -179,10 +179,26 @@ pub enum Later<T> {
 impl<T> Later<T> {
     /// Waits for it.
     pub fn get(self) -> Result<T> {
-        match self {
-            Self::Now(result) => result,
-            Self::Then(done) => done.recv().unwrap_or_else(|_| Err(panicked())),
-        }
+        let done = match self {
+            Self::Now(result) => return result,
+            Self::Then(done) => done,
+        };
+        let mut early = None;
+        for_a_moment(|| {
+            early = done.try_recv().ok();
+            early.is_some()
+        });
+        early.map_or_else(|| done.recv().unwrap_or_else(|_| Err(panicked())), |result| result)
+    }
+}
+
+/// Looks again and again for a moment whether it is `over`: most of what is waited for is about to be,
+/// and to sleep takes longer.
+fn for_a_moment(mut over: impl FnMut() -> bool) {
+    const MOMENT: Duration = Duration::from_micros(200);
+    let begun = Instant::now();
+    while !over() && begun.elapsed() < MOMENT {
+        std::thread::yield_now();
     }
 }
 
@@ -199,14 +215,9 @@ impl<'scope, T> Joined<'scope, T> {
 }
 
 impl<T> Drop for Joined<'_, T> {
-    /// Looks for a moment first: most helpers are about to end, and to sleep takes longer.
     fn drop(&mut self) {
-        const MOMENT: Duration = Duration::from_micros(200);
         let Some(thread) = self.0.take() else { return };
-        let begun = Instant::now();
-        while !thread.is_finished() && begun.elapsed() < MOMENT {
-            std::hint::spin_loop();
-        }
+        for_a_moment(|| thread.is_finished());
         // It does not panic.
         let _ = thread.join();
     }

@@ -152,12 +152,14 @@ enum Part<'a> {
     /// With the bytes that are likely to be moved, for who watches.
     Pages(PrivatePages<'a>, u64),
     Messages(i32, Box<TaskImage>),
+    Pagemap(i32, Pagemap),
 }
 
 /// What a thread may do next.
 enum Job<'a> {
     Look(i32),
     Write(i32, Box<TaskImage>, &'a Store),
+    WritePagemap(i32, Pagemap, &'a Store),
     Begin(PrivatePages<'a>, u32, &'a Store),
     Join(Arc<Writing<'a>>),
 }
@@ -238,18 +240,13 @@ impl<'a> Writer<'a> {
             Job::Look(pid) => return self.look(pid),
             Job::Write(pid, image, store) => return store.task(pid.cast_unsigned(), &image),
             Job::Join(writing) => writing,
-            Job::Begin(pages, id, store) => {
-                let (pagemap, writing) = self.begin(&pages, id, store)?;
-                self.copy(&writing, buffer)?;
-                store.pagemap(writing.pid().cast_unsigned(), &pagemap)?;
-                self.state.lock().pagemaps.insert(writing.pid(), pagemap);
+            Job::WritePagemap(pid, pagemap, store) => {
+                store.pagemap(pid.cast_unsigned(), &pagemap)?;
+                self.state.lock().pagemaps.insert(pid, pagemap);
                 return Ok(());
             }
+            Job::Begin(pages, id, store) => self.begin(&pages, id, store)?,
         };
-        self.copy(&writing, buffer)
-    }
-
-    fn copy(&self, writing: &Writing<'a>, buffer: &mut Vec<u8>) -> Result<()> {
         writing.copy(buffer).doing(|| memory_of(writing.pid()))
     }
 
@@ -284,13 +281,15 @@ impl<'a> Writer<'a> {
         pages: &PrivatePages<'a>,
         id: u32,
         store: &'a Store,
-    ) -> Result<(Pagemap, Arc<Writing<'a>>)> {
+    ) -> Result<Arc<Writing<'a>>> {
         let _beginning = Beginning(self);
         let begun = pages.begin(store.creation(), id);
         let (pagemap, writing) = begun.doing(|| memory_of(pages.pid()))?;
         let writing = Arc::new(writing);
-        self.state.lock().under_way.push(Arc::clone(&writing));
-        Ok((pagemap, writing))
+        let mut state = self.state.lock();
+        state.waiting.push_back(Part::Pagemap(pages.pid(), pagemap));
+        state.under_way.push(Arc::clone(&writing));
+        Ok(writing)
     }
 }
 
@@ -315,6 +314,7 @@ impl<'a> State<'a> {
     fn begin(&mut self, part: Part<'a>, store: &'a Store) -> Job<'a> {
         match part {
             Part::Messages(pid, image) => Job::Write(pid, image, store),
+            Part::Pagemap(pid, pagemap) => Job::WritePagemap(pid, pagemap, store),
             Part::Pages(pages, _) => {
                 self.tell_guess();
                 self.last_id += 1;
@@ -327,7 +327,7 @@ impl<'a> State<'a> {
     fn tell_guess(&self) {
         let guesses = self.waiting.iter().map(|part| match part {
             Part::Pages(_, guess) => *guess,
-            Part::Messages(..) => 0,
+            Part::Messages(..) | Part::Pagemap(..) => 0,
         });
         progress::guess(guesses.sum());
     }
