@@ -4,10 +4,45 @@
  */
 #include "test.h"
 
+#include <sched.h>
+#include <sys/mount.h>
+
 static int refuse(char *action, criu_notify_arg_t na, void *data)
 {
 	(void)na;
 	return strcmp(action, "pre-dump") ? 0 : *(int *)data;
+}
+
+/*
+ * In a pid namespace where the next number is that of the process to restore, which the engine's own
+ * second thread then has.
+ */
+static int in_new_namespace(const char *images_path)
+{
+	int images = open(images_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), last;
+	pid_t pid;
+
+	CHECK_EQ(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	CHECK_EQ(mount("proc", "/proc", "proc", 0, NULL), 0);
+	pid = fork();
+	if (!pid) {
+		quiet_streams();
+		for (;;)
+			pause();
+	}
+	CHECK_EQ(pid, 2);
+	fresh_options(images);
+	criu_set_service_inprocess();
+	criu_set_pid(pid);
+	CHECK_EQ(criu_dump(), 0);
+	CHECK_EQ(exit_code(pid), -SIGKILL);
+	last = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+	CHECK_EQ(write(last, "1", 1), 1);
+	close(last);
+	CHECK_EQ(criu_restore_child(), pid);
+	kill(pid, SIGKILL);
+	CHECK_EQ(exit_code(pid), -SIGKILL);
+	return 0;
 }
 
 int main(void)
@@ -55,6 +90,14 @@ int main(void)
 		_exit(criu_dump() == 0 ? 41 : 1);
 	}
 	CHECK_EQ(exit_code(pid), 41);
+
+	pid = fork();
+	if (!pid) {
+		CHECK_EQ(unshare(CLONE_NEWPID | CLONE_NEWNS), 0);
+		pid = fork();
+		_exit(pid ? exit_code(pid) : in_new_namespace(images_path));
+	}
+	CHECK_EQ(exit_code(pid), 0);
 	close(images);
 	remove_images(images_path);
 	passed("in process");

@@ -188,7 +188,7 @@ impl<T> Later<T> {
             early = done.try_recv().ok();
             early.is_some()
         });
-        early.map_or_else(|| done.recv().unwrap_or_else(|_| Err(panicked())), |result| result)
+        early.unwrap_or_else(|| done.recv().unwrap_or_else(|_| Err(panicked())))
     }
 }
 
@@ -259,6 +259,15 @@ mod tests {
         let within = std::thread::scope(|scope| help(scope, blocked).unwrap().join().unwrap());
         assert!(within.contains(nix::sys::signal::SIGUSR1));
         assert_eq!(blocked(), before);
+    }
+
+    #[test]
+    fn there_is_room_for_descriptors_before_a_table_is_shared() {
+        std::thread::scope(|scope| help(scope, || ()).unwrap().join().unwrap());
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert!(size.trim().parse::<u64>().unwrap() >= limit.min(2048));
     }
 
     #[test]

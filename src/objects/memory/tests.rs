@@ -351,6 +351,43 @@ fn a_child_shares_what_it_shared_and_differs_where_it_differed() {
     assert_equal(&child_scene.blank, &child);
 }
 
+#[test]
+fn who_touches_a_page_too_early_waits_and_gets_it_from_the_image() {
+    let mut scene = Scene::new("early");
+    scene.map(0, 300, RW, PRIVATE, None);
+    scene.put(0, &pattern(200));
+    let (snapshot, pid) = scene.dump();
+    let task = &snapshot.tasks[&pid];
+    let (mm, pagemap) = (task.mm.as_ref().unwrap(), task.pagemap.as_ref().unwrap());
+    let mut made = blank();
+    let mut open = |_: u32, _: u32| unreachable!("no files are mapped");
+    map(&mut made, mm, pagemap, &mut open, &SharedObjects::default()).unwrap();
+    let pages = scene.dir.open("pages-1.img").unwrap();
+    let mut later = None;
+    let mut copier = |copying| {
+        later = Some(copying);
+        Ok(())
+    };
+    fill(&mut made, mm, pagemap, &pages, &mut copier).unwrap();
+    let copying = later.expect("so many pages are copied");
+    let path = format!("/proc/{}/syscall", made.pid());
+    let call = format!("{} ", libc::SYS_access);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while !std::fs::read_to_string(&path).unwrap().starts_with(&call) {
+                std::thread::yield_now();
+            }
+            copying.finish().unwrap();
+        });
+        let mut batch = Batch::new();
+        for page in [150, 250] {
+            batch.call(libc::SYS_access, args![at(page), 0]);
+        }
+        made.run(batch).unwrap();
+    });
+    assert_equal(&scene.blank, &made);
+}
+
 fn pages_of(dir: &ImageDir, task: &TaskImage) -> PageReader {
     let file = dir.open("pages-1.img").unwrap();
     PageReader::new(file, task.pagemap.as_ref().unwrap(), Vec::new())
