@@ -78,11 +78,16 @@ struct Load<'a> {
 impl Load<'_> {
     fn snapshot(&self) -> Result<Snapshot> {
         let inventory = self.inventory()?;
-        let tree = self.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
-        check_tree(&tree)?;
+        let mut tree = self.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
+        let mut numbers = check_tree(&tree)?;
         let mut snapshot = Snapshot { inventory, ..Snapshot::default() };
-        for entry in &tree {
-            snapshot.tasks.insert(entry.pid, self.task(entry)?);
+        for entry in &mut tree {
+            let task = self.task(entry, &mut numbers)?;
+            if is_zombie(&task.core) {
+                // CRIU leaves there what the memory held before.
+                entry.threads = vec![0];
+            }
+            snapshot.tasks.insert(entry.pid, task);
         }
         snapshot.tree = tree;
         self.shared(&mut snapshot)?;
@@ -138,7 +143,7 @@ impl Load<'_> {
         self.all(name, magic)?.into_iter().next().ok_or_else(|| Error::image(name, "has no entry"))
     }
 
-    fn task(&self, entry: &PstreeEntry) -> Result<TaskImage> {
+    fn task(&self, entry: &PstreeEntry, numbers: &mut HashSet<u32>) -> Result<TaskImage> {
         let pid = entry.pid;
         if self.partly && self.bytes(&names::core(pid))?.is_none() {
             let pagemap = self.bytes(&names::pagemap(pid))?;
@@ -153,6 +158,7 @@ impl Load<'_> {
         if tc.task_state == TASK_DEAD {
             return Ok(TaskImage { core, ..TaskImage::default() });
         }
+        check_threads(entry, numbers)?;
         let threads = entry
             .threads
             .iter()
@@ -329,13 +335,13 @@ fn collect<M: Message + Default>(name: &str, mut decoder: Decoder<'_>) -> Result
     Ok(entries)
 }
 
-/// One root, parents before children, no number twice.
-fn check_tree(tree: &[PstreeEntry]) -> Result<()> {
+/// One root, parents before children, no pid twice. Returns all pids.
+fn check_tree(tree: &[PstreeEntry]) -> Result<HashSet<u32>> {
     let bad = |cause: String| Err(Error::image(names::PSTREE, cause));
     if tree.is_empty() {
         return bad("has no task".into());
     }
-    let (mut pids, mut tids) = (HashSet::new(), HashSet::new());
+    let mut pids = HashSet::new();
     for entry in tree {
         if entry.pid == 0 || i32::try_from(entry.pid).is_err() {
             return bad(format!("{} is no pid", entry.pid));
@@ -344,15 +350,27 @@ fn check_tree(tree: &[PstreeEntry]) -> Result<()> {
         if !root && !pids.contains(&entry.ppid) {
             return bad(format!("pid {}: its parent {} is not in the tree", entry.pid, entry.ppid));
         }
-        let others = entry.threads.iter().filter(|tid| **tid != entry.pid && **tid != 0);
-        for tid in std::iter::once(&entry.pid).chain(others) {
-            if !tids.insert(*tid) || tids.len() > MAX_TASKS {
-                return bad(format!("the number {tid} stands for two tasks"));
-            }
-        }
-        pids.insert(entry.pid);
+        add_number(&mut pids, entry.pid)?;
     }
-    Ok(())
+    Ok(pids)
+}
+
+/// No thread has a number that another one, or a process, has.
+fn check_threads(entry: &PstreeEntry, numbers: &mut HashSet<u32>) -> Result<()> {
+    let mut others = entry.threads.iter().filter(|tid| **tid != entry.pid);
+    others.try_for_each(|tid| add_number(numbers, *tid))
+}
+
+fn add_number(numbers: &mut HashSet<u32>, number: u32) -> Result<()> {
+    if numbers.insert(number) && numbers.len() <= MAX_TASKS {
+        return Ok(());
+    }
+    let cause = format!("the number {number} stands for two tasks");
+    Err(Error::image(names::PSTREE, cause))
+}
+
+fn is_zombie(core: &CoreEntry) -> bool {
+    core.tc.as_ref().is_some_and(|tc| tc.task_state == TASK_DEAD)
 }
 
 #[cfg(test)]
@@ -379,7 +397,20 @@ mod tests {
         assert!(check_tree(&[task(5, 0), task(5, 5)]).is_err());
         assert!(check_tree(&[task(5, 0), task(6, 7), task(7, 5)]).is_err());
         let many = PstreeEntry { threads: vec![5, 6, 6], ..task(5, 0) };
-        assert!(check_tree(&[many]).is_err());
+        assert!(check_threads(&many, &mut HashSet::from([5])).is_err());
+        let anothers = PstreeEntry { threads: vec![5, 7], ..task(5, 0) };
+        assert!(check_threads(&anothers, &mut HashSet::from([5, 7])).is_err());
+        assert!(check_threads(&anothers, &mut HashSet::from([5, 6])).is_ok());
+    }
+
+    #[test]
+    fn what_crius_image_says_of_a_zombies_threads_is_not_read() {
+        let (path, dir) = stored("garbage");
+        let mut garbage = zombie(77);
+        garbage.tree[0].threads = vec![80];
+        super::super::write::write(&garbage, dir.begin().unwrap()).unwrap();
+        assert_eq!(read(&dir).unwrap(), zombie(77));
+        std::fs::remove_dir_all(path).unwrap();
     }
 
     fn zombie(pid: u32) -> Snapshot {
