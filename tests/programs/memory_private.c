@@ -119,7 +119,13 @@ int main(void)
 	/* Pages of stack that were touched once and are below the pointer now, and live frames. */
 	deep(40);
 
-	CHECK(strcmp(maps[0], maps[1]) == 0, "the layout was\n%s\nand is\n%s", maps[0], maps[1]);
+	size_t same = 0;
+	while (maps[0][same] && maps[0][same] == maps[1][same])
+		same++;
+	while (same && maps[0][same - 1] != '\n')
+		same--;
+	CHECK(strcmp(maps[0], maps[1]) == 0, "the layout was, from there on,\n%.400s\nand is\n%.400s",
+	      maps[0] + same, maps[1] + same);
 	/* First, because the C library allocates too. */
 	CHECK(sbrk(0) == top, "the break was %p, is %p", top, sbrk(0));
 	CHECK(sbrk(MIB) == top, "the heap cannot grow");
