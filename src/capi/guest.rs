@@ -81,7 +81,9 @@ pub fn answer(settings: &Settings, request: &CriuReq) -> Option<Result<CriuResp,
         inprocess::answer(settings, request, Client::only_for_this())
     });
     set_errno(saved);
-    let ended = || io::Error::from_raw_os_error(libc::ECONNRESET);
-    let ended = || Err(Failure::comm("the worker has ended without an answer", &ended()));
+    let ended = || {
+        let reset = io::Error::from_raw_os_error(libc::ECONNRESET);
+        Err(Failure::comm("the worker has ended without an answer", &reset))
+    };
     answered.ok().map(|answer| answer.unwrap_or_else(ended))
 }

@@ -138,11 +138,11 @@ fn restore_child(mut settings: Settings) -> Result<c_int, Failure> {
     restore(&settings, Kinship::Child)
 }
 
-/// Rounds of pre-dumps over one connection, then the dump.
 /// As of `criu_dump_iters()`. The exported functions spell it out, and so does the header then: a
 /// type name in the header might be taken in a program.
 type MoreCallback = Option<unsafe extern "C" fn(pi: criu_predump_info) -> c_int>;
 
+/// Rounds of pre-dumps over one connection, then the dump.
 fn dump_iters(settings: Settings, more: MoreCallback) -> Result<c_int, Failure> {
     let own = std::process::id().cast_signed();
     let (Some(more), Some(_)) = (more, settings.rpc.pid.filter(|pid| *pid != own)) else {

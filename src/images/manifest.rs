@@ -144,9 +144,6 @@ impl Manifest {
             self.files.clone().into_iter().partition(|(name, _)| name.starts_with(PAGES));
         let bytes = pages.iter().fold(0u64, |sum, (_, pages)| sum.saturating_add(pages.size));
         let read_twice = bytes <= MAX_READ_TWICE;
-        if bytes >= WORTH_A_THREAD {
-            helper.start();
-        }
         let check =
             move |files: &[File]| Checker { dir, read_twice, buffer: Vec::new() }.all(files);
         let many = if messages.len() < MANY { messages.len() } else { messages.len() / 2 };

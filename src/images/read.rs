@@ -375,6 +375,8 @@ fn is_zombie(core: &CoreEntry) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
 
     fn read(dir: &ImageDir) -> Result<Snapshot> {
@@ -383,7 +385,6 @@ mod tests {
             pages.get().map(|()| snapshot)
         })
     }
-    use std::os::fd::OwnedFd;
 
     fn task(pid: u32, ppid: u32) -> PstreeEntry {
         PstreeEntry { pid, ppid, pgid: 1, sid: 1, threads: vec![pid] }

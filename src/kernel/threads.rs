@@ -70,8 +70,8 @@ type Job<'scope> = Box<dyn FnOnce() + Send + 'scope>;
 
 /// A helper that does one job after the other.
 ///
-/// It is there from the first job on, or from [`start`](Self::start): a thread takes a while until
-/// it runs on another processor. It is gone when this is.
+/// It is there from the first job on, which should come early: a thread takes a while until it runs
+/// on another processor. It is gone when this is.
 pub struct Helper<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     state: RefCell<State<'scope>>,
@@ -101,7 +101,7 @@ impl<'scope, 'env> Helper<'scope, 'env> {
     }
 
     /// Makes the thread, where its maker is still free to use any processor: it inherits that.
-    pub fn start(&self) {
+    fn start(&self) {
         let mut state = self.state.borrow_mut();
         if matches!(*state, State::NotStarted) {
             *state = self.worker().map_or(State::Dismissed { _thread: None }, State::There);

@@ -71,7 +71,7 @@ pub fn build_tree<'a>(
 }
 
 /// Pages of the largest address space or shared object.
-pub fn largest(snapshot: &Snapshot) -> u64 {
+fn largest(snapshot: &Snapshot) -> u64 {
     let pagemaps = snapshot.tasks.values().filter_map(|task| task.pagemap.as_ref());
     let all = pagemaps.chain(snapshot.shared_memory.values());
     let pages = all.map(|pagemap| pagemap.entries.iter().map(|entry| entry.nr_pages()).sum());

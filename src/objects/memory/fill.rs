@@ -28,8 +28,8 @@ use super::map::{Filling, fillings, huge_first};
 use super::queue::{self, Queue};
 use super::runs::{self, Run};
 
-/// Anonymous pages from which on a userfaultfd pays for its set-up.
-pub const WORTH_COPYING: u64 = (512 << 10) / PAGE_SIZE;
+/// Anonymous bytes from which on a userfaultfd pays for its set-up.
+const WORTH_A_UFFD: u64 = 512 << 10;
 
 /// How many pages were put where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn fill(
     copier: &mut dyn FnMut(Copying) -> Result<()>,
 ) -> Result<Filled> {
     let plan = Plan::new(mm, pagemap, wanted);
-    let uffd = if plan.copied >= WORTH_COPYING * PAGE_SIZE { uffd_of(blank)? } else { None };
+    let uffd = if plan.copied >= WORTH_A_UFFD { uffd_of(blank)? } else { None };
     let copied = uffd.is_some();
     if let Some(uffd) = uffd {
         copier(Copying::begin(blank.pid(), uffd, &plan, pages)?)?;

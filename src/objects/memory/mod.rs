@@ -42,7 +42,7 @@ use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::dumpee::FrozenTask;
 
 pub use self::capture::{AddFile, MappedFiles};
-pub use self::fill::{Copying, Filled, WORTH_COPYING};
+pub use self::fill::{Copying, Filled};
 pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
 pub use self::inherit::{PageReader, Saved, inherit, may_share};

@@ -223,7 +223,6 @@ impl Wanted {
     /// Opens or makes them, as soon as `helper` gets to it if no process is needed for it: that
     /// might have a number of the tree's.
     pub fn get(self, helper: &Helper<'_, '_>) -> Later<Vec<OwnedFd>> {
-        helper.start();
         if self.uts.is_some() || self.ipc.is_some() || !helper.has_thread() {
             return Later::Now(self.make(time::rebuild));
         }
