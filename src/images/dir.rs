@@ -18,6 +18,7 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use parking_lot::Mutex;
 
+use super::checksum::{Piece, Pieces};
 use crate::error::{Context, Error, Kind, Result};
 
 /// Without this file a directory holds no dump.
@@ -174,27 +175,14 @@ impl ImageDir {
     }
 }
 
-/// Finds out how this processor makes checksums, which takes long in a virtual machine.
-pub fn prepare_checksums() {
-    crc32fast::Hasher::new();
-}
-
 /// A dump being written.
 #[derive(Debug)]
 pub struct Creation {
     dir: ImageDir,
     written: Mutex<Vec<String>>,
     /// Checksums of what was written at offsets, by file.
-    pieces: Mutex<HashMap<String, Vec<Piece>>>,
+    pieces: Mutex<HashMap<String, Pieces>>,
     committed: AtomicBool,
-}
-
-/// A stretch of a file and its CRC-32.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    offset: u64,
-    len: u64,
-    crc: u32,
 }
 
 impl Creation {
@@ -236,8 +224,8 @@ impl Creation {
     pub fn write_at(&self, file: &File, name: &str, bytes: &[u8], offset: u64) -> Result<()> {
         file.write_all_at(bytes, offset).map_err(|error| self.full(name, &error))?;
         // Now, while the bytes are in the processor's cache.
-        let piece = Piece { offset, len: bytes.len() as u64, crc: crc32fast::hash(bytes) };
-        self.pieces.lock().entry(name.to_owned()).or_default().push(piece);
+        let piece = Piece::new(offset, bytes);
+        self.pieces.lock().entry(name.to_owned()).or_default().add(piece);
         Ok(())
     }
 
@@ -245,17 +233,10 @@ impl Creation {
     /// if it has holes.
     pub fn written(&self, name: &str) -> Result<(u64, Option<u32>)> {
         let mut pieces = self.pieces.lock().remove(name).unwrap_or_default();
-        pieces.sort_unstable_by_key(|piece| piece.offset);
-        let mut whole = crc32fast::Hasher::new();
-        let mut end = 0;
-        for Piece { offset, len, crc } in pieces {
-            if offset != end {
-                return Ok((self.size(name)?, None));
-            }
-            whole.combine(&crc32fast::Hasher::new_with_initial_len(crc, len));
-            end += len;
+        match pieces.whole() {
+            Some((size, crc)) => Ok((size, Some(crc))),
+            None => Ok((self.size(name)?, None)),
         }
-        Ok((end, Some(whole.finalize())))
     }
 
     fn size(&self, name: &str) -> Result<u64> {

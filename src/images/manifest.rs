@@ -4,9 +4,9 @@
 //!
 //! A line a file: name, size in bytes, CRC-32 in hexadecimal (`-` where there is none, `holes` where
 //! pages were taken out because a newer dump of the same tree has them). Checksums of
-//! pages are made while they are written and their bytes are at hand. Reading them all once more
-//! before a restore is another matter: that is done up to [`MAX_READ_TWICE`] bytes in all; of more,
-//! the sizes are compared.
+//! pages are made while they are written and their bytes are at hand. They are read all once more
+//! before a restore up to [`MAX_READ_TWICE`] bytes in all; of more, the sizes are compared before,
+//! and the contents while they are copied ([`PageFiles`](super::pages::PageFiles)).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -14,6 +14,7 @@ use std::fs;
 use std::io::Read;
 
 use super::dir::{ImageDir, MANIFEST};
+use super::pages::Written;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::threads::{Helper, Later};
 use crate::version;
@@ -25,7 +26,7 @@ const WORTH_A_THREAD: u64 = 512 << 10;
 /// From this many files of messages on it reads half of them.
 const MANY: usize = 64;
 /// More would not stay in the processor's cache, and fresh memory costs a page fault for each page.
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// How names of files of raw pages begin.
 const PAGES: &str = "pages-";
@@ -48,6 +49,16 @@ pub struct Checked {
     pub messages: HashMap<String, Vec<u8>>,
     /// What is found of the pages.
     pub pages: Later<()>,
+    /// Those whose contents are still to be compared.
+    pub unchecked: BTreeMap<String, Written>,
+}
+
+impl Checked {
+    /// Of a directory without a manifest.
+    pub fn nothing() -> Self {
+        let (messages, unchecked) = (HashMap::new(), BTreeMap::new());
+        Self { messages, pages: Later::Now(Ok(())), unchecked }
+    }
 }
 
 /// Its name, and what it must be.
@@ -131,10 +142,11 @@ impl Manifest {
 
     /// Compares the whole directory with what was written.
     pub fn check_all(&self, dir: &ImageDir) -> Result<()> {
-        std::thread::scope(|scope| self.check(dir, &Helper::new(scope))?.pages.get())
+        let files: Vec<File> = self.files.clone().into_iter().collect();
+        Checker { dir, read_twice: true, buffer: Vec::new() }.all(&files).map(drop)
     }
 
-    /// Compares the directory with what was written, the pages in the end.
+    /// Compares the directory with what was written, but for the contents of very many pages.
     pub fn check<'scope>(
         &self,
         dir: &'scope ImageDir,
@@ -146,6 +158,7 @@ impl Manifest {
         let read_twice = bytes <= MAX_READ_TWICE;
         let check =
             move |files: &[File]| Checker { dir, read_twice, buffer: Vec::new() }.all(files);
+        let unchecked = if read_twice { BTreeMap::new() } else { contents_of(&pages) };
         let many = if messages.len() < MANY { messages.len() } else { messages.len() / 2 };
         let (here, there) = messages.split_at(many);
         let there = there.to_vec();
@@ -156,8 +169,13 @@ impl Manifest {
         };
         let mut contents = check(here)?;
         contents.extend(there.map_or(Ok(HashMap::new()), Later::get)?);
-        Ok(Checked { messages: contents, pages })
+        Ok(Checked { messages: contents, pages, unchecked })
     }
+}
+
+fn contents_of(pages: &[File]) -> BTreeMap<String, Written> {
+    let written = |expected: &Expected| Some(Written { size: expected.size, crc: expected.crc? });
+    pages.iter().filter_map(|(name, expected)| Some((name.clone(), written(expected)?))).collect()
 }
 
 /// Compares files with what was written, one after the other.
@@ -200,7 +218,7 @@ impl Checker<'_> {
             (crc, None)
         };
         if found != crc {
-            return Err(damaged(name, "was altered since the dump (checksum)".into()));
+            return Err(altered(name));
         }
         Ok(contents)
     }
@@ -215,6 +233,10 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+pub(super) fn altered(name: &str) -> Error {
+    damaged(name, "was altered since the dump (checksum)".into())
 }
 
 fn damaged(name: &str, cause: String) -> Error {

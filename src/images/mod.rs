@@ -2,10 +2,12 @@
 //!
 //! [`proto`] are the messages, [`snapshot`] their collection in memory.
 
+pub mod checksum;
 pub mod codec;
 pub mod dir;
 pub mod manifest;
 pub mod names;
+pub mod pages;
 pub mod read;
 pub mod snapshot;
 pub mod write;

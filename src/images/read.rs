@@ -5,7 +5,7 @@
 //! and in the `validate` of each kind of object.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use prost::Message;
 
@@ -13,6 +13,7 @@ use super::codec::Decoder;
 use super::dir::{INVENTORY, ImageDir};
 use super::manifest::{Checked, Manifest};
 use super::names::{self, magic};
+use super::pages::PageFiles;
 use super::proto::*;
 use super::snapshot::{GhostFile, Pagemap, Snapshot, TaskImage};
 use crate::error::{Error, Kind, Result};
@@ -27,19 +28,25 @@ const MAX_TASKS: usize = 4 << 20;
 /// Bytes that the entries of one file may take in memory.
 const MAX_DECODED: usize = 1 << 30;
 
-/// Reads the whole directory. Of the pages, which it does not hold, the second part of the result
-/// will say whether they are as they were written.
-pub fn read<'scope>(
-    dir: &'scope ImageDir,
-    helper: &Helper<'scope, '_>,
-) -> Result<(Snapshot, Later<()>)> {
+/// A whole dump.
+pub struct Dump {
+    /// All but the pages.
+    pub snapshot: Snapshot,
+    /// The pages.
+    pub pages: PageFiles,
+    /// Whether they are as they were written, as far as that is looked at before a restore.
+    pub checked: Later<()>,
+}
+
+/// Reads the whole directory.
+pub fn read<'scope>(dir: &'scope ImageDir, helper: &Helper<'scope, '_>) -> Result<Dump> {
     // Before the manifest: where there is no dump at all, that is what is wrong.
     let files = |name: &str| dir.try_read(name);
     Load { files: &files, place: dir.path(), partly: false }.inventory()?;
     let manifest = Manifest::load(dir)?;
-    let Checked { messages, pages } = match &manifest {
+    let Checked { messages, pages: checked, unchecked } = match &manifest {
         Some(manifest) => manifest.check(dir, helper)?,
-        None => Checked { messages: HashMap::new(), pages: Later::Now(Ok(())) },
+        None => Checked::nothing(),
     };
     let messages = RefCell::new(messages);
     // A file that was read to be compared with the manifest is not read once more; one that the
@@ -49,7 +56,8 @@ pub fn read<'scope>(
         None if manifest.as_ref().is_none_or(|manifest| manifest.names(name)) => dir.try_read(name),
         None => Ok(None),
     };
-    Ok((read_files(&files, dir.path())?, pages))
+    let snapshot = read_files(&files, dir.path())?;
+    Ok(Dump { snapshot, pages: PageFiles::new(dir, unchecked), checked })
 }
 
 /// Reads what is there, to look at and not to restore: whatever its manifest says of it, and
@@ -381,8 +389,8 @@ mod tests {
 
     fn read(dir: &ImageDir) -> Result<Snapshot> {
         std::thread::scope(|scope| {
-            let (snapshot, pages) = super::read(dir, &Helper::new(scope))?;
-            pages.get().map(|()| snapshot)
+            let Dump { snapshot, checked, .. } = super::read(dir, &Helper::new(scope))?;
+            checked.get().map(|()| snapshot)
         })
     }
 

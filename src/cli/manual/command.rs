@@ -54,7 +54,7 @@ would set them back, after a reboot or on another machine, is refused.";
 
 const FILES: [(&str, &str); 7] = [
     ("DIR/*.img", "the images; inventory.img makes the dump whole"),
-    ("DIR/manifest", "sizes and checksums of the others, compared before a restore"),
+    ("DIR/manifest", "sizes and checksums of the others, which a restore compares"),
     ("DIR/task-extras", "what the format of CRIU has no field for"),
     ("WORK/stats-dump, WORK/stats-restore", "times in microseconds, and counts of pages"),
     ("WORK/LOG", "the log that --log-file names"),

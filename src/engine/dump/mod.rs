@@ -27,7 +27,8 @@ use super::hooks::{Hooks, Stage};
 use super::stats::DumpStats;
 use super::{Outcome, cpuinfo};
 use crate::error::{Context, Refusals, Result};
-use crate::images::dir::{Creation, ImageDir, prepare_checksums};
+use crate::images::checksum;
+use crate::images::dir::{Creation, ImageDir};
 use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::images::write::Store;
@@ -65,7 +66,7 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
             members.get_or_try_init(|| freeze::freeze(root, patience, look))?;
         stats.frozen();
         log.info(format!("{} tasks are stopped", members.len()));
-        let prepared = helper.give(|| memory::prepare().map(|()| prepare_checksums()));
+        let prepared = helper.give(|| memory::prepare().map(|()| checksum::prepare()));
         let external = external(request, hooks)?;
         if !dir.has_dump() {
             begin(&dir, &store)?;

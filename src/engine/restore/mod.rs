@@ -21,7 +21,8 @@ use std::time::Instant;
 
 use crate::error::{Refusals, Result};
 use crate::images::dir::ImageDir;
-use crate::images::read::read;
+use crate::images::pages::PageFiles;
+use crate::images::read::{Dump, read};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::blank::Armed;
 use crate::kernel::threads::Helper;
@@ -46,12 +47,12 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
         // Asked while images are read.
         let reach = helper.give(Reach::ours);
         let prepared = helper.give(memory::prepare);
-        let (snapshot, pages) = read(&dir, &helper)?;
+        let Dump { snapshot, pages, checked } = read(&dir, &helper)?;
         let reach = reach.get()?;
         prepared.get()?;
         let valid = validate(&snapshot, &dir, request, &reach);
         // Damaged pages may be why it is not.
-        pages.get().and(valid)?;
+        checked.get().and(valid)?;
         log.info(format!("{} tasks to restore", snapshot.tree.len()));
         if let Some(jump) = namespaces::clock_jump(&snapshot, &request.options.join_ns)? {
             let why = "a time namespace, in which they would go on, takes CAP_SYS_ADMIN";
@@ -66,10 +67,10 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
         let namespaces = namespaces::Wanted::of(&snapshot, &request.options.join_ns)?;
         let namespaces = namespaces.get(&helper);
         let forking = Instant::now();
-        let building = stages::build_tree(request, &snapshot, &dir, logs, reach, namespaces)?;
+        let building = stages::build_tree(request, &snapshot, &pages, logs, reach, namespaces)?;
         stats.forked(forking);
         log.info("the tree is there");
-        rebuild(request, building, &helper, &mut stats, hooks, log)
+        rebuild(request, building, &pages, &helper, &mut stats, hooks, log)
     })?;
     if let Err(error) = stats.finish(request, log) {
         log.warn(error);
@@ -86,6 +87,7 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
 fn rebuild(
     request: &Request,
     mut building: Building<'_>,
+    pages: &PageFiles,
     helper: &Helper<'_, '_>,
     stats: &mut RestoreStats,
     hooks: &mut dyn Hooks,
@@ -111,6 +113,8 @@ fn rebuild(
     }
     copier.finish()?;
     helper.dismiss();
+    // Nothing of the images has run yet.
+    pages.finish()?;
     log.info("memory is filled, all attributes are set");
     hooks.notify(Stage::PostRestore, root)?;
     let (armed, files) = building.arm(request.options.leave_stopped())?;

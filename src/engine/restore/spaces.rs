@@ -9,8 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::engine::tree::Who;
 use crate::error::{Context, Error, Kind, Result};
-use crate::images::dir::ImageDir;
-use crate::images::names;
+use crate::images::pages::PageFiles;
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::Blank;
 use crate::objects::files::OpenFiles;
@@ -20,7 +19,7 @@ use crate::progress;
 /// What is in whose memory so far.
 pub struct AddressSpaces<'a> {
     snapshot: &'a Snapshot,
-    dir: &'a ImageDir,
+    files: &'a PageFiles,
     shared: SharedObjects,
     filled: BTreeSet<i32>,
     /// Whose memory a process was born with; none has an empty one.
@@ -35,12 +34,12 @@ pub struct AddressSpaces<'a> {
 
 impl<'a> AddressSpaces<'a> {
     /// Makes what address spaces share.
-    pub fn new(snapshot: &'a Snapshot, dir: &'a ImageDir) -> Result<Self> {
+    pub fn new(snapshot: &'a Snapshot, files: &'a PageFiles) -> Result<Self> {
         progress::expect(saved_bytes(snapshot));
-        let shared = SharedObjects::create(snapshot, dir)?;
+        let shared = SharedObjects::create(snapshot, files)?;
         let (filled, born_with) = (BTreeSet::new(), HashMap::new());
         let (parent, buffer, figures) = (None, Vec::new(), Filled::default());
-        Ok(Self { snapshot, dir, shared, filled, born_with, parent, buffer, figures })
+        Ok(Self { snapshot, files, shared, filled, born_with, parent, buffer, figures })
     }
 
     /// How many pages were put where so far.
@@ -128,8 +127,7 @@ impl<'a> AddressSpaces<'a> {
 
     fn pages(&self, image: &TaskImage, buffer: Vec<u8>) -> Result<Option<PageReader>> {
         let pages = image.pagemap.as_ref().map(|pagemap| {
-            let name = names::pages(pagemap.pages_id);
-            let file = self.dir.open(&name).doing(|| "open the pages")?;
+            let file = self.files.open(pagemap.pages_id).doing(|| "open the pages")?;
             Ok(PageReader::new(file, pagemap, buffer))
         });
         pages.transpose()

@@ -11,7 +11,7 @@ use super::spaces::AddressSpaces;
 use super::task_logs::TaskLogs;
 use crate::engine::tree::{self, Outer, Plan, Tree, Who};
 use crate::error::{Context, Result};
-use crate::images::dir::ImageDir;
+use crate::images::pages::PageFiles;
 use crate::images::proto::{SeccompEntry, TaskExtrasEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::{Armed, Blank, Delivery, Pin, SpawnSpec};
@@ -35,7 +35,7 @@ const MAX_PINNED_PAGES: u64 = 4096;
 /// A tree under construction: blanks for every process that is not there yet.
 pub struct Building<'a> {
     snapshot: &'a Snapshot,
-    dir: &'a ImageDir,
+    pages: &'a PageFiles,
     logs: TaskLogs<'a>,
     filters: SeccompEntry,
     reach: Reach,
@@ -49,7 +49,7 @@ pub struct Building<'a> {
 pub fn build_tree<'a>(
     request: &Request,
     snapshot: &'a Snapshot,
-    dir: &'a ImageDir,
+    pages: &'a PageFiles,
     logs: TaskLogs<'a>,
     reach: Reach,
     namespaces: Later<Vec<OwnedFd>>,
@@ -57,7 +57,7 @@ pub fn build_tree<'a>(
     let outer = if request.options.shell_job() { Some(outer()?) } else { None };
     let plan: Plan = tree::plan(&tree::nodes(snapshot), outer)?;
     let files = OpenFiles::prepare(snapshot, restore_options(request)?)?;
-    let mut spaces = AddressSpaces::new(snapshot, dir)?;
+    let mut spaces = AddressSpaces::new(snapshot, pages)?;
     let spec = spawn_spec(request, snapshot)?;
     let pin = if largest(snapshot) <= MAX_PINNED_PAGES { Some(Pin::here()?) } else { None };
     let mut root = Blank::spawn(&spec)?;
@@ -67,7 +67,7 @@ pub fn build_tree<'a>(
     let tree = Tree::build(root, &plan, &mut on_clone)?;
     snapshot.tree.iter().for_each(|entry| logs.done(entry.pid, "the process is there"));
     let filters = snapshot.seccomp.clone().unwrap_or_default();
-    Ok(Building { snapshot, dir, logs, filters, reach, tree, spaces, files, pin })
+    Ok(Building { snapshot, pages, logs, filters, reach, tree, spaces, files, pin })
 }
 
 /// Pages of the largest address space or shared object.
@@ -108,7 +108,7 @@ impl<'a> Building<'a> {
         self.files.watch()?;
         for shared in self.files.shared_files()? {
             let file = File::from(shared.file);
-            memory::fill_shared(&file, shared.shmid, shared.size, self.snapshot, self.dir)?;
+            memory::fill_shared(&file, shared.shmid, shared.size, self.snapshot, self.pages)?;
         }
         Ok(())
     }

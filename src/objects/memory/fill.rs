@@ -6,14 +6,14 @@
 //! registered with the userfaultfd in any other way: the access would wait until all is copied.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::vec;
 
 use nix::errno::Errno;
 
 use crate::args;
 use crate::error::{Context, Result};
-use crate::images::names;
+use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
 use crate::kernel::PAGE_SIZE;
@@ -56,7 +56,7 @@ pub fn fill(
     blank: &mut Blank,
     mm: &MmEntry,
     pagemap: &Pagemap,
-    pages: &File,
+    pages: &Arc<PageFile>,
     wanted: impl Fn(usize) -> bool,
     copier: &mut dyn FnMut(Copying) -> Result<()>,
 ) -> Result<Filled> {
@@ -136,23 +136,21 @@ fn uffd_of(blank: &mut Blank) -> Result<Option<Uffd>> {
 pub struct Copying {
     pid: i32,
     uffd: Uffd,
-    pages: File,
-    name: String,
+    pages: Arc<PageFile>,
     queue: Queue<vec::IntoIter<Run>>,
     bytes: u64,
 }
 
 impl Copying {
-    fn begin(pid: i32, uffd: Uffd, plan: &Plan<'_>, pages: &File) -> Result<Self> {
+    fn begin(pid: i32, uffd: Uffd, plan: &Plan<'_>, pages: &Arc<PageFile>) -> Result<Self> {
         for (index, vma) in plan.vmas.iter().enumerate() {
             if plan.by_copy(index) {
                 uffd.register(vma.start, vma.end - vma.start)?;
             }
         }
-        let name = names::pages(plan.pagemap.pages_id);
-        let pages = pages.try_clone().doing(|| format!("dup of {name}"))?;
+        let pages = Arc::clone(pages);
         let runs: Vec<Run> = plan.runs(|index| plan.by_copy(index)).collect();
-        Ok(Self { pid, uffd, pages, name, queue: Queue::new(runs), bytes: plan.copied })
+        Ok(Self { pid, uffd, pages, queue: Queue::new(runs), bytes: plan.copied })
     }
 
     /// The process.
@@ -179,8 +177,7 @@ impl Copying {
             let len = self.queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let bytes = &mut buffer[..len];
-            let read = self.pages.read_exact_at(bytes, first.offset);
-            read.doing(|| format!("read {}", self.name))?;
+            self.pages.read_exact_at(bytes, first.offset)?;
             for run in &batch {
                 let from = usize::try_from(run.offset - first.offset).expect("in the buffer");
                 self.uffd.copy(run.start, &bytes[from..from + size(run)])?;
@@ -190,7 +187,7 @@ impl Copying {
 }
 
 /// Writes all but what was copied.
-fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<()> {
+fn write(blank: &Blank, plan: &Plan<'_>, pages: &PageFile, copied: bool) -> Result<()> {
     let wanted = |index: usize| !(copied && plan.by_copy(index));
     let bytes = plan.total - if copied { plan.copied } else { 0 };
     if bytes == 0 {
@@ -198,7 +195,6 @@ fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<(
     }
     let queue = Queue::new(plan.runs(wanted));
     let (pid, memory) = (blank.pid(), blank.memory()?);
-    let name = names::pages(plan.pagemap.pages_id);
     let room = queue::bounce(bytes);
     queue::share(bytes, || {
         let mut buffer = vec![0; room];
@@ -207,7 +203,7 @@ fn write(blank: &Blank, plan: &Plan<'_>, pages: &File, copied: bool) -> Result<(
             let len = queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let bytes = &mut buffer[..len];
-            pages.read_exact_at(bytes, first.offset).doing(|| format!("read {name}"))?;
+            pages.read_exact_at(bytes, first.offset)?;
             write_batch(pid, memory, &batch, bytes)?;
         }
     })

@@ -5,12 +5,12 @@
 //! VMAs that coincide, and have equal contents are left shared, whether they were before or not:
 //! nobody can tell but by how much memory is used.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::args;
-use crate::error::{Context, Result};
+use crate::error::Result;
+use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::kernel::PAGE_SIZE;
@@ -213,7 +213,7 @@ fn compare(theirs: &[Run], ours: &[Run]) -> Vec<Piece> {
 /// A pages file that is read from its beginning to its end, in large pieces.
 #[derive(Debug)]
 pub struct PageReader {
-    file: File,
+    file: Arc<PageFile>,
     /// What of the file is in the buffer.
     start: u64,
     bytes: Vec<u8>,
@@ -223,13 +223,13 @@ pub struct PageReader {
 
 impl PageReader {
     /// Of the file that `pagemap` speaks of. `buffer` may have been another one's: zeroing costs.
-    pub fn new(file: File, pagemap: &Pagemap, mut buffer: Vec<u8>) -> Self {
+    pub fn new(file: PageFile, pagemap: &Pagemap, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        Self { file, start: 0, bytes: buffer, size: runs::total(pagemap) }
+        Self { file: Arc::new(file), start: 0, bytes: buffer, size: runs::total(pagemap) }
     }
 
     /// The file.
-    pub fn file(&self) -> &File {
+    pub fn file(&self) -> &Arc<PageFile> {
         &self.file
     }
 
@@ -246,7 +246,7 @@ impl PageReader {
             self.bytes.resize(more.clamp(len, BOUNCE), 0);
             self.start = offset;
             let read = self.file.read_exact_at(&mut self.bytes, offset);
-            read.inspect_err(|_| self.bytes.clear()).doing(|| "read of the pages file")?;
+            read.inspect_err(|_| self.bytes.clear())?;
         }
         let from = usize::try_from(offset - self.start).expect("within the buffer");
         Ok(&self.bytes[from..from + len])

@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Refusals, Result};
 use crate::images::dir::Creation;
+use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
 use crate::kernel::blank::{Blank, Delivery};
@@ -142,7 +143,7 @@ pub fn fill(
     blank: &mut Blank,
     mm: &MmEntry,
     pagemap: &Pagemap,
-    pages: &File,
+    pages: &Arc<PageFile>,
     copier: &mut dyn FnMut(Copying) -> Result<()>,
 ) -> Result<Filled> {
     let filled = fill::fill(blank, mm, pagemap, pages, |_| true, copier)?;

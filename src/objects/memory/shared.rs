@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::images::dir::{Creation, ImageDir};
+use crate::images::dir::Creation;
 use crate::images::names;
+use crate::images::pages::{PageFile, PageFiles};
 use crate::images::proto::VmaEntry;
 use crate::images::snapshot::{Pagemap, Snapshot};
 use crate::kernel::PAGE_SIZE;
@@ -121,7 +122,7 @@ fn seek(file: &File, at: u64, whence: Whence) -> std::result::Result<u64, Errno>
 }
 
 /// Brings the contents back into an object of `size` bytes; `pagemap` is validated.
-pub fn fill(file: &File, size: u64, pagemap: &Pagemap, pages: &File) -> Result<()> {
+pub fn fill(file: &File, size: u64, pagemap: &Pagemap, pages: &PageFile) -> Result<()> {
     let queue = Queue::new(runs::of(pagemap));
     let total = runs::total(pagemap);
     let room = queue::bounce(total);
@@ -132,7 +133,7 @@ pub fn fill(file: &File, size: u64, pagemap: &Pagemap, pages: &File) -> Result<(
             let len = queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let mut rest = &mut buffer[..len];
-            pages.read_exact_at(rest, first.offset).doing(|| "read of the pages file")?;
+            pages.read_exact_at(rest, first.offset)?;
             for run in &batch {
                 let (here, after) = rest.split_at_mut(usize::try_from(run.len).expect("fits"));
                 let inside = size.saturating_sub(run.start).min(run.len);
@@ -151,10 +152,10 @@ pub fn fill_from(
     shmid: u64,
     size: u64,
     snapshot: &Snapshot,
-    dir: &ImageDir,
+    pages: &PageFiles,
 ) -> Result<()> {
     let Some(pagemap) = snapshot.shared_memory.get(&shmid) else { return Ok(()) };
-    let pages = dir.open(&names::pages(pagemap.pages_id))?;
+    let pages = pages.open(pagemap.pages_id)?;
     fill(file, size, pagemap, &pages).doing(|| format!("shared memory {shmid}"))
 }
 
@@ -167,11 +168,11 @@ pub struct SharedObjects {
 
 impl SharedObjects {
     /// Makes and fills all that the VMAs of the snapshot name.
-    pub fn create(snapshot: &Snapshot, dir: &ImageDir) -> Result<Self> {
+    pub fn create(snapshot: &Snapshot, pages: &PageFiles) -> Result<Self> {
         let mut all = Self::default();
         for (shmid, (size, vma)) in wanted(snapshot) {
             let file = make(vma, size).doing(|| format!("shared memory {shmid}"))?;
-            fill_from(&file, shmid, size, snapshot, dir)?;
+            fill_from(&file, shmid, size, snapshot, pages)?;
             all.objects.insert(shmid, file);
         }
         Ok(all)
@@ -213,8 +214,12 @@ mod tests {
     fn scratch(name: &str) -> (PathBuf, Creation) {
         let path = format!("/dev/shm/criu-shared-{name}-{}", std::process::id());
         std::fs::create_dir_all(&path).unwrap();
-        let dir = ImageDir::new(File::open(&path).unwrap().into());
+        let dir = crate::images::dir::ImageDir::new(File::open(&path).unwrap().into());
         (path.into(), dir.begin().unwrap())
+    }
+
+    fn pages_of(creation: &Creation) -> PageFiles {
+        PageFiles::new(creation.dir(), BTreeMap::new())
     }
 
     #[test]
@@ -237,7 +242,7 @@ mod tests {
 
         let back = mapping::shared_anonymous(size).unwrap();
         back.set_len(size).unwrap();
-        fill_from(&back, 7, size, &snapshot, creation.dir()).unwrap();
+        fill_from(&back, 7, size, &snapshot, &pages_of(&creation)).unwrap();
         let mut bytes = vec![0; usize::try_from(size).unwrap()];
         back.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(back.metadata().unwrap().len(), size);
@@ -261,7 +266,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.tasks.entry(1).or_default().mm.get_or_insert_default().vmas =
             vec![vma(0), vma(0x4000)];
-        let objects = SharedObjects::create(&snapshot, creation.dir()).unwrap();
+        let objects = SharedObjects::create(&snapshot, &pages_of(&creation)).unwrap();
         let file = File::from(objects.open(5).unwrap());
         assert_eq!(file.metadata().unwrap().len(), 0x6000);
         assert!(objects.open(6).is_err());

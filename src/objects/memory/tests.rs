@@ -12,6 +12,7 @@ use super::smaps::Mapping;
 use super::*;
 use crate::args;
 use crate::images::dir::ImageDir;
+use crate::images::pages::PageFiles;
 use crate::images::proto::{FileEntry, MemfdFileEntry, RegFileEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::tests::support::{HELPER, blank};
@@ -133,7 +134,7 @@ impl Scene {
             Ok(file.into())
         };
         map(&mut made, mm, pagemap, &mut open, &SharedObjects::default()).unwrap();
-        let pages = self.dir.open("pages-1.img").unwrap();
+        let pages = Arc::new(page_file(&self.dir));
         fill(&mut made, mm, pagemap, &pages, &mut Copying::finish).unwrap();
         made
     }
@@ -362,7 +363,7 @@ fn who_touches_a_page_too_early_waits_and_gets_it_from_the_image() {
     let mut made = blank();
     let mut open = |_: u32, _: u32| unreachable!("no files are mapped");
     map(&mut made, mm, pagemap, &mut open, &SharedObjects::default()).unwrap();
-    let pages = scene.dir.open("pages-1.img").unwrap();
+    let pages = Arc::new(page_file(&scene.dir));
     let mut later = None;
     let mut copier = |copying| {
         later = Some(copying);
@@ -388,9 +389,12 @@ fn who_touches_a_page_too_early_waits_and_gets_it_from_the_image() {
     assert_equal(&scene.blank, &made);
 }
 
+fn page_file(dir: &ImageDir) -> PageFile {
+    PageFiles::new(dir, BTreeMap::new()).open(1).unwrap()
+}
+
 fn pages_of(dir: &ImageDir, task: &TaskImage) -> PageReader {
-    let file = dir.open("pages-1.img").unwrap();
-    PageReader::new(file, task.pagemap.as_ref().unwrap(), Vec::new())
+    PageReader::new(page_file(dir), task.pagemap.as_ref().unwrap(), Vec::new())
 }
 
 fn saved<'a>(task: &'a TaskImage, pages: &'a mut PageReader) -> Saved<'a> {
