@@ -20,3 +20,15 @@ round_trips! { anybody:
 fn memory_stays_shared() {
     common::Round { args: &["sharing"], ..common::Round::of("memory_cow") }.run();
 }
+
+/// Pages of so much memory are copied while the kernel still shows its layout.
+#[test]
+fn much_memory() {
+    common::Round { args: &["100"], ..common::Round::of("large") }.run();
+}
+
+/// Only then it is known that such pages are not to be brought in late.
+#[test]
+fn much_locked_memory() {
+    common::Round { args: &["100", "locked"], ..common::Round::of("large") }.run();
+}

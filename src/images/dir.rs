@@ -204,6 +204,7 @@ impl Creation {
             Error::sys(format!("create {}/{name}", self.dir.path()), errno)
                 .remedy("give an images directory that the caller may write to")
         })?;
+        self.pieces.lock().remove(name);
         self.written.lock().push(name.to_owned());
         Ok(file)
     }

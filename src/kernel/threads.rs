@@ -177,6 +177,16 @@ pub enum Later<T> {
 }
 
 impl<T> Later<T> {
+    /// Whether nobody would have to wait for it.
+    pub fn is_there(&mut self) -> bool {
+        if let Self::Then(done) = self
+            && let Ok(result) = done.try_recv()
+        {
+            *self = Self::Now(result);
+        }
+        matches!(self, Self::Now(_))
+    }
+
     /// Waits for it.
     pub fn get(self) -> Result<T> {
         let done = match self {

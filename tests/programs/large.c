@@ -1,4 +1,4 @@
-/* As many MiB of memory as the first argument says. */
+/* As many MiB of memory as the first argument says; locked if there is a second one. */
 #include "scene.h"
 
 #include <sys/mman.h>
@@ -9,6 +9,7 @@ int main(int argc, char **argv)
 	char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	MUST(memory != MAP_FAILED);
+	MUST(argc < 3 || mlock(memory, length) == 0);
 	for (size_t i = 0; i < length; i += 4096)
 		*(size_t *)(memory + i) = i * 31 + 7;
 	await_go();

@@ -36,7 +36,7 @@ use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::threads::Helper;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
-use crate::objects::memory::{Layout, MappedFiles, PrivatePages, SharedMemory};
+use crate::objects::memory::{Early, Layout, MappedFiles, PrivatePages, SharedMemory};
 use crate::objects::{memory, namespaces, task};
 use crate::options::values::FileValidation;
 use crate::options::{Options, Request, table};
@@ -207,7 +207,7 @@ impl<'a> Capture<'a, '_, '_> {
             let table = self.collector.add_table(frozen, refusals)?;
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
-        let shown = self.feed.shown(frozen.pid)?;
+        let (shown, mut early) = self.feed.shown(frozen)?;
         let (mut layout, mut refused) = self.layout(frozen, &shown)?;
         let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
         // The session leaves meanwhile.
@@ -216,12 +216,13 @@ impl<'a> Capture<'a, '_, '_> {
         session.finish()?;
         if cleared {
             // What was seen has things that an engine had left which was killed.
+            early.iter_mut().for_each(Early::spoil);
             (layout, refused) = self.layout(frozen, &memory::look(frozen.pid)?)?;
         }
         refusals.append(refused);
         // Now, so that the pages are written while the rest is asked.
         let layout = Arc::new(layout);
-        self.feed.add_pages(PrivatePages::new(frozen, Arc::clone(&layout)));
+        self.feed.add_pages(PrivatePages::new(frozen, Arc::clone(&layout), early));
         self.snapshot.extras.extend(captured.extras);
         Ok(TaskImage {
             core: captured.leader,

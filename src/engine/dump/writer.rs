@@ -16,8 +16,9 @@ use super::freeze::Member;
 use crate::error::{Context, Error, Result};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
+use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::threads::{self, Helper, Later};
-use crate::objects::memory::{self, PrivatePages, Shown, Writing};
+use crate::objects::memory::{self, Early, PrivatePages, Shown, Writing};
 use crate::progress;
 
 /// Pagemaps by process.
@@ -80,9 +81,11 @@ pub struct Feed<'w, 'a> {
 }
 
 impl<'a> Feed<'_, 'a> {
-    /// What the memory of a process looks like; to be asked for in the order of the members.
-    pub fn shown(&self, pid: i32) -> Result<Shown> {
-        self.writer.shown(pid)
+    /// What the memory of a process looks like; to be asked for in the order of the members. Pages
+    /// of a large one are copied until that is known.
+    pub fn shown(&self, task: &'a FrozenTask) -> Result<(Shown, Option<Early<'a>>)> {
+        let early = self.writer.copy_early(task)?;
+        Ok((self.writer.shown(task.pid)?, early))
     }
 
     /// The messages of a process.
@@ -98,7 +101,7 @@ impl<'a> Feed<'_, 'a> {
         if self.awaited.get() == 0 || self.bytes.get() >= LARGE {
             self.writer.state.lock().may_write = true;
         }
-        self.writer.add(Part::Pages(pages, guess));
+        self.writer.add(Part::Pages(Box::new(pages), guess));
     }
 }
 
@@ -150,7 +153,7 @@ enum Look {
 /// What was captured of a process.
 enum Part<'a> {
     /// With the bytes that are likely to be moved, for who watches.
-    Pages(PrivatePages<'a>, u64),
+    Pages(Box<PrivatePages<'a>>, u64),
     Messages(i32, Box<TaskImage>),
     Pagemap(i32, Pagemap),
 }
@@ -160,7 +163,7 @@ enum Job<'a> {
     Look(i32),
     Write(i32, Box<TaskImage>, &'a Store),
     WritePagemap(i32, Pagemap, &'a Store),
-    Begin(PrivatePages<'a>, u32, &'a Store),
+    Begin(Box<PrivatePages<'a>>, u32, &'a Store),
     Join(Arc<Writing<'a>>),
 }
 
@@ -245,7 +248,7 @@ impl<'a> Writer<'a> {
                 self.state.lock().pagemaps.insert(pid, pagemap);
                 return Ok(());
             }
-            Job::Begin(pages, id, store) => self.begin(&pages, id, store)?,
+            Job::Begin(pages, id, store) => self.begin(pages, id, store)?,
         };
         writing.copy(buffer).doing(|| memory_of(writing.pid()))
     }
@@ -255,6 +258,29 @@ impl<'a> Writer<'a> {
         self.state.lock().end_look(pid, shown);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// While another thread looks at the process.
+    fn copy_early(&self, task: &'a FrozenTask) -> Result<Option<Early<'a>>> {
+        let Some(store) = self.store.get() else { return Ok(None) };
+        if !self.is_looked_at(task.pid) || !Early::pays(task) {
+            return Ok(None);
+        }
+        let id = || self.state.lock().new_id();
+        let early = Early::begin(task, store.creation(), id).doing(|| memory_of(task.pid))?;
+        if let Some(early) = &early {
+            let over = || !self.is_looked_at(task.pid);
+            early.copy(over).doing(|| memory_of(task.pid))?;
+        }
+        Ok(early)
+    }
+
+    fn is_looked_at(&self, pid: i32) -> bool {
+        match self.state.lock().looks.front_mut() {
+            Some((looked_at, Look::Begun)) => *looked_at == pid,
+            Some((looked_at, Look::Given(later))) => *looked_at == pid && !later.is_there(),
+            _ => false,
+        }
     }
 
     /// The result of a look, which is made now if nobody has begun it.
@@ -278,16 +304,16 @@ impl<'a> Writer<'a> {
 
     fn begin(
         &self,
-        pages: &PrivatePages<'a>,
+        pages: Box<PrivatePages<'a>>,
         id: u32,
         store: &'a Store,
     ) -> Result<Arc<Writing<'a>>> {
         let _beginning = Beginning(self);
-        let begun = pages.begin(store.creation(), id);
-        let (pagemap, writing) = begun.doing(|| memory_of(pages.pid()))?;
+        let pid = pages.pid();
+        let (pagemap, writing) = pages.begin(store.creation(), id).doing(|| memory_of(pid))?;
         let writing = Arc::new(writing);
         let mut state = self.state.lock();
-        state.waiting.push_back(Part::Pagemap(pages.pid(), pagemap));
+        state.waiting.push_back(Part::Pagemap(pid, pagemap));
         state.under_way.push(Arc::clone(&writing));
         Ok(writing)
     }
@@ -317,11 +343,17 @@ impl<'a> State<'a> {
             Part::Pagemap(pid, pagemap) => Job::WritePagemap(pid, pagemap, store),
             Part::Pages(pages, _) => {
                 self.tell_guess();
-                self.last_id += 1;
                 self.begun += 1;
-                Job::Begin(pages, self.last_id, store)
+                let id = pages.pages_id().unwrap_or_else(|| self.new_id());
+                Job::Begin(pages, id, store)
             }
         }
+    }
+
+    /// For a pages file.
+    fn new_id(&mut self) -> u32 {
+        self.last_id += 1;
+        self.last_id
     }
 
     fn tell_guess(&self) {

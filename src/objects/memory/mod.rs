@@ -13,6 +13,7 @@ pub mod bits;
 mod calls;
 mod capture;
 mod classify;
+mod early;
 mod fill;
 mod finish;
 mod hole;
@@ -43,6 +44,7 @@ use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::dumpee::FrozenTask;
 
 pub use self::capture::{AddFile, MappedFiles};
+pub use self::early::Early;
 pub use self::fill::{Copying, Filled};
 pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
@@ -107,13 +109,14 @@ pub struct PrivatePages<'a> {
     memory: &'a File,
     stack_pointers: Vec<u64>,
     layout: Arc<Layout>,
+    early: Option<Early<'a>>,
 }
 
 impl<'a> PrivatePages<'a> {
-    /// Those of `task`, which has this layout.
-    pub fn new(task: &'a FrozenTask, layout: Arc<Layout>) -> Self {
-        let stack_pointers = task.threads.iter().map(|thread| thread.regs.rsp).collect();
-        Self { pid: task.pid, memory: task.memory(), stack_pointers, layout }
+    /// Those of `task`, which has this layout; some may have been copied `early`.
+    pub fn new(task: &'a FrozenTask, layout: Arc<Layout>, early: Option<Early<'a>>) -> Self {
+        let stack_pointers = stack_pointers(task);
+        Self { pid: task.pid, memory: task.memory(), stack_pointers, layout, early }
     }
 
     /// The process.
@@ -126,15 +129,25 @@ impl<'a> PrivatePages<'a> {
         self.layout.own
     }
 
-    /// Begins to write them to `pages-{pages_id}.img`.
-    pub fn begin<'b>(&self, creation: &'b Creation, pages_id: u32) -> Result<(Pagemap, Writing<'b>)>
-    where
-        'a: 'b,
-    {
-        let Self { pid, memory, stack_pointers, layout } = self;
-        let source = pages::Source { pid: *pid, memory, stack_pointers };
+    /// The number of the pages file, where that is begun.
+    pub fn pages_id(&self) -> Option<u32> {
+        self.early.as_ref().map(Early::pages_id)
+    }
+
+    /// Begins to write them to `pages-{pages_id}.img`, or goes on.
+    pub fn begin(self, creation: &'a Creation, pages_id: u32) -> Result<(Pagemap, Writing<'a>)> {
+        let Self { pid, memory, stack_pointers, layout, early } = self;
+        if let Some(begun) = early.and_then(|early| early.confirmed(&layout.vmas)) {
+            return Ok(begun);
+        }
+        let source = pages::Source { pid, memory, stack_pointers: &stack_pointers };
         Writing::begin(source, &layout.vmas, creation, pages_id)
     }
+}
+
+/// Of all threads.
+fn stack_pointers(task: &FrozenTask) -> Vec<u64> {
+    task.threads.iter().map(|thread| thread.regs.rsp).collect()
 }
 
 /// Fills the mapped VMAs, but for what `copier` is given to do, and gives them their final

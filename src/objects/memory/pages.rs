@@ -38,6 +38,7 @@ pub struct Source<'m, 's> {
 const WINDOW: u64 = 4096;
 
 /// A pages file that is being written, by as many threads as take part.
+#[derive(Debug)]
 pub struct Writing<'a> {
     pid: i32,
     memory: &'a File,
@@ -99,13 +100,18 @@ impl<'a> Writing<'a> {
 
     /// Copies what nobody else has taken; `buffer` may be used again.
     pub fn copy(&self, buffer: &mut Vec<u8>) -> Result<()> {
+        self.copy_until(buffer, || false)
+    }
+
+    /// The same, until it is `over`.
+    pub fn copy_until(&self, buffer: &mut Vec<u8>, mut over: impl FnMut() -> bool) -> Result<()> {
         let room = queue::bounce(self.total);
         if buffer.len() < room {
             buffer.resize(room, 0);
         }
         let pagemap = pagemap::Pagemap::open(self.pid)?;
         let mut batch = Vec::new();
-        loop {
+        while !over() {
             let len = self.queue.take(&mut batch, room);
             let Some(first) = batch.first() else { return Ok(()) };
             let bytes = &mut buffer[..len];
@@ -114,7 +120,34 @@ impl<'a> Writing<'a> {
             }
             self.creation.write_at(&self.file, &self.name, bytes, first.offset)?;
         }
+        Ok(())
     }
+}
+
+/// How the pages of a VMA are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    Anonymous,
+    /// Of which only those that the process has changed are its own.
+    File,
+    Vdso,
+}
+
+/// None of a VMA whose pages are not saved.
+fn contents(vma: &VmaEntry) -> Option<Contents> {
+    let saved = runs::is_private(vma) && !runs::is_guard(vma);
+    saved.then_some(match vma.status {
+        bits if bits & status::VDSO != 0 => Contents::Vdso,
+        bits if bits & status::FILE_PRIVATE != 0 => Contents::File,
+        _ => Contents::Anonymous,
+    })
+}
+
+/// Whether the same pages are saved of both, and marked alike.
+pub fn are_saved_alike(one: &[VmaEntry], other: &[VmaEntry]) -> bool {
+    let decisive =
+        |vma: &VmaEntry| Some((contents(vma)?, vma.start, vma.end, runs::may_be_lazy(vma)));
+    one.iter().filter_map(decisive).eq(other.iter().filter_map(decisive))
 }
 
 /// What is to be saved.
@@ -123,25 +156,13 @@ fn find(source: Source<'_, '_>, vmas: &[VmaEntry]) -> Result<Builder> {
     let hot: BTreeSet<u64> =
         source.stack_pointers.iter().map(|pointer| pointer & !(PAGE_SIZE - 1)).collect();
     let mut builder = Builder::default();
-    let saved = |vma: &VmaEntry| runs::is_private(vma) && !runs::is_guard(vma);
-    let mut rest = vmas;
-    while let Some(first) = rest.first() {
-        let file = first.status & status::FILE_PRIVATE != 0;
-        let vdso = first.status & status::VDSO != 0;
-        let alike = |vma: &&VmaEntry| {
-            saved(vma)
-                && (vma.status & status::FILE_PRIVATE != 0) == file
-                && (vma.status & status::VDSO != 0) == vdso
-        };
-        let (group, after) = rest.split_at(rest.iter().take_while(alike).count().max(1));
-        rest = after;
-        if !saved(first) {
-            continue;
-        }
-        if vdso {
-            group.iter().for_each(|vma| builder.add(vma.start, vma.end, page::PRESENT));
-        } else {
-            find_in(&pagemap, group, file, &hot, &mut builder)?;
+    for group in vmas.chunk_by(|one, next| contents(one) == contents(next)) {
+        match contents(&group[0]) {
+            None => {}
+            Some(Contents::Vdso) => {
+                group.iter().for_each(|vma| builder.add(vma.start, vma.end, page::PRESENT));
+            }
+            Some(kind) => find_in(&pagemap, group, kind, &hot, &mut builder)?,
         }
     }
     Ok(builder)
@@ -154,11 +175,11 @@ fn find(source: Source<'_, '_>, vmas: &[VmaEntry]) -> Result<Builder> {
 fn find_in(
     pagemap: &pagemap::Pagemap,
     group: &[VmaEntry],
-    file: bool,
+    kind: Contents,
     hot: &BTreeSet<u64>,
     builder: &mut Builder,
 ) -> Result<()> {
-    let own = if file { category::FILE } else { 0 };
+    let own = if kind == Contents::File { category::FILE } else { 0 };
     let scan = Scan {
         start: group[0].start,
         end: group[group.len() - 1].end,
