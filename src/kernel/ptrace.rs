@@ -111,17 +111,6 @@ pub fn try_wait(tid: pid_t) -> Sys<Option<Status>> {
     wait_with(tid, libc::WNOHANG)
 }
 
-/// Waits until the process `pid` has ended, which somebody else may still see.
-pub fn wait_end(pid: pid_t) -> Sys<()> {
-    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
-    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: `info` is a valid place for the answer.
-    Errno::result(unsafe {
-        libc::waitid(libc::P_PID, pid.cast_unsigned(), info.as_mut_ptr(), flags)
-    })
-    .map(drop)
-}
-
 fn wait_with(tid: pid_t, flags: c_int) -> Sys<Option<Status>> {
     let mut raw = 0;
     loop {

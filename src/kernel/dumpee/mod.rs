@@ -135,20 +135,16 @@ impl FrozenTask {
         Ok(())
     }
 
-    /// Kills it and waits until its threads are gone. Its parent gets to reap it.
+    /// Kills it and waits until it is gone, so that its parent gets to reap it. For a child of this
+    /// very process, whose end is the host's to see as it is, only until its other threads are.
     pub fn kill(mut self) -> Result<()> {
         let pid = self.pid;
         let threads = std::mem::take(&mut self.threads);
-        let parent = proc::status(pid, pid)?.parent;
+        let ours = proc::status(pid, pid)?.parent == std::process::id().cast_signed();
         sys::kill(pid, libc::SIGKILL).doing(|| format!("kill pid {pid}"))?;
-        // The leader can be reaped only after the other threads. If it is a child of this very
-        // process, its end is the host's to see, not the tracer's to take.
-        let ours = parent == std::process::id().cast_signed();
-        for thread in threads.iter().rev() {
-            if ours && thread.tid == pid {
-                thread::await_end(pid).doing(|| format!("wait for the end of pid {pid}"))?;
-                continue;
-            }
+        // The leader can be reaped only after the other threads.
+        let reaped = threads.iter().rev().filter(|thread| !(ours && thread.tid == pid));
+        for thread in reaped {
             thread::reap(thread.tid).doing(|| format!("pid {pid}: reap thread {}", thread.tid))?;
         }
         Ok(())

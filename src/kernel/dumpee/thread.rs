@@ -239,17 +239,6 @@ pub(super) fn reap(tid: i32) -> Sys<()> {
     }
 }
 
-/// Waits for the end of a process that SIGKILL was sent to, and leaves it to its parent to reap.
-pub(super) fn await_end(pid: i32) -> Sys<()> {
-    loop {
-        match ptrace::wait_end(pid) {
-            Err(Errno::EINTR) => {}
-            Err(Errno::ECHILD) => return Ok(()),
-            other => return other,
-        }
-    }
-}
-
 /// Takes the leader into the group-stop that a pending SIGSTOP asks for.
 ///
 /// Signals that come first get what they would have got, except that nothing of the program
