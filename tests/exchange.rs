@@ -28,6 +28,16 @@ macro_rules! exchanges {
     };
 }
 
+/// A large process: we copy its pages before all is known of its layout.
+#[test]
+fn much_memory() {
+    let Some(criu) = peer() else { return };
+    for args in [&["100"][..], &["100", "locked"]] {
+        Round { restorer: criu.clone(), args, ..Round::of("large") }.run();
+        Round { dumper: criu.clone(), args, ..Round::of("large") }.run();
+    }
+}
+
 /// The same with tasks of a user without privileges.
 macro_rules! exchanges_of_another_user {
     ($($program:ident,)*) => {
