@@ -35,6 +35,11 @@ pub struct Pieces(Vec<Piece>);
 impl Pieces {
     /// Adds one, whatever else is known of its bytes.
     pub fn add(&mut self, piece: Piece) {
+        // The pages of a parent are read again for each of its children.
+        if self.0.len() == self.0.capacity() {
+            self.order();
+            self.0.reserve(self.0.len());
+        }
         self.0.push(piece);
     }
 
@@ -94,6 +99,16 @@ mod tests {
         assert_eq!(pieces(bytes, &[10..16, 0..10]).whole(), whole);
         assert_eq!(pieces(bytes, &[4..16, 0..1, 1..4]).whole(), whole);
         assert_eq!(pieces(bytes, &[]).whole(), Some((0, 0)));
+    }
+
+    #[test]
+    fn what_is_read_again_and_again_takes_no_more_memory() {
+        let mut known = Pieces::default();
+        for _ in 0..1000 {
+            (0..4).for_each(|at| known.add(Piece::new(at, b"a")));
+        }
+        assert!(known.0.capacity() < 20, "{}", known.0.capacity());
+        assert_eq!(known.whole(), Some((4, crc32fast::hash(b"aaaa"))));
     }
 
     #[test]
