@@ -137,6 +137,8 @@ pub struct Stat {
     pub flags: u32,
     /// How many threads the process has.
     pub num_threads: usize,
+    /// Pages in memory, roughly.
+    pub resident: u64,
     /// The wait status of a zombie; 0 for those who may not know.
     pub exit_code: i32,
 }
@@ -162,6 +164,7 @@ impl Stat {
             session: field(6)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
             num_threads: field(20)?.parse().ok()?,
+            resident: field(24).map_or(Some(0), |pages| pages.parse().ok())?,
             exit_code: field(52).map_or(Some(0), |code| code.parse().ok())?,
         })
     }
@@ -280,12 +283,14 @@ mod tests {
 
     #[test]
     fn stat_is_parsed() {
-        let zeros = "0 ".repeat(31);
-        let text = format!("7 (a) b (c) Z 1 5 6 0 -1 4194304 9 0 0 0 0 0 0 0 20 0 3 {zeros}256\n");
+        let zeros = "0 ".repeat(27);
+        let text = format!(
+            "7 (a) b (c) Z 1 5 6 0 -1 4194304 9 0 0 0 0 0 0 0 20 0 3 0 0 0 12 {zeros}256\n"
+        );
         let stat = Stat::parse(&text).unwrap();
         assert_eq!((stat.comm.as_str(), stat.state), ("a) b (c", 'Z'));
         assert_eq!((stat.ppid, stat.pgrp, stat.session, stat.flags), (1, 5, 6, 4194304));
-        assert_eq!((stat.num_threads, stat.exit_code), (3, 256));
+        assert_eq!((stat.num_threads, stat.resident, stat.exit_code), (3, 12, 256));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
     }
 

@@ -263,7 +263,7 @@ impl<'a> Writer<'a> {
     /// While another thread looks at the process.
     fn copy_early(&self, task: &'a FrozenTask) -> Result<Option<Early<'a>>> {
         let Some(store) = self.store.get() else { return Ok(None) };
-        if !self.is_looked_at(task.pid) || !Early::pays(task) {
+        if !self.is_looked_at(task.pid) || !Early::pays(task)? {
             return Ok(None);
         }
         let id = || self.state.lock().new_id();

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 
@@ -26,6 +27,10 @@ use crate::kernel::tty::{self, Winsize};
 
 /// Masters that are opened at most to reach a number.
 const MOST_TRIES: usize = 4096;
+/// How often, and how long, a number is waited for that is in use: whoever is dying, or was forked to
+/// start a program, gives back what it has in a moment.
+const MOMENTS: u32 = 40;
+const MOMENT: Duration = Duration::from_millis(1);
 const O_LARGEFILE: i32 = 0o100_000;
 
 /// One pseudo terminal of the image.
@@ -174,21 +179,39 @@ fn winsize(entry: &WinsizeEntry) -> Winsize {
 }
 
 fn open_master(path: &Path, index: u32, flags: i32) -> Result<OwnedFd> {
+    in_a_moment(|| try_open_master(path, index, flags))?.ok_or_else(|| {
+        Error::new(Kind::System, format!("number {index} is in use by another program"))
+            .remedy("end that program, or restore with a /dev/pts of its own")
+    })
+}
+
+/// Tries until there is something, for a while.
+fn in_a_moment<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    for _ in 0..MOMENTS {
+        if let Some(there) = attempt()? {
+            return Ok(Some(there));
+        }
+        std::thread::sleep(MOMENT);
+    }
+    attempt()
+}
+
+/// None if the number is in use.
+fn try_open_master(path: &Path, index: u32, flags: i32) -> Result<Option<OwnedFd>> {
     let mut others = Vec::new();
     for _ in 0..MOST_TRIES {
         let master = open_for(path, flags)?;
         let number =
             tty::pty_index(&master).doing(|| format!("{}: ask its number", path.display()))?;
         if number == index {
-            return Ok(master);
+            return Ok(Some(master));
         }
         if number > index {
             break;
         }
         others.push(master);
     }
-    Err(Error::new(Kind::System, format!("number {index} is in use by another program"))
-        .remedy("end that program, or restore with a /dev/pts of its own"))
+    Ok(None)
 }
 
 /// A slave by its path, or by its master if it was so or if the path leads elsewhere.
@@ -515,6 +538,24 @@ mod tests {
         let mut bytes = [0u8; 64];
         let len = nix::unistd::read(ours, &mut bytes).unwrap();
         assert_eq!(&bytes[..len], b"typed\n");
+    }
+
+    #[test]
+    fn a_number_that_is_about_to_be_free_is_waited_for() {
+        let _alone = terminals();
+        let (master, slave) = pty();
+        let index = tty::pty_index(&master).unwrap();
+        let error = open_master(Path::new("/dev/ptmx"), index, libc::O_RDWR).unwrap_err();
+        let why = format!("number {index} is in use by another program");
+        assert!(error.to_string().contains(&why), "{error}");
+        let mut holder = Some((master, slave));
+        let attempt = || {
+            let opened = try_open_master(Path::new("/dev/ptmx"), index, libc::O_RDWR)?;
+            assert!(opened.is_none() || holder.is_none());
+            holder = None;
+            Ok(opened)
+        };
+        assert!(in_a_moment(attempt).unwrap().is_some());
     }
 
     #[test]

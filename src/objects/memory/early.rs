@@ -13,6 +13,7 @@ use crate::images::proto::VmaEntry;
 use crate::images::snapshot::Pagemap;
 use crate::kernel::PAGE_SIZE;
 use crate::kernel::dumpee::FrozenTask;
+use crate::kernel::proc::Stat;
 
 use super::classify::{self, Backing};
 use super::pages::{self, Source, Writing};
@@ -31,13 +32,8 @@ pub struct Early<'a> {
 
 impl<'a> Early<'a> {
     /// Whether this is a large process.
-    pub fn pays(task: &FrozenTask) -> bool {
-        const RESIDENT_PAGES: usize = 24;
-        let stat = task.stat().unwrap_or_default();
-        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let pages = after_name.split(' ').nth(RESIDENT_PAGES - 3);
-        let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        pages.saturating_mul(PAGE_SIZE) >= LARGE
+    pub fn pays(task: &FrozenTask) -> Result<bool> {
+        Ok(Stat::of(task.stat()?)?.resident.saturating_mul(PAGE_SIZE) >= LARGE)
     }
 
     /// Begins `pages-{pages_id}.img` with what `maps` says; none if that is not enough.
@@ -162,7 +158,7 @@ mod tests {
         let creation = dir.begin().unwrap();
         let sleeper = Sleeper::start();
         let task = sleeper.seize();
-        assert!(!Early::pays(&task));
+        assert!(!Early::pays(&task).unwrap());
         let vmas = shown(task.pid);
 
         let mut spoilt = begin(&task, &creation);
