@@ -147,7 +147,10 @@ impl Drop for Stack {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
+    use crate::kernel::fd;
 
     #[test]
     fn works_in_this_memory_as_another_process() {
@@ -164,7 +167,11 @@ mod tests {
 
     #[test]
     fn descriptors_are_the_callers_if_they_shall_be() {
-        let open = || std::fs::File::open("/dev/null").unwrap();
+        // Under a number that no other test of this process comes to.
+        let open = || {
+            let null = std::fs::File::open("/dev/null").unwrap();
+            std::fs::File::from(fd::duplicate_above(null.as_raw_fd(), 900).unwrap())
+        };
         let shared = run(Tables::Callers, open).unwrap().unwrap();
         shared.metadata().unwrap();
         let own = run(Tables::Own, || std::mem::ManuallyDrop::new(open())).unwrap().unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Whoever restores right after a dump meets the dumped processes as they die, which takes as long
 //! as their memory is large, then as zombies: they are gone when their parent has waited for them.
-//! A parent that is the reason for the dump does that when it likes, but orphans belong to init,
-//! which waits for everything and only needs a moment.
+//! A parent does that when it likes, and gets but a moment; orphans belong to init, which waits for
+//! everything in its time.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,6 +15,9 @@ use crate::kernel::proc::{self, Stat};
 
 /// How long init is given. Some look at their zombies only every other second.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long all others are given: a parent may be about to wait for its child, and one who has taken
+/// SIGKILL does not look as if it were exiting yet.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_millis(50);
 /// How long a process may take to die: some GiB of memory are given back in a second.
 const PATIENCE_WITH_THE_DYING: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_micros(500);
@@ -25,9 +28,9 @@ const INIT: i32 = 1;
 ///
 /// A number outlives its last process by a moment, which whoever makes one with it waits for.
 pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
-    let begun = Instant::now();
+    let mut waiting = Waiting { begun: Instant::now(), kept: None };
     let mut taken: Vec<String> =
-        of(snapshot).filter_map(|number| wait_for(number, begun)).collect();
+        of(snapshot).filter_map(|number| waiting.wait_for(number)).collect();
     taken.dedup();
     if taken.is_empty() {
         return Ok(());
@@ -44,20 +47,33 @@ pub fn of(snapshot: &Snapshot) -> impl Iterator<Item = i32> {
     })
 }
 
-/// Who has the number, if somebody keeps it.
-fn wait_for(number: i32, begun: Instant) -> Option<String> {
-    loop {
-        let holder = proc::stat(number).ok()?;
-        let patience = match holder.state {
-            'Z' | 'X' if holder.ppid == INIT => PATIENCE,
-            'Z' | 'X' => Duration::ZERO,
-            _ if is_dying(number, &holder) => PATIENCE_WITH_THE_DYING,
-            _ => Duration::ZERO,
-        };
-        if begun.elapsed() >= patience {
-            return Some(format!("pid {number} is taken: {}", holder_of(number)?));
+/// For one number after the other.
+struct Waiting {
+    begun: Instant,
+    /// Since when somebody keeps a number who need not ever give it back, or several do.
+    kept: Option<Instant>,
+}
+
+impl Waiting {
+    /// Who has the number, if somebody keeps it.
+    fn wait_for(&mut self, number: i32) -> Option<String> {
+        let mut kept = self.kept;
+        loop {
+            let Ok(holder) = proc::stat(number) else { return None };
+            let zombie = matches!(holder.state, 'Z' | 'X');
+            let (since, patience) = if zombie && holder.ppid == INIT {
+                (self.begun, PATIENCE)
+            } else if !zombie && is_dying(number, &holder) {
+                (self.begun, PATIENCE_WITH_THE_DYING)
+            } else {
+                (*kept.get_or_insert_with(Instant::now), PATIENCE_WITH_OTHERS)
+            };
+            if since.elapsed() >= patience {
+                self.kept = kept;
+                return Some(format!("pid {number} is taken: {}", holder_of(number)?));
+            }
+            sleep(PAUSE);
         }
-        sleep(PAUSE);
     }
 }
 
@@ -88,6 +104,18 @@ mod tests {
         let error = wait_until_free(&tree_of(own)).unwrap_err();
         assert_eq!(error.kind(), Kind::PidTaken);
         assert!(error.to_string().contains(&format!("pid {own} is taken")), "{error}");
+    }
+
+    #[test]
+    fn who_is_not_waited_for_keeps_its_number() {
+        let mut dead = Command::new("true").spawn().unwrap();
+        while proc::stat(dead.id().cast_signed()).unwrap().state != 'Z' {
+            std::thread::yield_now();
+        }
+        let error = wait_until_free(&tree_of(dead.id())).unwrap_err().to_string();
+        assert!(error.contains("not waited for yet"), "{error}");
+        dead.wait().unwrap();
+        wait_until_free(&tree_of(dead.id())).unwrap();
     }
 
     /// Its memory takes milliseconds to be given back.
