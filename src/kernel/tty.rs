@@ -142,8 +142,10 @@ pub fn readable(fd: impl AsFd) -> Sys<i32> {
     get(fd, libc::FIONREAD)
 }
 
-/// Opens the slave side of an unlocked master, whatever is mounted on /dev/pts.
+/// Opens the slave side of an unlocked master, whatever is mounted on /dev/pts. No program that
+/// another thread starts has it.
 pub fn open_slave(master: impl AsFd, flags: i32) -> Sys<OwnedFd> {
+    let flags = flags | libc::O_CLOEXEC;
     // SAFETY: takes numbers only.
     let fd = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), TIOCGPTPEER, flags) };
     // SAFETY: the kernel has just made the descriptor for us.
@@ -156,7 +158,8 @@ mod tests {
 
     #[test]
     fn settings_of_a_pty_are_seen_from_both_sides() {
-        let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NOCTTY;
+        use nix::fcntl::OFlag;
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let master = nix::fcntl::open("/dev/ptmx", flags, nix::sys::stat::Mode::empty()).unwrap();
         assert!(is_locked(&master).unwrap());
         set_locked(&master, false).unwrap();

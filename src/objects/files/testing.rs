@@ -2,16 +2,19 @@
 //! and given to another process.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::install::place;
-use super::{Collected, Collector, CollectorOptions, OpenFiles, RestoreOptions, validate};
+use super::{
+    Collected, Collector, CollectorOptions, OpenFiles, RestoreOptions, open_for, validate,
+};
 use crate::error::{Refusals, Result};
 use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::blank::tests::support::blank;
 use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::remote::RemoteFd;
-use crate::kernel::sys;
+use crate::kernel::{sys, tty};
 
 const FILES_ID: u32 = 1;
 
@@ -158,4 +161,12 @@ impl Drop for Scratch {
 pub(super) fn terminals() -> std::sync::MutexGuard<'static, ()> {
     static TERMINALS: std::sync::Mutex<()> = std::sync::Mutex::new(());
     TERMINALS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Both sides of a new terminal, which no program has that another test starts.
+pub(super) fn pty() -> (OwnedFd, OwnedFd) {
+    let master = open_for(Path::new("/dev/ptmx"), libc::O_RDWR).unwrap();
+    tty::set_locked(&master, false).unwrap();
+    let slave = tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).unwrap();
+    (master, slave)
 }

@@ -187,13 +187,8 @@ impl Drop for Quiet<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::terminals;
+    use super::super::testing::{pty, terminals};
     use super::*;
-
-    fn pair() -> (OwnedFd, OwnedFd) {
-        let pair = nix::pty::openpty(None, None).unwrap();
-        (pair.master, pair.slave)
-    }
 
     fn read_once(side: &OwnedFd) -> Vec<u8> {
         let mut data = [0u8; 256];
@@ -204,7 +199,7 @@ mod tests {
     #[test]
     fn lines_and_output_are_read_and_stay() {
         let _alone = terminals();
-        let (master, slave) = pair();
+        let (master, slave) = pty();
         write_all(&master, b"one\ntwo\nthr").unwrap();
         assert_eq!(tty::readable(&slave), Ok(8), "the unfinished line is not shown");
         write_all(&slave, b"out\n").unwrap();
@@ -228,7 +223,7 @@ mod tests {
     #[test]
     fn packet_mode_keeps_the_data() {
         let _alone = terminals();
-        let (master, slave) = pair();
+        let (master, slave) = pty();
         tty::set_packet_mode(&master, true).unwrap();
         write_all(&slave, b"data").unwrap();
         assert_eq!(take(&master, &slave).unwrap().master, b"data");
@@ -238,7 +233,7 @@ mod tests {
     #[test]
     fn an_idle_terminal_has_nothing() {
         let _alone = terminals();
-        let (master, slave) = pair();
+        let (master, slave) = pty();
         let unread = take(&master, &slave).unwrap();
         assert!(unread.entries(0).is_empty());
     }

@@ -231,8 +231,7 @@ fn open_slave(
     let slave = if leads {
         open_for(path, flags)?
     } else {
-        tty::open_slave(master, flags | libc::O_NOCTTY | libc::O_CLOEXEC)
-            .doing(|| format!("open {}", reg.name))?
+        tty::open_slave(master, flags | libc::O_NOCTTY).doing(|| format!("open {}", reg.name))?
     };
     if let Some(mode) = reg.mode {
         let mode = nix::sys::stat::Mode::from_bits_truncate(mode);
@@ -347,7 +346,7 @@ impl OpenFiles<'_> {
         let Some(master) = copy(index * 2 + 1) else { return Ok(None) };
         let locked = tty::is_locked(master)?;
         tty::set_locked(master, false)?;
-        let slave = tty::open_slave(master, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)?;
+        let slave = tty::open_slave(master, libc::O_RDWR | libc::O_NOCTTY)?;
         tty::set_locked(master, locked)?;
         Ok(Some(slave))
     }
@@ -418,13 +417,6 @@ mod tests {
     use super::super::{CollectorOptions, RestoreOptions, validate};
     use super::*;
     use crate::kernel::blank::Delivery;
-
-    fn pty() -> (OwnedFd, OwnedFd) {
-        let master = open_for(Path::new("/dev/ptmx"), libc::O_RDWR).unwrap();
-        tty::set_locked(&master, false).unwrap();
-        let slave = tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).unwrap();
-        (master, slave)
-    }
 
     /// Makes the process a session leader with `number` as controlling terminal.
     fn sit_down(holder: &mut Blank, number: i32) {
