@@ -4,6 +4,7 @@
 //! when the last of them has answered. Before, it would take the processor from the dumpee, which
 //! the engine waits for. Where it has nothing to write yet it looks at the memory of processes that
 //! will be asked later, the first of them while the engine reads what can be read from outside.
+//! Where that takes long, since a process is large, the engine copies pages of it meanwhile.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};

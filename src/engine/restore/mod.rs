@@ -1,6 +1,7 @@
 //! The story of a restore.
 //!
-//! 1. Read and validate everything; refusals are reported together, nothing is started.
+//! 1. Read and validate everything, but for the contents of very many pages, which are compared in
+//!    step 4; refusals are reported together, nothing is started.
 //! 2. Make what tasks share, once, in the engine: open files, shared memory, namespaces.
 //! 3. Make the tree of blanks: pids, parents, sessions, groups.
 //! 4. Write each process into its blank: memory, descriptors, threads, attributes. What needs

@@ -64,6 +64,8 @@ impl Waiting {
             let (since, patience) = if zombie && holder.ppid == INIT {
                 (self.begun, PATIENCE)
             } else if !zombie && is_dying(number, &holder) {
+                // It did not look so at first, perhaps; its parent gets a moment after its end.
+                kept = self.kept;
                 (self.begun, PATIENCE_WITH_THE_DYING)
             } else {
                 (*kept.get_or_insert_with(Instant::now), PATIENCE_WITH_OTHERS)

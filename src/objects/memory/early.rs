@@ -105,6 +105,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::process::{Child, Command};
 
+    use super::super::bits::{flags, status};
     use super::super::capture::{self, MappedFiles};
     use super::super::runs;
     use super::*;
@@ -164,9 +165,14 @@ mod tests {
         let mut spoilt = begin(&task, &creation);
         spoilt.spoil();
         assert!(spoilt.confirmed(&vmas).is_none());
+        let is_heap = |vma: &VmaEntry| vma.status & status::HEAP != 0;
         let mut other = vmas.clone();
-        other.retain(|vma| vma.status & super::super::bits::status::HEAP == 0);
+        other.retain(|vma| !is_heap(vma));
         assert!(begin(&task, &creation).confirmed(&other).is_none());
+        // Which `maps` does not say, and which forbids that the pages come late.
+        let mut locked = vmas.clone();
+        locked.iter_mut().filter(|vma| is_heap(vma)).for_each(|vma| vma.flags |= flags::LOCKED);
+        assert!(begin(&task, &creation).confirmed(&locked).is_none());
 
         let early = begin(&task, &creation);
         let mut batches = 0;
