@@ -11,7 +11,9 @@
 //!                               |
 //!                            objects       one file per kind of kernel object
 //!                           /       \
-//!                      images        kernel      the format; the only door to the system
+//!                      images        tracee      the format; processes that work for the engine
+//!                           \       /
+//!                            kernel        the only door to the system
 //! ```
 //!
 //! Imports run downwards only.
@@ -27,4 +29,5 @@ pub mod objects;
 pub mod options;
 pub mod progress;
 pub mod rpc;
+pub mod tracee;
 pub mod version;

@@ -17,10 +17,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use criu::args;
-use criu::kernel::dumpee::{FrozenTask, Injection};
 use criu::kernel::memory;
 use criu::kernel::proc;
-use criu::kernel::remote::{Batch, RemoteAddr};
+use criu::kernel::remote::RemoteAddr;
+use criu::tracee::batch::Batch;
+use criu::tracee::dumpee::{FrozenTask, Injection};
 
 /// What the engine does wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,7 +90,7 @@ fn signal_actions() -> Batch {
     batch
 }
 
-fn outcome_of_getpid() -> criu::kernel::remote::CallId {
+fn outcome_of_getpid() -> criu::tracee::batch::CallId {
     Batch::new().call(libc::SYS_getpid, args![])
 }
 
@@ -262,7 +263,7 @@ impl Victim {
     /// Scratch mappings that killed engines have left.
     fn leaks(&self) -> usize {
         let threads = proc::threads(self.pid()).unwrap().len();
-        let len = (criu::kernel::dumpee::SCRATCH + threads * (8 << 10)) as u64;
+        let len = (criu::tracee::dumpee::SCRATCH + threads * (8 << 10)) as u64;
         let maps = proc::maps(self.pid()).unwrap();
         maps.iter().filter(|mapping| mapping.range.end - mapping.range.start == len).count()
     }

@@ -14,7 +14,7 @@ use std::ptr;
 
 use parking_lot::Mutex;
 
-use super::blank::Pin;
+use super::pin::Pin;
 use super::threads::without_signals;
 
 const THIS_THREAD: i32 = 0;

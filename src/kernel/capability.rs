@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 
 pub const SETGID: u32 = 6;
 pub const SETUID: u32 = 7;

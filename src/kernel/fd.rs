@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 use super::threads;
 
 const F_SETSIG: i32 = 10;

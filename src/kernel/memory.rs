@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 use super::remote::RemoteAddr;
 
 /// A stretch of memory in another process.

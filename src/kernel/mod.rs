@@ -1,14 +1,11 @@
 //! The only door to the operating system: every system call the engine makes is wrapped here once.
 //!
-//! `unsafe` lives here and in `capi`, nowhere else. Numbers that are valid in another process (its
+//! `unsafe` lives here, in `tracee` and in `capi`, nowhere else. Numbers that are valid in another process (its
 //! addresses and descriptors) have types of their own, so that they cannot be used as ours.
 
-pub mod amx;
 pub mod beside;
-pub mod blank;
 pub mod capability;
 pub mod cpu;
-pub mod dumpee;
 pub mod fd;
 pub mod host;
 pub mod mapping;
@@ -16,6 +13,7 @@ pub mod membarrier;
 pub mod memory;
 pub mod namespace;
 pub mod pagemap;
+pub mod pin;
 pub mod probe;
 pub mod proc;
 pub mod process;
@@ -29,6 +27,9 @@ pub mod threads;
 pub mod tty;
 pub mod uffd;
 pub mod xsave;
+
+/// Result of one system call: the error number alone, as the caller knows what the call was for.
+pub type Sys<T> = std::result::Result<T, nix::errno::Errno>;
 
 /// Bytes of a page; the only size x86-64 has for ordinary memory.
 pub const PAGE_SIZE: u64 = 4096;

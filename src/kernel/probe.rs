@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use libc::{c_int, c_long, c_ulong};
 use nix::errno::Errno;
 
-use super::ptrace::{self, Sys};
+use super::{Sys, ptrace};
 
 const ARCH_MAP_VDSO_32: c_int = 0x2002;
 const ARCH_MAP_VDSO_64: c_int = 0x2003;

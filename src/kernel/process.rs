@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::{ForkResult, Gid, Uid};
 
+use super::Sys;
 use super::capability;
-use super::ptrace::Sys;
 use crate::error::{Context, Result};
 
 /// Exit status of a child that panicked.

@@ -10,10 +10,8 @@ use std::ptr;
 use libc::{c_int, c_long, pid_t, user_regs_struct};
 use nix::errno::Errno;
 
+use super::Sys;
 use super::remote::RemoteAddr;
-
-/// Result of one call: the error number alone, the caller knows what it was doing.
-pub type Sys<T> = std::result::Result<T, Errno>;
 
 /// Bytes of a kernel signal set, as `PTRACE_*SIGMASK` and the `rt_sig*` calls take it.
 pub const SIGSET_SIZE: usize = 8;

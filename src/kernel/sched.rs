@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 
 /// A scheduling policy with its static priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

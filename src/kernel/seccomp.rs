@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 
 /// Bytes of one filter instruction.
 pub const INSTRUCTION: usize = 8;

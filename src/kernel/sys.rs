@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 use super::remote::RemoteFd;
 
 /// What two processes or descriptors are compared by.

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 
 /// The first slot of the GDT that belongs to the thread.
 pub const FIRST_SLOT: u32 = 12;

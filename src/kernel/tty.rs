@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::ptrace::Sys;
+use super::Sys;
 
 const TIOCGPTPEER: libc::c_ulong = 0x5441;
 const TIOCGPTLCK: libc::c_ulong = 0x8004_5439;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Refusals, Result};
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::proc::{self, Stat};
+use crate::tracee::dumpee::FrozenTask;
 
 /// One process of the tree.
 #[derive(Debug)]

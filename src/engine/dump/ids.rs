@@ -5,9 +5,9 @@
 
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::TaskKobjIdsEntry;
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::sys::{Kcmp, kcmp};
 use crate::objects::namespaces;
+use crate::tracee::dumpee::FrozenTask;
 
 /// Objects of one kind, in kcmp's order.
 #[derive(Debug)]

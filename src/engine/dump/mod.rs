@@ -32,7 +32,6 @@ use crate::images::dir::{Creation, ImageDir};
 use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::images::write::Store;
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::threads::Helper;
 use crate::log::Log;
 use crate::objects::files::{Collector, CollectorOptions};
@@ -40,6 +39,7 @@ use crate::objects::memory::{Early, Layout, MappedFiles, PrivatePages, SharedMem
 use crate::objects::{memory, namespaces, task};
 use crate::options::values::FileValidation;
 use crate::options::{Options, Request, table};
+use crate::tracee::dumpee::FrozenTask;
 
 /// Image format 1.1.
 const IMAGE_VERSION: u32 = 2;

@@ -17,10 +17,10 @@ use super::freeze::Member;
 use crate::error::{Context, Error, Result};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::threads::{self, Helper, Later};
 use crate::objects::memory::{self, Early, PrivatePages, Shown, Writing};
 use crate::progress;
+use crate::tracee::dumpee::FrozenTask;
 
 /// Pagemaps by process.
 pub type Pagemaps = BTreeMap<i32, Pagemap>;

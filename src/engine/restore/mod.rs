@@ -25,12 +25,12 @@ use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
 use crate::images::read::{Dump, read};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::blank::Armed;
 use crate::kernel::threads::Helper;
 use crate::log::Log;
 use crate::objects::task::credentials::Reach;
 use crate::objects::{files, memory, namespaces, task};
 use crate::options::Request;
+use crate::tracee::blank::Armed;
 
 use self::copier::Copier;
 use self::stages::Building;

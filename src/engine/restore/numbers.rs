@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::blank::holder_of;
 use crate::kernel::proc::{self, Stat};
+use crate::tracee::blank::holder_of;
 
 /// How long init is given. Some look at their zombies only every other second.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -11,10 +11,10 @@ use crate::engine::tree::Who;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::pages::PageFiles;
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::Blank;
 use crate::objects::files::OpenFiles;
 use crate::objects::memory::{self, Copying, Filled, PageReader, Saved, SharedObjects, runs};
 use crate::progress;
+use crate::tracee::blank::Blank;
 
 /// What is in whose memory so far.
 pub struct AddressSpaces<'a> {

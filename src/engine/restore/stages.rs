@@ -14,8 +14,8 @@ use crate::error::{Context, Result};
 use crate::images::pages::PageFiles;
 use crate::images::proto::{SeccompEntry, TaskExtrasEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::{Armed, Blank, Delivery, Pin, SpawnSpec};
 use crate::kernel::fd;
+use crate::kernel::pin::Pin;
 use crate::kernel::threads::Later;
 use crate::objects::files::{OpenFiles, RestoreOptions};
 use crate::objects::memory::Filled;
@@ -24,6 +24,7 @@ use crate::objects::task::credentials::Reach;
 use crate::objects::{memory, task};
 use crate::options::Request;
 use crate::options::values::InheritFd;
+use crate::tracee::blank::{Armed, Blank, Delivery, SpawnSpec};
 
 /// Length of the helper area in every process: room for the largest batch.
 const HELPER_LEN: u64 = 1 << 20;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use super::plan::{Op, Plan, Who};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::blank::{Blank, CloneCall, CloneSpec};
-use crate::kernel::remote::{Batch, CallId, Outcome};
+use crate::tracee::batch::{Batch, CallId, Outcome};
+use crate::tracee::blank::{Blank, CloneCall, CloneSpec};
 
 /// Is told of a clone before it happens: by whom, the creator's blank, who will be born.
 pub type OnClone<'a> = dyn FnMut(Who, &mut Blank, Who) -> Result<()> + 'a;

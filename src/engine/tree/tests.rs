@@ -7,9 +7,10 @@ use super::generate::{self, Generated, OUTER};
 use super::simulate::Kernel;
 use super::*;
 use crate::error::Kind;
-use crate::kernel::blank::{Blank, Pin, SpawnSpec};
+use crate::kernel::pin::Pin;
 use crate::kernel::proc;
 use crate::kernel::sys::{self, Kcmp};
+use crate::tracee::blank::{Blank, SpawnSpec};
 
 const HELPER: u64 = 0x1000_0000;
 

@@ -15,8 +15,8 @@ use super::{KINDS, epoll, locks, memfd, pipe, refused, tty};
 use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::sys::{self, Kcmp};
+use crate::tracee::dumpee::FrozenTask;
 
 /// `FdinfoEntry.flags`: closed by execve.
 pub(super) const FD_CLOEXEC: u32 = 1;

@@ -259,7 +259,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
 
-    use crate::kernel::blank::Blank;
+    use crate::tracee::blank::Blank;
     use std::os::fd::AsFd;
 
     fn targets(holder: &Blank, number: i32) -> Vec<(u32, u32, u64)> {

@@ -12,8 +12,9 @@ use super::{OpenFiles, locks, table_of};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdinfoEntry, FsEntry};
-use crate::kernel::blank::{Blank, Delivery};
-use crate::kernel::remote::{Batch, RemoteFd};
+use crate::kernel::remote::RemoteFd;
+use crate::tracee::batch::Batch;
+use crate::tracee::blank::{Blank, Delivery};
 
 /// Descriptors that one batch places: what fits into any helper area.
 const AT_A_TIME: usize = 100;

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::FileLockEntry;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::fd::{self, RangeLock};
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 /// `FileLockEntry.flag`.
 const POSIX: u32 = 1;

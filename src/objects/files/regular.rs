@@ -275,7 +275,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
 
-    use crate::kernel::blank::Blank;
+    use crate::tracee::blank::Blank;
     use std::fs::File;
     use std::io::{Seek, SeekFrom, Write};
 

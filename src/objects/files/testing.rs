@@ -11,10 +11,10 @@ use super::{
 use crate::error::{Refusals, Result};
 use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::tests::support::blank;
-use crate::kernel::blank::{Blank, Delivery};
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{sys, tty};
+use crate::tracee::blank::tests::support::blank;
+use crate::tracee::blank::{Blank, Delivery};
 
 const FILES_ID: u32 = 1;
 

@@ -19,11 +19,12 @@ use crate::images::proto::{
     FdTypes, RegFileEntry, TtyFileEntry, TtyInfoEntry, TtyType, WinsizeEntry,
 };
 use crate::images::snapshot::Snapshot;
-use crate::kernel::blank::Blank;
 use crate::kernel::fd::{in_own_thread, own_path};
-use crate::kernel::remote::{Batch, RemoteFd};
+use crate::kernel::remote::RemoteFd;
 use crate::kernel::sys;
 use crate::kernel::tty::{self, Winsize};
+use crate::tracee::batch::Batch;
+use crate::tracee::blank::Blank;
 
 /// Masters that are opened at most to reach a number.
 const MOST_TRIES: usize = 4096;
@@ -416,7 +417,7 @@ mod tests {
     use super::super::testing::*;
     use super::super::{CollectorOptions, RestoreOptions, validate};
     use super::*;
-    use crate::kernel::blank::Delivery;
+    use crate::tracee::blank::Delivery;
 
     /// Makes the process a session leader with `number` as controlling terminal.
     fn sit_down(holder: &mut Blank, number: i32) {
@@ -447,7 +448,7 @@ mod tests {
         let info = snapshot.tty_info.iter().find(|info| info.id == index * 2).unwrap();
         assert_eq!((info.sid, info.pgrp), (holder.pid() as u32, holder.pid() as u32));
         drop((holder, master, slave));
-        let mut again = crate::kernel::blank::tests::support::blank();
+        let mut again = crate::tracee::blank::tests::support::blank();
         let pid = again.pid() as u32;
         for info in snapshot.tty_info.iter_mut().filter(|info| info.sid != 0) {
             (info.sid, info.pgrp) = (pid, pid);

@@ -3,8 +3,9 @@
 use std::os::fd::BorrowedFd;
 
 use crate::error::Result;
-use crate::kernel::blank::{Blank, Delivery};
-use crate::kernel::remote::{Arg, RemoteFd};
+use crate::kernel::remote::RemoteFd;
+use crate::tracee::batch::Arg;
+use crate::tracee::blank::{Blank, Delivery};
 
 /// Calls per batch: a fraction of what the helper area holds.
 const PER_BATCH: usize = 1000;

@@ -12,8 +12,8 @@ use crate::images::dir::Creation;
 use crate::images::proto::VmaEntry;
 use crate::images::snapshot::Pagemap;
 use crate::kernel::PAGE_SIZE;
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::proc::Stat;
+use crate::tracee::dumpee::FrozenTask;
 
 use super::classify::{self, Backing};
 use super::pages::{self, Source, Writing};

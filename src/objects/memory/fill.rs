@@ -17,11 +17,12 @@ use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
 use crate::kernel::PAGE_SIZE;
-use crate::kernel::blank::Blank;
 use crate::kernel::memory::{self, RemoteIovec};
-use crate::kernel::remote::{Batch, RemoteAddr, RemoteFd};
+use crate::kernel::remote::{RemoteAddr, RemoteFd};
 use crate::kernel::sys;
 use crate::kernel::uffd::Uffd;
+use crate::tracee::batch::Batch;
+use crate::tracee::blank::Blank;
 
 use super::bits::{flags, status};
 use super::map::{Filling, fillings, huge_first};

@@ -4,7 +4,7 @@ use crate::args;
 use crate::error::Result;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
-use crate::kernel::blank::Blank;
+use crate::tracee::blank::Blank;
 
 use super::bits::{flags, status};
 use super::calls::Calls;

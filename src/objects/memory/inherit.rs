@@ -14,9 +14,9 @@ use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::kernel::PAGE_SIZE;
-use crate::kernel::blank::Blank;
 use crate::kernel::remote::RemoteAddr;
 use crate::progress;
+use crate::tracee::blank::Blank;
 
 use super::bits::{flags, status};
 use super::calls::Calls;

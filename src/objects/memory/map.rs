@@ -8,17 +8,16 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::args;
-use crate::error::Result;
-use crate::images::proto::{MmEntry, VmaEntry};
-use crate::images::snapshot::Pagemap;
-use crate::kernel::blank::Blank;
-use crate::kernel::remote::{RemoteAddr, RemoteFd};
-
 use super::bits::{flags, status};
 use super::calls::Calls;
 use super::shared::SharedObjects;
 use super::{runs, vdso};
+use crate::args;
+use crate::error::Result;
+use crate::images::proto::{MmEntry, VmaEntry};
+use crate::images::snapshot::Pagemap;
+use crate::kernel::remote::{RemoteAddr, RemoteFd};
+use crate::tracee::blank::Blank;
 
 /// Opens a file of the image for mapping: its id and `O_RDONLY`, `O_WRONLY` or `O_RDWR`.
 pub type OpenFile<'a> = dyn FnMut(u32, u32) -> Result<OwnedFd> + 'a;

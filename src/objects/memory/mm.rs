@@ -5,7 +5,8 @@ use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::kernel::proc;
-use crate::kernel::remote::{Batch, CallId, Outcome, RemoteFd};
+use crate::kernel::remote::RemoteFd;
+use crate::tracee::batch::{Batch, CallId, Outcome};
 
 /// Facts that only the process itself can ask for; see [`ask`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -40,8 +40,8 @@ use crate::images::dir::Creation;
 use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
-use crate::kernel::blank::{Blank, Delivery};
-use crate::kernel::dumpee::FrozenTask;
+use crate::tracee::blank::{Blank, Delivery};
+use crate::tracee::dumpee::FrozenTask;
 
 pub use self::capture::{AddFile, MappedFiles};
 pub use self::early::Early;

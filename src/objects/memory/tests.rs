@@ -15,8 +15,9 @@ use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
 use crate::images::proto::{FileEntry, MemfdFileEntry, RegFileEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::blank::tests::support::{HELPER, blank};
-use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
+use crate::tracee::batch::Batch;
+use crate::tracee::blank::tests::support::{HELPER, blank};
 
 const BASE: u64 = 0x5000_0000_0000;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -314,7 +315,7 @@ fn a_child_shares_what_it_shared_and_differs_where_it_differed() {
     scene.blank.map_vdso(RemoteAddr(at(1024))).unwrap();
     let (parent_image, parent_pid) = scene.dump();
     let mut child_scene = Scene::new("child");
-    let spec = crate::kernel::blank::CloneSpec::new(None);
+    let spec = crate::tracee::blank::CloneSpec::new(None);
     child_scene.blank = scene.blank.clone_process(&spec).unwrap();
     child_scene.put(3, b"different");
     child_scene.put(20, b"more");

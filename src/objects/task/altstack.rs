@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::images::proto::ThreadSasEntry;
-use crate::kernel::remote::{Batch, DataRef, Outcome};
+use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// Bytes of `stack_t`: address, flags, padding, size.
 const SIZE: usize = 24;
@@ -48,7 +48,8 @@ pub fn rebuild(batch: &mut Batch, stack: &ThreadSasEntry) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::remote::{ENTRY_SIZE, RemoteAddr};
+    use crate::kernel::remote::RemoteAddr;
+    use crate::tracee::batch::ENTRY_SIZE;
 
     #[test]
     fn a_stack_in_use_is_set_without_the_mark_of_use() {

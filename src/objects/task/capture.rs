@@ -14,10 +14,10 @@ use crate::images::proto::{
     CoreEntry, SaEntry, SeccompEntry, SignalQueueEntry, TaskCoreEntry, TaskExtrasEntry,
     TaskTimersEntry, ThreadCoreEntry, ThreadExtrasEntry, ThreadInfoX86, core_entry,
 };
-use crate::kernel::dumpee::{FrozenTask, FrozenThread, Injection};
 use crate::kernel::ptrace::Queue;
 use crate::kernel::xsave::Layout;
 use crate::objects::memory as mm;
+use crate::tracee::dumpee::{FrozenTask, FrozenThread, Injection};
 
 /// The set of control groups that every task is in: they are not managed.
 const CONTROL_GROUP_SET: u32 = 1;

@@ -2,7 +2,7 @@
 //! for.
 
 use crate::args;
-use crate::kernel::remote::{Batch, DataRef, Outcome};
+use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// PR_GET_TID_ADDRESS
 const PR_GET_TID_ADDRESS: i32 = 40;

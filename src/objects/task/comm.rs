@@ -4,7 +4,7 @@
 //! readably for others and exactly in the extras.
 
 use crate::args;
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 /// Bytes of a name with its end.
 const SIZE: usize = 16;
@@ -42,7 +42,8 @@ pub fn rebuild(batch: &mut Batch, comm: &str, exact: Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::remote::{ENTRY_SIZE, RemoteAddr};
+    use crate::kernel::remote::RemoteAddr;
+    use crate::tracee::batch::ENTRY_SIZE;
 
     #[test]
     fn a_plain_name_is_taken_from_the_status() {

@@ -19,8 +19,8 @@ use crate::kernel::capability::{
     PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAP_AMBIENT_RAISE, Request, SETGID, SETPCAP,
     SETUID, members, only,
 };
-use crate::kernel::remote::{Batch, CallId, Outcome};
 use crate::kernel::{capability, proc, process};
+use crate::tracee::batch::{Batch, CallId, Outcome};
 
 /// Words of a capability set in an image.
 const WORDS: usize = 2;

@@ -6,7 +6,7 @@
 
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::remote::{Batch, CallId};
+use crate::tracee::batch::{Batch, CallId};
 
 const NO: i32 = 0;
 /// As every new program begins.

@@ -6,10 +6,10 @@ use super::{altstack, clear_tid, credentials, itimers, mdwe, membarrier, pdeath_
 use super::{posix_timers, subreaper};
 use crate::error::{Refusals, Result};
 use crate::images::proto::{ItimerEntry, PosixTimerEntry, SaEntry, ThreadSasEntry};
-use crate::kernel::dumpee::{FrozenTask, Injection, RunningBatch};
 use crate::kernel::membarrier::tells_registrations;
-use crate::kernel::remote::{Batch, Outcome};
 use crate::objects::memory as mm;
+use crate::tracee::batch::{Batch, Outcome};
+use crate::tracee::dumpee::{FrozenTask, Injection, RunningBatch};
 
 /// Larger batches need more room than a session has by itself.
 const ORDINARY_BATCH: usize = 32 << 10;

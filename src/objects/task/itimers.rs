@@ -8,7 +8,7 @@
 use crate::args;
 use crate::error::{Error, Result};
 use crate::images::proto::ItimerEntry;
-use crate::kernel::remote::{Batch, DataRef, Outcome};
+use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// Bytes of `struct itimerval`: interval and time left, each in seconds and microseconds.
 const SIZE: usize = 32;
@@ -83,7 +83,8 @@ pub fn rebuild(batch: &mut Batch, timers: &[&ItimerEntry; 3], alarm_pending: boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::remote::{ENTRY_SIZE, RemoteAddr};
+    use crate::kernel::remote::RemoteAddr;
+    use crate::tracee::batch::ENTRY_SIZE;
 
     fn timer(interval: (u64, u64), left: (u64, u64)) -> ItimerEntry {
         ItimerEntry { isec: interval.0, iusec: interval.1, vsec: left.0, vusec: left.1 }

@@ -5,7 +5,8 @@
 use crate::args;
 use crate::error::{Context, Error, Result};
 use crate::kernel::proc;
-use crate::kernel::remote::{Batch, Outcome, RemoteFd};
+use crate::kernel::remote::RemoteFd;
+use crate::tracee::batch::{Batch, Outcome};
 
 /// Reads the login uid of a process; none on a kernel without audit.
 pub fn capture(pid: i32) -> Result<Option<u32>> {

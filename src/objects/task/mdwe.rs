@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::args;
 use crate::error::{Error, Result};
 use crate::images::proto::TaskExtrasEntry;
-use crate::kernel::remote::{Batch, CallId, Outcome};
+use crate::tracee::batch::{Batch, CallId, Outcome};
 
 const PR_SET_MDWE: i32 = 65;
 const PR_GET_MDWE: i32 = 66;

@@ -5,7 +5,7 @@
 
 use crate::args;
 use crate::error::{Error, Result};
-use crate::kernel::remote::{Batch, CallId, Outcome};
+use crate::tracee::batch::{Batch, CallId, Outcome};
 
 const GET_REGISTRATIONS: u32 = 1 << 9;
 /// Barriers that can be tried; the registration for each is the next bit.
@@ -64,7 +64,8 @@ pub fn rebuild(batch: &mut Batch, mask: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::remote::{ENTRY_RET, ENTRY_SIZE, RemoteAddr};
+    use crate::kernel::remote::RemoteAddr;
+    use crate::tracee::batch::{ENTRY_RET, ENTRY_SIZE};
 
     #[test]
     fn a_mask_is_told_or_found_by_trial() {

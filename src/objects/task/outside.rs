@@ -4,8 +4,8 @@ use super::status::Status;
 use super::{comm, credentials, posix_timers, rlimits};
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::{PosixTimerEntry, TaskRlimitsEntry};
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::proc::{self, Stat};
+use crate::tracee::dumpee::FrozenTask;
 
 /// Facts about a process.
 pub struct Outside {

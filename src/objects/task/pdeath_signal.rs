@@ -4,7 +4,7 @@
 
 use crate::args;
 use crate::error::{Error, Result};
-use crate::kernel::remote::{Batch, DataRef, Outcome};
+use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 const SIGNALS: u32 = 64;
 

@@ -12,7 +12,7 @@ use crate::args;
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{SaEntry, SiginfoEntry, SignalQueueEntry};
 use crate::kernel::ptrace::{self, Queue, SIGINFO_SIZE};
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 const SIGNALS: i32 = 64;
 /// Signals about something that the thread itself has just done: the kernel delivers them first.

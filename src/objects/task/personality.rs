@@ -6,7 +6,7 @@
 
 use crate::args;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 /// The number for the message, and the real one for the extras if it does not follow from that.
 pub fn to_image(file: &str) -> Result<(u32, Option<u32>)> {

@@ -8,7 +8,7 @@
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::PosixTimerEntry;
-use crate::kernel::remote::{Batch, CallId, DataRef, Outcome};
+use crate::tracee::batch::{Batch, CallId, DataRef, Outcome};
 
 /// Bytes of `struct itimerspec`: interval and time left, each in seconds and nanoseconds.
 const SPEC_SIZE: usize = 32;

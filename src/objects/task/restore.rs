@@ -29,10 +29,10 @@ use crate::images::proto::{
     CoreEntry, SeccompEntry, TaskCoreEntry, TaskExtrasEntry, TaskTimersEntry, ThreadCoreEntry,
 };
 use crate::images::snapshot::TaskImage;
-use crate::kernel::amx;
-use crate::kernel::blank::{Blank, FinalState, ThreadSpec};
-use crate::kernel::remote::{Batch, CallId, Outcome};
 use crate::kernel::xsave::Layout;
+use crate::tracee::amx;
+use crate::tracee::batch::{Batch, CallId, Outcome};
+use crate::tracee::blank::{Blank, FinalState, ThreadSpec};
 
 /// What follows the registrations, in the order in which a process needs it.
 #[derive(Clone, Copy)]

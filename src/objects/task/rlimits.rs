@@ -8,7 +8,7 @@
 use crate::args;
 use crate::error::{Error, Kind, Result};
 use crate::images::proto::{RlimitEntry, TaskRlimitsEntry};
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 /// The rows of `/proc/PID/limits` in the order of the resource numbers.
 const ROWS: [&str; 16] = [

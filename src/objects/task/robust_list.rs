@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::error::{Error, Result};
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 /// The only length that the kernel takes.
 const LEN: u32 = 24;

@@ -7,7 +7,7 @@ use crate::args;
 use crate::error::{Error, Result};
 use crate::images::proto::RseqEntry;
 use crate::kernel::ptrace::RseqConfig;
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 /// The registration as an image holds it. CRIU writes an empty one, too.
 pub fn to_image(config: Option<&RseqConfig>) -> RseqEntry {

@@ -12,8 +12,8 @@ use super::status::Status;
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{CoreEntry, SeccompEntry, SeccompFilter, SeccompMode, ThreadCoreEntry};
-use crate::kernel::remote::{Batch, CallId, Outcome};
 use crate::kernel::seccomp::{self, Filter, INSTRUCTION, INSTRUCTIONS_MAX};
+use crate::tracee::batch::{Batch, CallId, Outcome};
 
 const MODE_STRICT: u32 = 1;
 const MODE_FILTER: u32 = 2;

@@ -7,7 +7,7 @@ use crate::args;
 use crate::error::{Error, Result};
 use crate::images::proto::SaEntry;
 use crate::kernel::ptrace::SIGSET_SIZE;
-use crate::kernel::remote::{Batch, DataRef, Outcome};
+use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// Bytes of the kernel's `struct sigaction`: handler, flags, restorer, mask.
 const SIZE: usize = 32;

@@ -1,7 +1,7 @@
 //! Whether a process adopts the orphans among its descendants.
 
 use crate::args;
-use crate::kernel::remote::{Batch, DataRef, Outcome};
+use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// The question to the process: whether it is a subreaper.
 pub struct Answer(DataRef);

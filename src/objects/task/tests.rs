@@ -14,12 +14,13 @@ use crate::images::proto::{
     SeccompMode, TaskCoreEntry, ThreadCoreEntry,
 };
 use crate::images::snapshot::TaskImage;
-use crate::kernel::blank::tests::support;
-use crate::kernel::blank::{Blank, SpawnSpec};
-use crate::kernel::dumpee::FrozenTask;
 use crate::kernel::ptrace;
-use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
 use crate::kernel::sys;
+use crate::tracee::batch::Batch;
+use crate::tracee::blank::tests::support;
+use crate::tracee::blank::{Blank, SpawnSpec};
+use crate::tracee::dumpee::FrozenTask;
 
 /// `tests/programs/odd_task.c`, running; killed when dropped.
 struct Odd {

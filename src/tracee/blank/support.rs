@@ -6,7 +6,8 @@ use super::{Blank, FinalState, SpawnSpec, ThreadSpec, holder_of};
 use crate::args;
 use crate::error::Kind;
 use crate::kernel::ptrace;
-use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
+use crate::tracee::batch::Batch;
 
 /// Where test blanks have their helper area.
 pub const HELPER: u64 = 0x1000_0000;

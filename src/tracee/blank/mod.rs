@@ -22,7 +22,6 @@ mod descriptors;
 mod elf;
 mod finish;
 mod holder;
-mod pin;
 mod run;
 mod spawn;
 mod stub;
@@ -40,15 +39,14 @@ use std::rc::Rc;
 use libc::user_regs_struct;
 
 use self::descriptors::ServiceFd;
-use super::ptrace;
-use super::remote::RemoteAddr;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::remote::RemoteAddr;
+use crate::kernel::{memory, ptrace, sys};
 
 pub use self::clone::{CloneCall, CloneSpec, ThreadSpec};
 pub use self::descriptors::Delivery;
 pub use self::finish::{Armed, FinalState};
 pub use self::holder::holder_of;
-pub use self::pin::Pin;
 pub use self::spawn::SpawnSpec;
 
 /// A process under construction; see the [module](self).
@@ -99,7 +97,7 @@ impl Blank {
             return Ok(file);
         }
         let pid = self.pid();
-        let file = super::memory::open(pid).doing(|| format!("open /proc/{pid}/mem"))?;
+        let file = memory::open(pid).doing(|| format!("open /proc/{pid}/mem"))?;
         Ok(self.memory.get_or_init(|| file))
     }
 
@@ -147,7 +145,7 @@ impl Blank {
         if !std::mem::take(&mut self.alive) {
             return;
         }
-        let _ = super::sys::kill(self.pid(), libc::SIGKILL);
+        let _ = sys::kill(self.pid(), libc::SIGKILL);
         for thread in self.threads.iter().rev() {
             while let Ok(ptrace::Status::Stopped(_)) = ptrace::wait(thread.tid) {}
         }

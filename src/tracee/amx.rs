@@ -5,15 +5,17 @@
 
 use std::fs::File;
 
-use super::remote::{Batch, RemoteAddr};
-use super::{memory, ptrace};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::ptrace::{Status, Stop};
+use crate::kernel::memory;
+use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::remote::RemoteAddr;
+use crate::kernel::xsave;
+use crate::tracee::batch::Batch;
 
 const ARCH_REQ_XCOMP_PERM: i32 = 0x1023;
 /// The component that the permission is about: the tiles.
-const TILE_DATA: u32 = super::xsave::TILE_DATA;
+const TILE_DATA: u32 = xsave::TILE_DATA;
 
 /// `ldtilecfg [rdi]; tilezero tmm0`
 const CODE: [u8; 10] = [0xc4, 0xe2, 0x78, 0x49, 0x07, 0xc4, 0xe2, 0x7b, 0x49, 0xc0];

@@ -20,7 +20,8 @@ use nix::sys::socket::{
 use super::Blank;
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::remote::{Batch, CallId, DataRef, Outcome, RemoteFd};
+use crate::kernel::remote::RemoteFd;
+use crate::tracee::batch::{Batch, CallId, DataRef, Outcome};
 
 /// SCM_MAX_FD of the kernel.
 const PER_MESSAGE: usize = 253;

@@ -14,7 +14,7 @@ use super::{Blank, HelperArea, Thread};
 use crate::args;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::ptrace::{self, Status};
-use crate::kernel::remote::{Batch, CallId, ENTRY_SIZE, Outcome};
+use crate::tracee::batch::{Batch, CallId, ENTRY_SIZE, Outcome};
 
 /// A process to be cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

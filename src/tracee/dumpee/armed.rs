@@ -17,7 +17,8 @@ use nix::errno::Errno;
 use super::FrozenThread;
 use super::code;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::ptrace::{self, Status, Stop, Sys};
+use crate::kernel::Sys;
+use crate::kernel::ptrace::{self, Status, Stop};
 use crate::kernel::remote::RemoteAddr;
 
 /// How the end of a stub is announced.

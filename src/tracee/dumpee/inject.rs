@@ -13,7 +13,8 @@ use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::kernel::memory;
 use crate::kernel::proc::{self, Status};
 use crate::kernel::ptrace;
-use crate::kernel::remote::{Batch, Outcome, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
+use crate::tracee::batch::{Batch, Outcome};
 
 /// Bytes for entries and data if nobody asks for more.
 pub const SCRATCH: usize = 64 << 10;

@@ -15,7 +15,7 @@ use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::capability::Request;
 use crate::kernel::ptrace::{self, Status, Stop};
-use crate::kernel::remote::Batch;
+use crate::tracee::batch::Batch;
 
 const CORE_FLAG: i32 = 0x80;
 const CORE_LIMIT: u64 = 4096;

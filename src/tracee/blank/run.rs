@@ -10,7 +10,8 @@ use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
 use crate::kernel::ptrace::{self, Status, Stop};
-use crate::kernel::remote::{Batch, ENTRY_SIZE, Outcome, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
+use crate::tracee::batch::{Batch, ENTRY_SIZE, Outcome};
 
 /// Alignment of batches in the helper area.
 const ALIGN: usize = 64;

@@ -13,8 +13,9 @@ use super::{Blank, HelperArea};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::proc;
-use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
 use crate::kernel::sys;
+use crate::tracee::batch::Batch;
 
 const ARCH_MAP_VDSO_64: u64 = 0x2003;
 /// End of the addresses that the kernel hands out unasked.

@@ -18,7 +18,8 @@ use super::*;
 use crate::args;
 use crate::error::Kind;
 use crate::kernel::proc;
-use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
+use crate::tracee::batch::Batch;
 
 thread_local! {
     /// After how many state changes this thread's process dies; 0: never.

@@ -5,9 +5,11 @@ use std::os::fd::AsFd;
 
 use super::*;
 use crate::args;
+use crate::kernel::pin::Pin;
 use crate::kernel::ptrace::Status;
-use crate::kernel::remote::{Batch, RemoteFd};
+use crate::kernel::remote::RemoteFd;
 use crate::kernel::sys::{self, Kcmp};
+use crate::tracee::batch::Batch;
 
 pub(crate) use super::support;
 use super::support::*;

@@ -10,7 +10,8 @@ use super::stub::ENTRIES_AT;
 use crate::args;
 use crate::error::{Context, Result};
 use crate::kernel::ptrace;
-use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
+use crate::tracee::batch::Batch;
 
 const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
 const XFEATURE_TILE_DATA: u64 = 18;

@@ -21,7 +21,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::capability::{self, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE};
 use crate::kernel::memory;
 use crate::kernel::ptrace::{self, Status, Stop};
-use crate::kernel::remote::{Batch, RemoteAddr};
+use crate::kernel::remote::RemoteAddr;
+use crate::tracee::batch::Batch;
 
 /// What the first blank of a tree is to be.
 #[derive(Debug)]

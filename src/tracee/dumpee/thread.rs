@@ -8,7 +8,8 @@ use nix::errno::Errno;
 
 use super::{code, frame, seize};
 use crate::error::{Context, Error, Kind, Refusal, Result};
-use crate::kernel::ptrace::{self, RseqConfig, Status, Stop, Sys};
+use crate::kernel::Sys;
+use crate::kernel::ptrace::{self, RseqConfig, Status, Stop};
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{memory, sys};
 
