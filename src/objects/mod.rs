@@ -5,4 +5,5 @@ pub mod cpu;
 pub mod files;
 pub mod memory;
 pub mod namespaces;
+pub mod phases;
 pub mod task;
