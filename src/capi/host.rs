@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Once;
 
-use crate::kernel::sys::{Kcmp, kcmp};
+use crate::kernel::kcmp::{self, Kcmp};
 
 thread_local! {
     static IN_LIBRARY: Cell<bool> = const { Cell::new(false) };
@@ -56,7 +56,7 @@ pub fn is_child(pid: libc::pid_t) -> bool {
 /// kernel does not tell.
 pub fn may_share_memory(pid: libc::pid_t) -> bool {
     let before = errno();
-    let order = kcmp(std::process::id().cast_signed(), pid, Kcmp::Vm, 0, 0);
+    let order = kcmp::compare(std::process::id().cast_signed(), pid, Kcmp::Vm, 0, 0);
     set_errno(before);
     order.unwrap_or(0) == 0
 }

@@ -28,7 +28,7 @@ use crate::engine::hooks::Stage;
 use crate::engine::scripts::Scripts;
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{fd, host, process};
+use crate::kernel::{descriptor, host, process};
 use crate::log::Log;
 use crate::options::getopt::{self, Line, Own};
 use crate::options::{Options, Request, Verb, config};
@@ -197,7 +197,7 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
     }
     for number in &line.close {
         // A descriptor that is not open needs no closing.
-        let _ = fd::close_number(*number);
+        let _ = descriptor::close(*number);
     }
     options.check_inherited()?;
     Ok(options)

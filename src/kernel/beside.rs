@@ -150,7 +150,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kernel::fd;
+    use crate::kernel::descriptor;
 
     #[test]
     fn works_in_this_memory_as_another_process() {
@@ -170,7 +170,7 @@ mod tests {
         // Under a number that no other test of this process comes to.
         let open = || {
             let null = std::fs::File::open("/dev/null").unwrap();
-            std::fs::File::from(fd::duplicate_above(null.as_raw_fd(), 900).unwrap())
+            std::fs::File::from(descriptor::duplicate_above(null.as_raw_fd(), 900).unwrap())
         };
         let shared = run(Tables::Callers, open).unwrap().unwrap();
         shared.metadata().unwrap();

@@ -4,11 +4,12 @@
 //! error about the operands, and one which does not with another error.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libc::{c_int, c_long, c_ulong};
 use nix::errno::Errno;
 
+use super::descriptor::owned;
 use super::{Sys, ptrace};
 
 const ARCH_MAP_VDSO_32: c_int = 0x2002;
@@ -143,7 +144,7 @@ pub fn userfaultfd_features() -> Sys<u64> {
     const UFFDIO_API: c_ulong = 0xc018_aa3f;
     // SAFETY: takes numbers only.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
-    let fd = owned(Errno::result(fd)? as RawFd);
+    let fd = owned(fd as i32)?;
     let mut api = [0xaau64, 0, 0];
     // SAFETY: `api` is a whole uffdio_api.
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_API, api.as_mut_ptr()) })?;
@@ -160,7 +161,7 @@ pub fn guard_page(page: &super::mapping::Anonymous) -> Sys<()> {
 /// An ioctl whose operand is a number and whose result is a descriptor.
 pub fn ioctl_for_fd(fd: impl AsFd, request: c_ulong) -> Sys<OwnedFd> {
     // SAFETY: the requests passed here take no operand and make a descriptor.
-    Errno::result(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request, 0) }).map(owned)
+    owned(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request, 0) })
 }
 
 /// An ioctl that writes one int.
@@ -169,16 +170,6 @@ pub fn ioctl_for_int(fd: impl AsFd, request: c_ulong) -> Sys<i32> {
     // SAFETY: the requests passed here write one int to `value`.
     let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request, &raw mut value) };
     Errno::result(done).map(|_| value)
-}
-
-/// Sets a whole-number option of a socket, of any level.
-pub fn set_socket_option(fd: impl AsFd, level: i32, name: i32, value: i32) -> Sys<()> {
-    // SAFETY: the operand is one int, and its size is passed.
-    let done = unsafe {
-        let value: *const i32 = &raw const value;
-        libc::setsockopt(fd.as_fd().as_raw_fd(), level, name, value.cast(), 4)
-    };
-    Errno::result(done).map(drop)
 }
 
 /// An asynchronous I/O context whose ring is moved; it must work where it is then.
@@ -226,7 +217,7 @@ pub fn detached_overlay(upper: &CStr, lower: &CStr) -> Sys<OwnedFd> {
     const CREATE: u32 = 6;
     // SAFETY: the name is a string.
     let fs = unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), 1) };
-    let fs = owned(Errno::result(fs)? as RawFd);
+    let fs = owned(fs as i32)?;
     let configure = |command: u32, key: *const i8, value: *const i8| {
         // SAFETY: key and value are strings, or null where the command takes none.
         let done =
@@ -239,10 +230,5 @@ pub fn detached_overlay(upper: &CStr, lower: &CStr) -> Sys<OwnedFd> {
     configure(CREATE, std::ptr::null(), std::ptr::null())?;
     // SAFETY: takes numbers only.
     let mount = unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1, 0) };
-    Errno::result(mount).map(|fd| owned(fd as RawFd))
-}
-
-fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: every caller passes a descriptor that the kernel has just made for it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+    owned(mount as i32)
 }

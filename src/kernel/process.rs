@@ -1,6 +1,5 @@
 //! Processes of our own that serve others: born by fork, with the rights of somebody else.
 
-use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
@@ -38,31 +37,6 @@ pub fn wait_status(pid: i32) -> Sys<i32> {
         match Errno::result(waited) {
             Err(Errno::EINTR) => {}
             result => return result.map(|_| status),
-        }
-    }
-}
-
-/// The supplementary groups that the process at the other end of a unix socket had when it
-/// connected.
-pub fn peer_groups(socket: impl AsFd) -> Sys<Vec<u32>> {
-    let socket = socket.as_fd().as_raw_fd();
-    let mut groups: Vec<libc::gid_t> = Vec::new();
-    loop {
-        let mut len = (groups.len() * size_of::<libc::gid_t>()) as libc::socklen_t;
-        let place = groups.as_mut_ptr().cast();
-        // SAFETY: `groups` has room for `len` bytes.
-        let done = unsafe {
-            libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERGROUPS, place, &raw mut len)
-        };
-        let count = len as usize / size_of::<libc::gid_t>();
-        match Errno::result(done) {
-            Ok(_) => {
-                groups.truncate(count);
-                return Ok(groups);
-            }
-            // The length is now the one that is needed.
-            Err(Errno::ERANGE) if count > groups.len() => groups.resize(count, 0),
-            Err(errno) => return Err(errno),
         }
     }
 }
@@ -133,16 +107,5 @@ mod tests {
     #[test]
     fn a_child_that_is_none_cannot_be_waited_for() {
         assert_eq!(wait_status(1), Err(Errno::ECHILD));
-    }
-
-    #[test]
-    fn the_groups_of_a_peer_are_those_of_its_maker() {
-        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut groups = peer_groups(&ours).unwrap();
-        let mut own: Vec<u32> =
-            nix::unistd::getgroups().unwrap().into_iter().map(Gid::as_raw).collect();
-        groups.sort_unstable();
-        own.sort_unstable();
-        assert_eq!(groups, own);
     }
 }

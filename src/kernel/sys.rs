@@ -1,31 +1,8 @@
 //! System calls that no library wraps, each wrapped once, sorted by name.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-
 use nix::errno::Errno;
 
 use super::Sys;
-use super::remote::RemoteFd;
-
-/// What two processes or descriptors are compared by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Kcmp {
-    /// Two descriptors: the same open file description?
-    File = 0,
-    /// The same address space?
-    Vm = 1,
-    /// The same table of descriptors?
-    Files = 2,
-    /// The same root, working directory and umask?
-    Fs = 3,
-    /// The same table of signal actions?
-    Sighand = 4,
-    /// The same I/O context?
-    Io = 5,
-    /// The same list of System V semaphore adjustments?
-    Sysvsem = 6,
-}
 
 /// Architecture-specific state of the calling thread or its process.
 pub fn arch_prctl(what: u64, addr: u64) -> Sys<i64> {
@@ -58,31 +35,10 @@ pub fn gettid() -> i32 {
     unsafe { libc::gettid() }
 }
 
-/// Orders two kernel objects: 0 equal, 1 less, 2 greater.
-pub fn kcmp(pid1: i32, pid2: i32, what: Kcmp, idx1: u64, idx2: u64) -> Sys<i64> {
-    // SAFETY: takes numbers only.
-    Errno::result(unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, what as i32, idx1, idx2) })
-}
-
 /// Sends a signal to a process.
 pub fn kill(pid: i32, signal: i32) -> Sys<()> {
     // SAFETY: takes numbers only.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
-}
-
-/// A copy of descriptor `fd` of the process behind `pidfd`, close-on-exec.
-pub fn pidfd_getfd(pidfd: impl AsFd, fd: RemoteFd) -> Sys<OwnedFd> {
-    let pidfd = pidfd.as_fd().as_raw_fd();
-    // SAFETY: takes numbers only; the new descriptor is ours alone.
-    let ours = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, fd.0, 0) };
-    Errno::result(ours).map(|fd| owned(fd as RawFd))
-}
-
-/// A descriptor that stands for a process.
-pub fn pidfd_open(pid: i32) -> Sys<OwnedFd> {
-    // SAFETY: takes numbers only; the new descriptor is ours alone.
-    let ours = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    Errno::result(ours).map(|fd| owned(fd as RawFd))
 }
 
 /// Sets the domain name of the calling thread's UTS namespace.
@@ -97,24 +53,9 @@ pub fn tgkill(pid: i32, tid: i32, signal: i32) -> Sys<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
 }
 
-fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: every caller passes a descriptor that the kernel has just made for it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_descriptor_equals_its_copy() {
-        let pid = std::process::id().cast_signed();
-        let pidfd = pidfd_open(pid).unwrap();
-        let copy = pidfd_getfd(&pidfd, RemoteFd(pidfd.as_raw_fd())).unwrap();
-        let (a, b) = (pidfd.as_raw_fd() as u64, copy.as_raw_fd() as u64);
-        assert_ne!(a, b);
-        assert_eq!(kcmp(pid, pid, Kcmp::File, a, b), Ok(0));
-    }
 
     #[test]
     fn this_thread_has_a_robust_list() {

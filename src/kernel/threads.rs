@@ -11,12 +11,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::Pid;
 
-use super::{fd, sys};
+use super::{Sys, descriptor, eventfd, sys};
 use crate::error::{Error, Kind, Result};
 
 /// Starts one with every signal blocked, from its first instruction on.
@@ -52,9 +53,17 @@ fn grow_descriptor_table() {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let last = ROOM.min(limit).saturating_sub(1);
     // Without success it only takes longer.
-    if let (Ok(last), Ok(fd)) = (i32::try_from(last), fd::eventfd(libc::EFD_CLOEXEC)) {
-        let _ = fd::duplicate_above(fd.as_raw_fd(), last);
+    if let (Ok(last), Ok(fd)) = (i32::try_from(last), eventfd::create(libc::EFD_CLOEXEC)) {
+        let _ = descriptor::duplicate_above(fd.as_raw_fd(), last);
     }
+}
+
+/// Runs `work` in a thread of its own that takes no signals.
+pub fn in_own_thread<T: Send>(work: impl FnOnce() -> Sys<T> + Send) -> Sys<T> {
+    std::thread::scope(|scope| {
+        let thread = start(scope, work).map_err(|_| Errno::EAGAIN)?;
+        thread.join().unwrap_or(Err(Errno::EIO))
+    })
 }
 
 /// Runs `work` with every signal blocked.

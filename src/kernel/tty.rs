@@ -3,11 +3,12 @@
 //! A request to the master side of a pseudo terminal about termios or window size acts on its
 //! slave, so that either side serves.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
 use super::Sys;
+use super::descriptor::owned;
 
 const TIOCGPTPEER: libc::c_ulong = 0x5441;
 const TIOCGPTLCK: libc::c_ulong = 0x8004_5439;
@@ -147,9 +148,7 @@ pub fn readable(fd: impl AsFd) -> Sys<i32> {
 pub fn open_slave(master: impl AsFd, flags: i32) -> Sys<OwnedFd> {
     let flags = flags | libc::O_CLOEXEC;
     // SAFETY: takes numbers only.
-    let fd = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), TIOCGPTPEER, flags) };
-    // SAFETY: the kernel has just made the descriptor for us.
-    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+    owned(unsafe { libc::ioctl(master.as_fd().as_raw_fd(), TIOCGPTPEER, flags) })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use fields::Options;
 
 use crate::error::{Error, Kind, Result};
-use crate::kernel::fd;
+use crate::kernel::descriptor;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,7 @@ impl Options {
     /// Refuses descriptors to inherit that are not open. To be asked before anything is opened:
     /// that would get the number of one that is missing.
     pub fn check_inherited(&self) -> Result<()> {
-        match self.inherit_fd.iter().find(|item| !fd::is_open(item.fd)) {
+        match self.inherit_fd.iter().find(|item| !descriptor::is_open(item.fd)) {
             None => Ok(()),
             Some(item) => {
                 let cause =

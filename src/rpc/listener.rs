@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, umask};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::fd;
+use crate::kernel::socket;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
@@ -62,7 +62,7 @@ impl Listener {
 
     /// The next connection; EAGAIN if there is none.
     pub fn accept(&self) -> nix::Result<OwnedFd> {
-        fd::accept(&self.socket)
+        socket::accept(&self.socket)
     }
 
     /// Removes the socket's file, unless another has taken its place.

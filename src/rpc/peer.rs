@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use super::wire::Channel;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::remote::RemoteFd;
-use crate::kernel::{proc, process, sys};
+use crate::kernel::{pidfd, proc, socket};
 use crate::objects::task::status::Status;
 
 /// Who connected, as the kernel noted it then.
@@ -44,7 +44,7 @@ impl Peer {
     pub fn this_process() -> Self {
         let pid = std::process::id().cast_signed();
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        Self { pid, uid, gid, pidfd: sys::pidfd_open(pid).ok() }
+        Self { pid, uid, gid, pidfd: pidfd::open(pid).ok() }
     }
 
     /// Whether the peer has all capabilities of this process, in the same user namespace: root of
@@ -65,7 +65,7 @@ impl Peer {
             let cause = format!("{what} {fd}: pid {} that connected is gone", self.pid);
             return Err(Error::new(Kind::BadOptions, cause));
         };
-        sys::pidfd_getfd(pidfd, RemoteFd(fd)).map_err(|errno| {
+        pidfd::getfd(pidfd, RemoteFd(fd)).map_err(|errno| {
             let error = Error::sys(format!("take {what} {fd} of pid {}", self.pid), errno);
             match errno {
                 Errno::EBADF => error.remedy("it is not open in the process that connected"),
@@ -98,7 +98,7 @@ fn is_alive(pidfd: &OwnedFd) -> bool {
 
 /// The supplementary groups of who connected.
 pub fn groups(channel: &Channel) -> Result<Vec<u32>> {
-    process::peer_groups(channel.as_fd()).doing(|| "SO_PEERGROUPS of the RPC socket")
+    socket::peer_groups(channel.as_fd()).doing(|| "SO_PEERGROUPS of the RPC socket")
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::engine::hooks::{Hooks, Stage};
 use crate::engine::scripts::{Scripts, write_pidfile};
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::CriuReqType;
-use crate::kernel::{fd, host, process};
+use crate::kernel::{descriptor, host, process};
 use crate::log::Log;
 use crate::options::Request;
 
@@ -188,7 +188,7 @@ impl Service<'_> {
         let child = process::fork(|| {
             // This process has its own table and ends without dropping what it inherited.
             for number in ours {
-                let _ = fd::close_number(number);
+                let _ = descriptor::close(number);
             }
             serve_connection(&channel).unwrap_or(FAILED)
         });

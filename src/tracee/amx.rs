@@ -7,10 +7,9 @@ use std::fs::File;
 
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::memory;
 use crate::kernel::ptrace::{self, Status, Stop};
 use crate::kernel::remote::RemoteAddr;
-use crate::kernel::xsave;
+use crate::kernel::{memory, xsave};
 use crate::tracee::batch::Batch;
 
 const ARCH_REQ_XCOMP_PERM: i32 = 0x1023;

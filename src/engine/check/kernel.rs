@@ -12,12 +12,11 @@ use nix::sys::stat::Mode;
 
 use super::{exists, missing};
 use crate::error::{Context, Result};
-use crate::kernel::fd::{self, EpollSlot};
+use crate::kernel::kcmp::{self, EpollSlot, Kcmp};
 use crate::kernel::mapping::{Anonymous, FileMapping};
 use crate::kernel::pagemap::{Pagemap, Scan, category};
 use crate::kernel::remote::RemoteFd;
-use crate::kernel::sys::{self, Kcmp};
-use crate::kernel::{probe, proc};
+use crate::kernel::{epoll, eventfd, lock, memfd, pidfd, probe, proc, timerfd};
 use crate::options::{Verb, table};
 
 const PAGE: u64 = 4096;
@@ -39,16 +38,18 @@ pub(super) fn map_files() -> Result<()> {
 }
 
 pub(super) fn kcmp() -> Result<()> {
-    sys::kcmp(own_pid(), own_pid(), Kcmp::Vm, 0, 0).doing(|| "kcmp").map(drop)
+    kcmp::compare(own_pid(), own_pid(), Kcmp::Vm, 0, 0).doing(|| "kcmp").map(drop)
 }
 
 pub(super) fn kcmp_epoll() -> Result<()> {
-    let epoll = fd::epoll_create().doing(|| "epoll_create1")?;
-    let event = fd::eventfd(0).doing(|| "eventfd2")?;
+    let epoll = epoll::create().doing(|| "epoll_create1")?;
+    let event = eventfd::create(0).doing(|| "eventfd2")?;
     let number = event.as_raw_fd();
-    fd::epoll_add(epoll.as_raw_fd(), number, 1, 0).doing(|| "epoll_ctl")?;
+    epoll::add(epoll.as_raw_fd(), number, 1, 0).doing(|| "epoll_ctl")?;
     let slot = EpollSlot { efd: epoll.as_raw_fd() as u32, tfd: number as u32, toff: 0 };
-    fd::kcmp_epoll(own_pid(), number, own_pid(), slot).doing(|| "kcmp KCMP_EPOLL_TFD").map(drop)
+    kcmp::compare_epoll(own_pid(), number, own_pid(), slot)
+        .doing(|| "kcmp KCMP_EPOLL_TFD")
+        .map(drop)
 }
 
 pub(super) fn set_mm_map() -> Result<()> {
@@ -57,8 +58,8 @@ pub(super) fn set_mm_map() -> Result<()> {
 
 pub(super) fn pidfd_store() -> Result<()> {
     let file = File::open("/dev/null").doing(|| "open /dev/null")?;
-    let pidfd = sys::pidfd_open(own_pid()).doing(|| "pidfd_open")?;
-    sys::pidfd_getfd(&pidfd, RemoteFd(file.as_raw_fd())).doing(|| "pidfd_getfd").map(drop)
+    let pidfd = pidfd::open(own_pid()).doing(|| "pidfd_open")?;
+    pidfd::getfd(&pidfd, RemoteFd(file.as_raw_fd())).doing(|| "pidfd_getfd").map(drop)
 }
 
 pub(super) fn clone3_set_tid() -> Result<()> {
@@ -159,16 +160,16 @@ pub(super) fn mnt_id() -> Result<()> {
 }
 
 pub(super) fn fdinfo_lock() -> Result<()> {
-    let file = fd::memfd_create(c"lock", libc::MFD_CLOEXEC).doing(|| "memfd_create")?;
-    fd::flock(&file, libc::LOCK_EX).doing(|| "flock")?;
+    let file = memfd::create(c"lock", libc::MFD_CLOEXEC).doing(|| "memfd_create")?;
+    lock::flock(&file, libc::LOCK_EX).doing(|| "flock")?;
     fdinfo_has(&file, "lock:")
 }
 
 pub(super) fn timerfd() -> Result<()> {
-    let timer = fd::timerfd(libc::CLOCK_MONOTONIC).doing(|| "timerfd_create")?;
+    let timer = timerfd::create(libc::CLOCK_MONOTONIC).doing(|| "timerfd_create")?;
     fdinfo_has(&timer, "clockid:")?;
     // There is nothing to read from a timer that was never set: EINVAL tells the call is known.
-    match fd::timerfd_set_ticks(&timer, 1) {
+    match timerfd::set_ticks(&timer, 1) {
         Ok(()) | Err(Errno::EINVAL | Errno::ECANCELED) => Ok(()),
         Err(errno) => Err(errno).doing(|| "ioctl TFD_IOC_SET_TICKS"),
     }
@@ -251,7 +252,7 @@ pub(super) fn apparmor_stacking() -> Result<()> {
 
 pub(super) fn memfd_hugetlb() -> Result<()> {
     // Without reserved huge pages the file is made all the same; only its pages are missing.
-    fd::memfd_create(c"huge", libc::MFD_CLOEXEC | libc::MFD_HUGETLB)
+    memfd::create(c"huge", libc::MFD_CLOEXEC | libc::MFD_HUGETLB)
         .doing(|| "memfd_create MFD_HUGETLB")
         .map(drop)
 }

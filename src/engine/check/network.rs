@@ -13,7 +13,7 @@ use nix::sys::socket::{
 
 use super::{exists, missing};
 use crate::error::{Context, Result};
-use crate::kernel::{fd, probe};
+use crate::kernel::{probe, socket};
 
 const TUNGETFEATURES: libc::c_ulong = 0x8004_54cf;
 const SIOCGSKNS: libc::c_ulong = 0x894c;
@@ -54,13 +54,13 @@ pub(super) fn sk_unix_file() -> Result<()> {
 
 pub(super) fn sockopt_buf_lock() -> Result<()> {
     let socket = UnixDatagram::unbound().doing(|| "socket AF_UNIX")?;
-    fd::socket_option(&socket, SO_BUF_LOCK).doing(|| "getsockopt SO_BUF_LOCK").map(drop)
+    socket::option(&socket, SO_BUF_LOCK).doing(|| "getsockopt SO_BUF_LOCK").map(drop)
 }
 
 pub(super) fn ipv6_freebind() -> Result<()> {
     let socket = socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
         .doing(|| "socket AF_INET6")?;
-    probe::set_socket_option(&socket, libc::IPPROTO_IPV6, IPV6_FREEBIND, 1)
+    socket::set_option_of(&socket, libc::IPPROTO_IPV6, IPV6_FREEBIND, 1)
         .doing(|| "setsockopt IPV6_FREEBIND")
 }
 
@@ -72,7 +72,7 @@ pub(super) fn tcp_half_closed() -> Result<()> {
     let _other = listener.accept().doing(|| "accept on 127.0.0.1")?;
     stream.shutdown(Shutdown::Write).doing(|| "shutdown")?;
     let on = 1;
-    probe::set_socket_option(&stream, libc::IPPROTO_TCP, libc::TCP_REPAIR, on)
+    socket::set_option_of(&stream, libc::IPPROTO_TCP, libc::TCP_REPAIR, on)
         .doing(|| "setsockopt TCP_REPAIR on a half-closed connection")
 }
 

@@ -5,7 +5,7 @@
 
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::TaskKobjIdsEntry;
-use crate::kernel::sys::{Kcmp, kcmp};
+use crate::kernel::kcmp::{self, Kcmp};
 use crate::objects::namespaces;
 use crate::tracee::dumpee::FrozenTask;
 
@@ -44,7 +44,7 @@ impl Identities {
 
 fn compare(pid: i32, other: i32, what: Kcmp) -> Result<i64> {
     let doing = || format!("kcmp {what:?} of pids {pid} and {other}");
-    match kcmp(pid, other, what, 0, 0).doing(doing)? {
+    match kcmp::compare(pid, other, what, 0, 0).doing(doing)? {
         order @ 0..=2 => Ok(order),
         _ => Err(Error::new(Kind::System, format!("{}: they cannot be ordered", doing()))),
     }

@@ -14,7 +14,7 @@ use crate::error::{Context, Result};
 use crate::images::pages::PageFiles;
 use crate::images::proto::{SeccompEntry, TaskExtrasEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
-use crate::kernel::fd;
+use crate::kernel::descriptor;
 use crate::kernel::pin::Pin;
 use crate::kernel::threads::Later;
 use crate::objects::files::{OpenFiles, RestoreOptions};
@@ -306,7 +306,7 @@ fn restore_options(request: &Request) -> Result<RestoreOptions> {
 /// Copies of the descriptors that stand for objects of the image.
 fn inherited(request: &Request) -> Result<Vec<(String, OwnedFd)>> {
     let copy = |item: &InheritFd| {
-        let copied = fd::duplicate_above(item.fd, 0).doing(|| {
+        let copied = descriptor::duplicate_above(item.fd, 0).doing(|| {
             format!("--inherit-fd {}: descriptor {} of the restorer", item.key, item.fd)
         })?;
         Ok((item.key.clone(), copied))

@@ -7,9 +7,9 @@ use super::generate::{self, Generated, OUTER};
 use super::simulate::Kernel;
 use super::*;
 use crate::error::Kind;
+use crate::kernel::kcmp::{self, Kcmp};
 use crate::kernel::pin::Pin;
-use crate::kernel::proc;
-use crate::kernel::sys::{self, Kcmp};
+use crate::kernel::{pidfd, proc};
 use crate::tracee::blank::{Blank, SpawnSpec};
 
 const HELPER: u64 = 0x1000_0000;
@@ -311,7 +311,7 @@ fn random_trees_are_built_exactly() {
 fn a_dropped_tree_leaves_nothing() {
     let Generated { nodes, .. } = generate::table(3);
     let (nodes, _, tree) = build_somewhere(&nodes, 77);
-    let pidfds: Vec<_> = nodes.iter().map(|n| sys::pidfd_open(n.pid).unwrap()).collect();
+    let pidfds: Vec<_> = nodes.iter().map(|n| pidfd::open(n.pid).unwrap()).collect();
     drop(tree);
     for pidfd in pidfds {
         // The number itself may have been given out again.
@@ -330,7 +330,7 @@ fn shared_objects_are_shared_in_the_kernel() {
     ];
     let (nodes, _, _tree) = build_somewhere(&nodes, 5);
     let pids: Vec<i32> = nodes.iter().map(|n| n.pid).collect();
-    let same = |a: usize, b: usize, what| sys::kcmp(pids[a], pids[b], what, 0, 0) == Ok(0);
+    let same = |a: usize, b: usize, what| kcmp::compare(pids[a], pids[b], what, 0, 0) == Ok(0);
     assert!(same(0, 1, Kcmp::Fs) && same(1, 2, Kcmp::Fs));
     assert!(same(1, 2, Kcmp::Vm) && same(1, 2, Kcmp::Sighand));
     assert!(!same(0, 1, Kcmp::Vm) && !same(1, 2, Kcmp::Files) && !same(0, 1, Kcmp::Sighand));

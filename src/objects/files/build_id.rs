@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use crate::kernel::fd::own_path;
+use crate::kernel::descriptor::own_path;
 
 /// The note stands near the beginning of a file.
 const SEARCHED: usize = 1 << 20;

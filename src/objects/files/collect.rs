@@ -15,7 +15,8 @@ use super::{KINDS, epoll, locks, memfd, pipe, refused, tty};
 use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::sys::{self, Kcmp};
+use crate::kernel::kcmp::{self, Kcmp};
+use crate::kernel::pidfd;
 use crate::tracee::dumpee::FrozenTask;
 
 /// `FdinfoEntry.flags`: closed by execve.
@@ -166,7 +167,7 @@ impl Collector {
         pid: i32,
         refusals: &mut Refusals,
     ) -> Result<Vec<FdinfoEntry>> {
-        let pidfd = sys::pidfd_open(pid).doing(|| format!("pid {pid}: pidfd_open"))?;
+        let pidfd = pidfd::open(pid).doing(|| format!("pid {pid}: pidfd_open"))?;
         let mut entries = Vec::new();
         for number in numbers(pid)? {
             #[cfg(test)]
@@ -327,7 +328,7 @@ impl Collector {
     /// 0: the same; 1: the known one comes first; else second.
     fn order(&self, known: usize, pid: i32, fd: i32) -> Result<i64> {
         let one = &self.known[known];
-        sys::kcmp(one.pid, pid, Kcmp::File, one.fd as u64, fd as u64)
+        kcmp::compare(one.pid, pid, Kcmp::File, one.fd as u64, fd as u64)
             .doing(|| format!("compare pid {pid} fd {fd} with pid {} fd {}", one.pid, one.fd))
     }
 

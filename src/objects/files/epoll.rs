@@ -20,7 +20,8 @@ use super::{Collector, Fate, OpenFiles, set_status_flags};
 use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::{EventpollFileEntry, EventpollTfdEntry, FdTypes, FileEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::fd::{self, EpollSlot};
+use crate::kernel::kcmp::{self, EpollSlot};
+use crate::kernel::{descriptor, epoll};
 
 /// `dev` of an entry whose `inode` is a file id and whose `pos` is the number.
 const BY_FILE_ID: u32 = u32::MAX;
@@ -100,7 +101,7 @@ fn find(
     slot: EpollSlot,
 ) -> Result<Option<u32>> {
     let same = |pid: i32, fd: i32| {
-        fd::kcmp_epoll(pid, fd, pending.pid, slot).map(|order| order == 0).doing(|| {
+        kcmp::compare_epoll(pid, fd, pending.pid, slot).map(|order| order == 0).doing(|| {
             format!("{}: compare entry {} with pid {pid} fd {fd}", pending.place, slot.tfd)
         })
     };
@@ -198,7 +199,7 @@ pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
 
 /// Makes an epoll file that watches nothing yet.
 pub(super) fn open(entry: &EventpollFileEntry) -> Result<OwnedFd> {
-    let made = fd::epoll_create().doing(|| "make an epoll file")?;
+    let made = epoll::create().doing(|| "make an epoll file")?;
     set_status_flags(&made, entry.flags).doing(|| "set the flags of an epoll file")?;
     Ok(made)
 }
@@ -214,7 +215,7 @@ pub(super) fn watch_all(files: &OpenFiles<'_>) -> Result<()> {
         return Ok(());
     }
     let mut failed = None;
-    let done = fd::with_private_table(|| {
+    let done = descriptor::with_private_table(|| {
         for (epoll, target, watch) in &ours {
             if let Err(errno) = add(*epoll, *target, watch) {
                 failed = Some(*watch);
@@ -239,17 +240,21 @@ pub(super) fn is_late(snapshot: &Snapshot, watch: &Watch) -> bool {
 fn add(epoll: i32, target: i32, watch: &Watch) -> nix::Result<()> {
     let number = watch.number;
     if target == number {
-        return fd::epoll_add(epoll, number, watch.events, watch.data);
+        return epoll::add(epoll, number, watch.events, watch.data);
     }
     // Whatever of ours stands there is needed again, the epoll file possibly at once.
-    let aside = if fd::is_open(number) { Some(fd::duplicate_above(number, 3)?) } else { None };
+    let aside = if descriptor::is_open(number) {
+        Some(descriptor::duplicate_above(number, 3)?)
+    } else {
+        None
+    };
     let epoll =
         if epoll == number { aside.as_ref().map_or(epoll, AsRawFd::as_raw_fd) } else { epoll };
-    fd::duplicate_to(target, number)?;
-    let added = fd::epoll_add(epoll, number, watch.events, watch.data);
+    descriptor::duplicate_to(target, number)?;
+    let added = epoll::add(epoll, number, watch.events, watch.data);
     match &aside {
-        Some(aside) => fd::duplicate_to(aside.as_raw_fd(), number)?,
-        None => fd::close_number(number)?,
+        Some(aside) => descriptor::duplicate_to(aside.as_raw_fd(), number)?,
+        None => descriptor::close(number)?,
     }
     added
 }
@@ -259,6 +264,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
 
+    use crate::kernel::{eventfd, signalfd};
     use crate::tracee::blank::Blank;
     use std::os::fd::AsFd;
 
@@ -273,13 +279,13 @@ mod tests {
     #[test]
     fn targets_come_back_also_under_lost_and_reused_numbers() {
         let (out, into) = nix::unistd::pipe().unwrap();
-        let counter = fd::eventfd(0).unwrap();
-        let signals = fd::signalfd(1 << 9).unwrap();
-        let (epoll, outer) = (fd::epoll_create().unwrap(), fd::epoll_create().unwrap());
+        let counter = eventfd::create(0).unwrap();
+        let signals = signalfd::create(1 << 9).unwrap();
+        let (epoll, outer) = (epoll::create().unwrap(), epoll::create().unwrap());
         let inner = epoll.as_raw_fd();
         let edge = libc::EPOLLET.cast_unsigned() | 1;
-        fd::with_private_table(|| {
-            let aside = |file: &OwnedFd| fd::duplicate_above(file.as_raw_fd(), 700);
+        descriptor::with_private_table(|| {
+            let aside = |file: &OwnedFd| descriptor::duplicate_above(file.as_raw_fd(), 700);
             let (watcher, out, into) = (aside(&epoll)?, aside(&out)?, aside(&into)?);
             let (counter, signals) = (aside(&counter)?, aside(&signals)?);
             for (number, file, events, data) in [
@@ -290,14 +296,14 @@ mod tests {
                 (11, &counter, 1, 5),
                 (12, &signals, 1, 6),
             ] {
-                fd::duplicate_to(file.as_raw_fd(), number)?;
-                fd::epoll_add(watcher.as_raw_fd(), number, events, data)?;
-                fd::close_number(number)?;
+                descriptor::duplicate_to(file.as_raw_fd(), number)?;
+                epoll::add(watcher.as_raw_fd(), number, events, data)?;
+                descriptor::close(number)?;
             }
             Ok(())
         })
         .unwrap();
-        fd::epoll_add(outer.as_raw_fd(), inner, 1, 7).unwrap();
+        epoll::add(outer.as_raw_fd(), inner, 1, 7).unwrap();
         // 10 is right, 20 is closed, 30 is right for one of two, 11 is another file now.
         let fds = [
             (10, &out),
@@ -332,8 +338,8 @@ mod tests {
     #[test]
     fn a_file_nobody_has_is_refused() {
         let (out, _into) = nix::unistd::pipe().unwrap();
-        let epoll = fd::epoll_create().unwrap();
-        fd::epoll_add(epoll.as_raw_fd(), out.as_raw_fd(), 1, 0).unwrap();
+        let epoll = epoll::create().unwrap();
+        epoll::add(epoll.as_raw_fd(), out.as_raw_fd(), 1, 0).unwrap();
         let text = capture_all(&hold(&[(3, &epoll)]), lenient()).unwrap_err().to_string();
         assert!(text.contains("it watches a file that no process of the tree has open"), "{text}");
     }

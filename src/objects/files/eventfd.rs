@@ -10,7 +10,7 @@ use super::opened::{Captured, Opened};
 use super::{Collector, set_status_flags};
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{EventfdFileEntry, FdTypes, FileEntry};
-use crate::kernel::fd;
+use crate::kernel::eventfd;
 
 const SEMAPHORE: u32 = libc::EFD_SEMAPHORE.cast_unsigned();
 
@@ -44,7 +44,7 @@ pub(super) fn validate(entry: &EventfdFileEntry) -> Result<()> {
 pub(super) fn open(entry: &EventfdFileEntry) -> Result<OwnedFd> {
     let what = || format!("make an eventfd with count {}", entry.counter);
     let semaphore = if entry.flags & SEMAPHORE != 0 { libc::EFD_SEMAPHORE } else { 0 };
-    let made = fd::eventfd(semaphore).doing(what)?;
+    let made = eventfd::create(semaphore).doing(what)?;
     if entry.counter > 0 {
         nix::unistd::write(&made, &entry.counter.to_ne_bytes()).doing(what)?;
     }
@@ -59,9 +59,9 @@ mod tests {
 
     #[test]
     fn counts_come_back() {
-        let plain = fd::eventfd(libc::EFD_NONBLOCK).unwrap();
+        let plain = eventfd::create(libc::EFD_NONBLOCK).unwrap();
         nix::unistd::write(&plain, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-        let semaphore = fd::eventfd(libc::EFD_SEMAPHORE).unwrap();
+        let semaphore = eventfd::create(libc::EFD_SEMAPHORE).unwrap();
         nix::unistd::write(&semaphore, &3u64.to_ne_bytes()).unwrap();
         let (_, restored) = round_trip(vec![(3, plain), (4, semaphore)]);
         let mut count = [0u8; 8];

@@ -22,7 +22,7 @@ use super::opened::{Captured, Opened};
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{GhostFileEntry, RemapFilePathEntry, RemapType, Timeval};
 use crate::images::snapshot::{GhostFile, Snapshot};
-use crate::kernel::fd::own_path;
+use crate::kernel::descriptor::own_path;
 
 /// Smaller files are stored in one piece, holes included.
 const CHUNKED_FROM: i64 = 3 * 4096;

@@ -9,7 +9,8 @@ use crate::args;
 use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::FileLockEntry;
 use crate::images::snapshot::Snapshot;
-use crate::kernel::fd::{self, RangeLock};
+use crate::kernel::lock;
+use crate::kernel::lock::RangeLock;
 use crate::tracee::batch::Batch;
 
 /// `FileLockEntry.flag`.
@@ -96,7 +97,7 @@ pub(super) fn lock_files(files: &OpenFiles<'_>) -> Result<()> {
         let Some(id) = file_of(files.snapshot, lock) else { continue };
         if done.insert((id, lock.start)) {
             let what = || format!("lock descriptor {} of pid {} again", lock.fd, lock.pid);
-            fd::lock_open_file(files.fd(id)?, range(lock)).doing(what)?;
+            lock::lock_open_file(files.fd(id)?, range(lock)).doing(what)?;
         }
     }
     Ok(())
@@ -140,9 +141,9 @@ mod tests {
         std::fs::write(&path, b"0123456789").unwrap();
         let open = || super::super::open_for(&path, libc::O_RDWR).unwrap();
         let (whole, range): (OwnedFd, OwnedFd) = (open(), open());
-        fd::flock(&whole, libc::LOCK_SH).unwrap();
+        lock::flock(&whole, libc::LOCK_SH).unwrap();
         let part = RangeLock { kind: libc::F_WRLCK, start: 2, len: 3 };
-        fd::lock_open_file(&range, part).unwrap();
+        lock::lock_open_file(&range, part).unwrap();
         let mut holder = hold(&[(3, &whole), (4, &range)]);
         let mut batch = Batch::new();
         let place = batch.bytes(&RangeLock { kind: libc::F_RDLCK, start: 7, len: 0 }.to_bytes());
@@ -158,12 +159,12 @@ mod tests {
         let restored = restore(&snapshot).unwrap();
         let outsider = open();
         let taken = Err(nix::errno::Errno::EAGAIN);
-        assert_eq!(fd::flock(&outsider, libc::LOCK_EX | libc::LOCK_NB), taken);
-        assert_eq!(fd::flock(&outsider, libc::LOCK_SH | libc::LOCK_NB), Ok(()));
-        assert_eq!(fd::lock_open_file(&outsider, RangeLock { start: 4, len: 1, ..part }), taken);
-        assert_eq!(fd::lock_open_file(&outsider, RangeLock { start: 0, len: 2, ..part }), Ok(()));
+        assert_eq!(lock::flock(&outsider, libc::LOCK_EX | libc::LOCK_NB), taken);
+        assert_eq!(lock::flock(&outsider, libc::LOCK_SH | libc::LOCK_NB), Ok(()));
+        assert_eq!(lock::lock_open_file(&outsider, RangeLock { start: 4, len: 1, ..part }), taken);
+        assert_eq!(lock::lock_open_file(&outsider, RangeLock { start: 0, len: 2, ..part }), Ok(()));
         let part = RangeLock { kind: libc::F_WRLCK, start: 8, len: 1 };
-        assert_eq!(fd::lock_open_file(&outsider, part), taken, "that of the process");
+        assert_eq!(lock::lock_open_file(&outsider, part), taken, "that of the process");
         drop(restored);
     }
 }

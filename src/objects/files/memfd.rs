@@ -16,7 +16,7 @@ use super::{Collector, OpenFiles};
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdTypes, FileEntry, MemfdFileEntry, MemfdInodeEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::{fd, mapping};
+use crate::kernel::{descriptor, mapping, memfd};
 
 const PREFIX: &str = "/memfd:";
 /// Name of shared anonymous memory, which is a memfd in all but that.
@@ -78,12 +78,12 @@ fn capture_inode(file: &Opened, collector: &mut Collector) -> Captured<u64> {
     let path = file.path()?;
     let path = without_deleted(path);
     let name = path.strip_prefix(PREFIX).unwrap_or(path).to_string();
-    let source = super::open_for(fd::own_path(file.file.as_fd()).as_ref(), libc::O_RDONLY)?;
+    let source = super::open_for(descriptor::own_path(file.file.as_fd()).as_ref(), libc::O_RDONLY)?;
     let page = nix::sys::statfs::fstatfs(&source).doing(|| file.place.clone())?.block_size();
     if page > 4096 {
         return Err(file.refuse("memfds of huge pages are not carried", ""));
     }
-    let seals = fd::seals(&source).doing(|| format!("{}: read the seals", file.place))?;
+    let seals = memfd::seals(&source).doing(|| format!("{}: read the seals", file.place))?;
     let inode_id = collector.memfds.inodes.len() as u64 + 1;
     let size = file.stat.st_size.cast_unsigned();
     collector.out.memfd_inodes.push(MemfdInodeEntry {
@@ -153,7 +153,7 @@ fn make(entry: &MemfdInodeEntry) -> Result<Inode> {
     let file = if unsealable && entry.name == SHARED_ANONYMOUS && entry.size > 0 {
         mapping::shared_anonymous(entry.size)?.into()
     } else {
-        fd::memfd_create(&name, flags | libc::MFD_CLOEXEC).doing(|| "memfd_create")?
+        memfd::create(&name, flags | libc::MFD_CLOEXEC).doing(|| "memfd_create")?
     };
     nix::unistd::ftruncate(&file, entry.size.cast_signed()).doing(|| "set its size")?;
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -191,7 +191,7 @@ pub(super) fn open(
             super::set_status_flags(&made, entry.flags).doing(what)?;
             made
         } else {
-            super::open_for(fd::own_path(inode.file.as_fd()).as_ref(), flags).doing(what)?
+            super::open_for(descriptor::own_path(inode.file.as_fd()).as_ref(), flags).doing(what)?
         };
     nix::unistd::lseek(&made, entry.pos.cast_signed(), nix::unistd::Whence::SeekSet).doing(what)?;
     Ok(made)
@@ -203,7 +203,8 @@ pub(super) fn open_to_map(entry: &MemfdFileEntry, inodes: &Inodes, flags: u32) -
     let Some(inode) = inodes.get(&u64::from(entry.inode_id)) else {
         return Err(Error::new(Kind::Internal, what()));
     };
-    super::open_for(fd::own_path(inode.file.as_fd()).as_ref(), flags.cast_signed()).doing(what)
+    super::open_for(descriptor::own_path(inode.file.as_fd()).as_ref(), flags.cast_signed())
+        .doing(what)
 }
 
 /// Puts the seals on, after everything is filled and mapped.
@@ -211,7 +212,7 @@ pub(super) fn seal(inodes: &Inodes) -> Result<()> {
     for inode in inodes.values().filter(|inode| inode.seals != 0) {
         let what =
             || format!("seal the memfd of shared memory {} with {:#x}", inode.shmid, inode.seals);
-        fd::add_seals(&inode.file, inode.seals).doing(what)?;
+        memfd::add_seals(&inode.file, inode.seals).doing(what)?;
     }
     Ok(())
 }
@@ -223,12 +224,12 @@ mod tests {
 
     #[test]
     fn names_seals_and_descriptions_come_back() {
-        let first = fd::memfd_create(c"my memory", libc::MFD_ALLOW_SEALING).unwrap();
+        let first = memfd::create(c"my memory", libc::MFD_ALLOW_SEALING).unwrap();
         nix::unistd::write(&first, &[7; 5000]).unwrap();
-        fd::add_seals(&first, 2).unwrap();
-        let path = fd::own_path(first.as_fd());
+        memfd::add_seals(&first, 2).unwrap();
+        let path = descriptor::own_path(first.as_fd());
         let reader = super::super::open_for(path.as_ref(), libc::O_RDONLY).unwrap();
-        let locked = fd::memfd_create(c"locked", 0).unwrap();
+        let locked = memfd::create(c"locked", 0).unwrap();
         let holder = hold(&[(3, &first), (4, &reader), (5, &locked)]);
         let (snapshot, collected) = capture_all(&holder, lenient()).unwrap();
         let ino = nix::sys::stat::fstat(&first).unwrap().st_ino;
@@ -238,8 +239,8 @@ mod tests {
         let restored = restore(&snapshot).unwrap();
         assert_eq!(link(&restored, 3), "/memfd:my memory (deleted)");
         let again = copy_of(&restored, 3);
-        assert_eq!(fd::seals(&again), Ok(2));
-        assert_eq!(fd::seals(copy_of(&restored, 5)), Ok(F_SEAL_SEAL));
+        assert_eq!(memfd::seals(&again), Ok(2));
+        assert_eq!(memfd::seals(copy_of(&restored, 5)), Ok(F_SEAL_SEAL));
         let stat = nix::sys::stat::fstat(&again).unwrap();
         assert_eq!(stat.st_size, 5000);
         assert_eq!(nix::sys::stat::fstat(copy_of(&restored, 4)).unwrap().st_ino, stat.st_ino);

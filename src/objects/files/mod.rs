@@ -54,7 +54,7 @@ use nix::sys::stat::Mode;
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::fd;
+use crate::kernel::fcntl;
 
 use self::collect::Fate;
 use self::opened::{Captured, Opened};
@@ -174,7 +174,7 @@ fn open_for(path: &Path, flags: i32) -> Result<OwnedFd> {
 fn set_status_flags(file: &OwnedFd, flags: u32) -> nix::Result<()> {
     const SETTABLE: i32 =
         libc::O_APPEND | libc::O_ASYNC | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
-    let now = fd::flags(file)?;
+    let now = fcntl::flags(file)?;
     let wanted = (flags.cast_signed() & SETTABLE) | (now & !SETTABLE);
-    if wanted == now { Ok(()) } else { fd::set_flags(file, wanted) }
+    if wanted == now { Ok(()) } else { fcntl::set_flags(file, wanted) }
 }

@@ -15,7 +15,8 @@ use super::{
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdTypes, FileEntry, FownEntry, TtyType};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::fd::{self, Owner};
+use crate::kernel::owner::Owner;
+use crate::kernel::{descriptor, owner, threads};
 
 /// What the request says about files of a restore.
 #[derive(Debug)]
@@ -161,7 +162,7 @@ impl<'s> OpenFiles<'s> {
     pub fn shared_files(&self) -> Result<Vec<SharedFile>> {
         let files = self.memfds.values().map(|inode| {
             // A description of its own: on the task's one, O_APPEND would make writes ignore offsets.
-            let path = fd::own_path(inode.file.as_fd());
+            let path = descriptor::own_path(inode.file.as_fd());
             let file =
                 super::open_for(path.as_ref(), libc::O_RDWR).doing(|| "open a memfd to fill it")?;
             Ok(SharedFile { shmid: inode.shmid, file, size: inode.size })
@@ -269,7 +270,7 @@ fn kind_of_owner(kind: u32) -> &'static str {
 /// The kernel notes uid and euid of whoever sets the owner: a thread of ours takes them on for that.
 fn restore_owner(file: &OwnedFd, entry: &FownEntry) -> nix::Result<()> {
     if entry.signum != 0 {
-        fd::set_owner_signal(file, entry.signum.cast_signed())?;
+        owner::set_signal(file, entry.signum.cast_signed())?;
     }
     if entry.pid == 0 {
         return Ok(());
@@ -277,13 +278,13 @@ fn restore_owner(file: &OwnedFd, entry: &FownEntry) -> nix::Result<()> {
     let owner = Owner { kind: entry.pid_type.cast_signed(), pid: entry.pid.cast_signed() };
     let ours = (nix::unistd::getuid().as_raw(), nix::unistd::geteuid().as_raw());
     if (entry.uid, entry.euid) == ours {
-        return fd::set_owner(file, owner);
+        return owner::set(file, owner);
     }
     // A change of uid in any thread makes the whole process undumpable.
     let dumpable = prctl::get_dumpable()?;
-    let set = fd::in_own_thread(|| {
-        fd::set_thread_uids(entry.uid, entry.euid)?;
-        fd::set_owner(file, owner)
+    let set = threads::in_own_thread(|| {
+        owner::set_thread_uids(entry.uid, entry.euid)?;
+        owner::set(file, owner)
     });
     prctl::set_dumpable(dumpable)?;
     set

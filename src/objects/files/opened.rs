@@ -9,9 +9,8 @@ use nix::sys::statfs::fstatfs;
 use super::fdinfo::Fdinfo;
 use crate::error::{Context, Error, Refusal, Result};
 use crate::images::proto::FownEntry;
-use crate::kernel::fd;
 use crate::kernel::remote::RemoteFd;
-use crate::kernel::sys;
+use crate::kernel::{descriptor, owner, pidfd};
 
 /// `f_type` of the file system of eventfds, epoll files and the like.
 pub(super) const ANON_INODE_FS: i64 = 0x0904_1934;
@@ -61,8 +60,7 @@ impl Opened {
     /// Descriptor `fd` of the process behind `pidfd`.
     pub fn of_task(pidfd: &OwnedFd, pid: i32, number: i32, info: Fdinfo) -> Result<Self> {
         let place = format!("pid {pid} fd {number}");
-        let file =
-            sys::pidfd_getfd(pidfd, RemoteFd(number)).doing(|| format!("{place}: copy it"))?;
+        let file = pidfd::getfd(pidfd, RemoteFd(number)).doing(|| format!("{place}: copy it"))?;
         let mut opened = Self::complete(pid, number, place, file, info)?;
         if opened.flags() & libc::O_PATH.cast_unsigned() == 0 {
             opened.owner = owner_of(&opened.file).doing(|| opened.place.clone())?;
@@ -79,7 +77,7 @@ impl Opened {
     fn complete(pid: i32, number: i32, place: String, file: OwnedFd, info: Fdinfo) -> Result<Self> {
         let stat = fstat(&file).doing(|| format!("{place}: fstat"))?;
         let fs_type = fstatfs(&file).doing(|| format!("{place}: fstatfs"))?.filesystem_type().0;
-        let own = fd::own_path(std::os::fd::AsFd::as_fd(&file));
+        let own = descriptor::own_path(std::os::fd::AsFd::as_fd(&file));
         let link = std::fs::read_link(&own).doing(|| format!("{place}: find its path"))?;
         let owner = FownEntry::default();
         Ok(Self { pid, fd: number, place, file, stat, fs_type, link, info, owner })
@@ -138,10 +136,10 @@ pub(super) fn without_deleted(path: &str) -> &str {
 /// Who gets the file's signals. An owner that has died is nobody.
 fn owner_of(file: &OwnedFd) -> nix::Result<FownEntry> {
     let mut entry =
-        FownEntry { signum: fd::owner_signal(file)?.cast_unsigned(), ..FownEntry::default() };
-    let owner = fd::owner(file)?;
+        FownEntry { signum: owner::signal(file)?.cast_unsigned(), ..FownEntry::default() };
+    let owner = owner::get(file)?;
     if owner.pid != 0 {
-        (entry.uid, entry.euid) = fd::owner_uids(file)?;
+        (entry.uid, entry.euid) = owner::uids(file)?;
         entry.pid_type = owner.kind.cast_unsigned();
         entry.pid = owner.pid.cast_unsigned();
     }

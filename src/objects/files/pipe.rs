@@ -19,7 +19,7 @@ use super::{Collector, Fate, OpenFiles, set_status_flags};
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdTypes, FileEntry, PipeDataEntry, PipeEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::{fd, tty};
+use crate::kernel::{descriptor, fcntl, pipe, tty};
 
 const O_DIRECT: u32 = libc::O_DIRECT.cast_unsigned();
 const O_LARGEFILE: u32 = 0o100_000;
@@ -52,7 +52,7 @@ pub(super) fn number(file: &Opened) -> u32 {
 /// Capacity and contents of the pipe behind a readable end: one entry per packet, at least one.
 pub(super) fn contents(file: &Opened) -> Captured<Vec<(PipeDataEntry, Vec<u8>)>> {
     let what = || format!("{}: read what is in {}", file.place, file.object());
-    let size = fd::pipe_size(&file.file).doing(what)?;
+    let size = pipe::size(&file.file).doing(what)?;
     let held = tty::readable(&file.file).doing(what)?;
     let packets = if held == 0 { Vec::new() } else { copy(file, size)? };
     let entry = |bytes: &Vec<u8>| PipeDataEntry {
@@ -69,14 +69,14 @@ pub(super) fn contents(file: &Opened) -> Captured<Vec<(PipeDataEntry, Vec<u8>)>>
 fn copy(file: &Opened, size: i32) -> Captured<Vec<Vec<u8>>> {
     let what = || format!("{}: copy what is in {}", file.place, file.object());
     let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).doing(what)?;
-    match fd::set_pipe_size(&into, size) {
+    match pipe::set_size(&into, size) {
         Err(Errno::EPERM) => {
             let reason = format!("it is a pipe with data and {size} bytes of capacity");
             return Err(file.refuse(reason, "raise /proc/sys/fs/pipe-max-size"));
         }
         other => other.doing(what)?,
     }
-    let mut left = fd::tee(&file.file, &into, size.cast_unsigned() as usize).doing(what)?;
+    let mut left = pipe::tee(&file.file, &into, size.cast_unsigned() as usize).doing(what)?;
     let mut source = std::fs::File::from(out);
     let mut packets = Vec::new();
     while left > 0 {
@@ -193,7 +193,8 @@ pub(super) fn open(
     let what = || format!("open pipe:[{}] again", entry.pipe_id);
     let flags = entry.flags.cast_signed();
     if let Some(inherited) = files.inherited(&format!("pipe:[{}]", entry.pipe_id))? {
-        return super::open_for(fd::own_path(inherited.as_fd()).as_ref(), flags).doing(what);
+        return super::open_for(descriptor::own_path(inherited.as_fd()).as_ref(), flags)
+            .doing(what);
     }
     if !pipes.made.contains_key(&entry.pipe_id) {
         let ends = pipes.make(entry.pipe_id)?;
@@ -211,7 +212,8 @@ pub(super) fn open(
     let made = if original && ends_of(entry.flags) != 3 && !std::mem::replace(taken, true) {
         end.try_clone().doing(what)?
     } else {
-        super::open_for(fd::own_path(end.as_fd()).as_ref(), flags & !libc::O_DIRECT).doing(what)?
+        super::open_for(descriptor::own_path(end.as_fd()).as_ref(), flags & !libc::O_DIRECT)
+            .doing(what)?
     };
     set_status_flags(&made, entry.flags).doing(what)?;
     Ok(made)
@@ -228,9 +230,9 @@ pub(super) fn fill(
     if let Some(size) = mine.first().and_then(|(entry, _)| entry.size) {
         set_size(write, size).map_err(|error| error.context(what()))?;
     }
-    let before = fd::flags(write).doing(what)?;
+    let before = fcntl::flags(write).doing(what)?;
     let mode = if packets || mine.len() > 1 { libc::O_DIRECT } else { 0 };
-    fd::set_flags(write, before | libc::O_NONBLOCK | mode).doing(what)?;
+    fcntl::set_flags(write, before | libc::O_NONBLOCK | mode).doing(what)?;
     for (_, bytes) in mine {
         let done =
             if bytes.is_empty() { 0 } else { nix::unistd::write(write, bytes).doing(what)? };
@@ -239,14 +241,14 @@ pub(super) fn fill(
             return Err(Error::new(Kind::BadImages, cause));
         }
     }
-    fd::set_flags(write, before).doing(what)
+    fcntl::set_flags(write, before).doing(what)
 }
 
 fn set_size(pipe: &OwnedFd, size: u32) -> Result<()> {
-    if fd::pipe_size(pipe) == Ok(size.cast_signed()) {
+    if pipe::size(pipe) == Ok(size.cast_signed()) {
         return Ok(());
     }
-    match fd::set_pipe_size(pipe, size.cast_signed()) {
+    match pipe::set_size(pipe, size.cast_signed()) {
         Err(Errno::EPERM) => Err(Error::sys(format!("set its capacity to {size}"), Errno::EPERM)
             .remedy("raise /proc/sys/fs/pipe-max-size")),
         other => other.doing(|| format!("set its capacity to {size}")),
@@ -270,11 +272,11 @@ mod tests {
     #[test]
     fn contents_size_and_identity_come_back() {
         let (out, into) = pipe2(OFlag::O_NONBLOCK).unwrap();
-        fd::set_pipe_size(&into, 1 << 17).unwrap();
+        pipe::set_size(&into, 1 << 17).unwrap();
         let data: Vec<u8> = (0..100_000u32).map(|number| number as u8).collect();
         assert_eq!(nix::unistd::write(&into, &data).unwrap(), data.len());
-        let both =
-            super::super::open_for(fd::own_path(out.as_fd()).as_ref(), libc::O_RDWR).unwrap();
+        let both = super::super::open_for(descriptor::own_path(out.as_fd()).as_ref(), libc::O_RDWR)
+            .unwrap();
         let copy_of_out = out.try_clone().unwrap();
         let fds = vec![(4, out), (5, into), (6, both), (7, copy_of_out)];
         let (snapshot, restored) = round_trip(fds);
@@ -283,12 +285,12 @@ mod tests {
         assert_ne!(entry_of(&snapshot, 4).id, entry_of(&snapshot, 6).id);
         assert_eq!(link(&restored, 4), link(&restored, 6));
         let out = copy_of(&restored, 4);
-        assert_eq!(fd::pipe_size(&out), Ok(1 << 17));
-        assert_eq!(fd::flags(&out).unwrap() & libc::O_NONBLOCK, libc::O_NONBLOCK);
+        assert_eq!(pipe::size(&out), Ok(1 << 17));
+        assert_eq!(fcntl::flags(&out).unwrap() & libc::O_NONBLOCK, libc::O_NONBLOCK);
         assert_eq!(read(&out), data);
         nix::unistd::write(copy_of(&restored, 5), b"more").unwrap();
         assert_eq!(read(&copy_of(&restored, 7)), b"more");
-        let end = fd::flags(copy_of(&restored, 6)).unwrap() & libc::O_ACCMODE;
+        let end = fcntl::flags(copy_of(&restored, 6)).unwrap() & libc::O_ACCMODE;
         assert_eq!(end, libc::O_RDWR);
     }
 
@@ -316,6 +318,6 @@ mod tests {
         assert!(collected.notes[0].contains("has its other end outside the tree"));
         drop((out, holder));
         let restored = restore(&snapshot).unwrap();
-        assert!(fd::hung_up(copy_of(&restored, 1)).unwrap());
+        assert!(pipe::hung_up(copy_of(&restored, 1)).unwrap());
     }
 }

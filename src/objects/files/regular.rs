@@ -213,7 +213,7 @@ pub(super) fn reopen(inode: BorrowedFd<'_>, flags: i32, name: &str) -> Result<Ow
     if flags & symlink_itself == symlink_itself {
         return inode.try_clone_to_owned().doing(|| format!("copy the descriptor of {name}"));
     }
-    open_for(Path::new(&crate::kernel::fd::own_path(inode)), flags & !libc::O_NOFOLLOW)
+    open_for(Path::new(&crate::kernel::descriptor::own_path(inode)), flags & !libc::O_NOFOLLOW)
         .map_err(|error| error.context(format!("open the unlinked {name}")))
 }
 
@@ -384,11 +384,11 @@ mod tests {
         std::fs::write(scratch.path("file"), b"").unwrap();
         let file: OwnedFd = File::open(scratch.path("file")).unwrap().into();
         let holder = hold(&[(3, &file)]);
-        let owner = crate::kernel::fd::Owner { kind: 1, pid: holder.pid() };
-        crate::kernel::fd::set_owner_signal(&file, libc::SIGUSR2).unwrap();
-        crate::kernel::fd::in_own_thread(|| {
-            crate::kernel::fd::set_thread_uids(1234, 0)?;
-            crate::kernel::fd::set_owner(&file, owner)
+        let owner = crate::kernel::owner::Owner { kind: 1, pid: holder.pid() };
+        crate::kernel::owner::set_signal(&file, libc::SIGUSR2).unwrap();
+        crate::kernel::threads::in_own_thread(|| {
+            crate::kernel::owner::set_thread_uids(1234, 0)?;
+            crate::kernel::owner::set(&file, owner)
         })
         .unwrap();
         nix::sys::prctl::set_dumpable(true).unwrap();
@@ -397,10 +397,10 @@ mod tests {
         assert_eq!((fown.uid, fown.euid, fown.signum), (1234, 0, libc::SIGUSR2 as u32));
         let restored = restore(&snapshot).unwrap();
         let again = copy_of(&restored, 3);
-        let owner = crate::kernel::fd::Owner { kind: 1, pid: restored.pid() };
-        assert_eq!(crate::kernel::fd::owner(&again), Ok(owner));
-        assert_eq!(crate::kernel::fd::owner_uids(&again), Ok((1234, 0)));
-        assert_eq!(crate::kernel::fd::owner_signal(&again), Ok(libc::SIGUSR2));
+        let owner = crate::kernel::owner::Owner { kind: 1, pid: restored.pid() };
+        assert_eq!(crate::kernel::owner::get(&again), Ok(owner));
+        assert_eq!(crate::kernel::owner::uids(&again), Ok((1234, 0)));
+        assert_eq!(crate::kernel::owner::signal(&again), Ok(libc::SIGUSR2));
         assert_eq!(nix::sys::prctl::get_dumpable(), Ok(true));
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::images::proto::{
     CriuDumpResp, CriuReqType, CriuResp, FdTypes, FileEntry, SkOptsEntry, UnixSkEntry,
 };
-use crate::kernel::fd;
+use crate::kernel::socket;
 
 /// `UnixSkEntry.uflags`: the mark.
 const SERVICE: u32 = 2;
@@ -28,7 +28,7 @@ const CLOSED: u32 = 7;
 pub(super) fn claim(collector: &Collector, file: &Opened) -> bool {
     let Some(service) = collector.options.service_socket else { return false };
     file.is(SFlag::S_IFSOCK)
-        && fd::socket_option(&file.file, libc::SO_DOMAIN) == Ok(libc::AF_UNIX as u32)
+        && socket::option(&file.file, libc::SO_DOMAIN) == Ok(libc::AF_UNIX as u32)
         && matches!(peer(file.stat.st_ino as u32), Ok(Some(peer)) if u64::from(peer) == service)
 }
 
@@ -37,7 +37,7 @@ pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Capt
     let usk = UnixSkEntry {
         id,
         ino: file.stat.st_ino as u32,
-        r#type: fd::socket_option(&file.file, libc::SO_TYPE).doing(what)?,
+        r#type: socket::option(&file.file, libc::SO_TYPE).doing(what)?,
         state: CLOSED,
         flags: file.flags(),
         uflags: SERVICE,
@@ -58,10 +58,10 @@ pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Capt
 }
 
 fn options(socket: &OwnedFd) -> nix::Result<SkOptsEntry> {
-    let number = |name| fd::socket_option(socket, name);
+    let number = |name| socket::option(socket, name);
     let yes = |name| Ok::<_, nix::Error>(Some(number(name)? != 0));
-    let send_time = fd::socket_timeout(socket, libc::SO_SNDTIMEO)?;
-    let receive_time = fd::socket_timeout(socket, libc::SO_RCVTIMEO)?;
+    let send_time = socket::timeout(socket, libc::SO_SNDTIMEO)?;
+    let receive_time = socket::timeout(socket, libc::SO_RCVTIMEO)?;
     Ok(SkOptsEntry {
         so_sndbuf: number(libc::SO_SNDBUF)?,
         so_rcvbuf: number(libc::SO_RCVBUF)?,
@@ -117,12 +117,12 @@ pub(super) fn open(entry: &UnixSkEntry) -> Result<OwnedFd> {
 
 fn set_options(socket: &OwnedFd, opts: &SkOptsEntry) -> nix::Result<()> {
     // The kernel doubles what it is told.
-    fd::set_socket_option(socket, libc::SO_SNDBUFFORCE, opts.so_sndbuf / 2)?;
-    fd::set_socket_option(socket, libc::SO_RCVBUFFORCE, opts.so_rcvbuf / 2)?;
+    socket::set_option(socket, libc::SO_SNDBUFFORCE, opts.so_sndbuf / 2)?;
+    socket::set_option(socket, libc::SO_RCVBUFFORCE, opts.so_rcvbuf / 2)?;
     let send_time = (opts.so_snd_tmo_sec, opts.so_snd_tmo_usec);
-    fd::set_socket_timeout(socket, libc::SO_SNDTIMEO, send_time)?;
+    socket::set_timeout(socket, libc::SO_SNDTIMEO, send_time)?;
     let receive_time = (opts.so_rcv_tmo_sec, opts.so_rcv_tmo_usec);
-    fd::set_socket_timeout(socket, libc::SO_RCVTIMEO, receive_time)?;
+    socket::set_timeout(socket, libc::SO_RCVTIMEO, receive_time)?;
     let flags = [
         (libc::SO_REUSEADDR, opts.reuseaddr),
         (libc::SO_PASSCRED, opts.so_passcred),
@@ -132,7 +132,7 @@ fn set_options(socket: &OwnedFd, opts: &SkOptsEntry) -> nix::Result<()> {
     ];
     for (name, value) in flags {
         if value == Some(true) {
-            fd::set_socket_option(socket, name, 1)?;
+            socket::set_option(socket, name, 1)?;
         }
     }
     Ok(())

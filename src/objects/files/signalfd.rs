@@ -7,7 +7,7 @@ use super::opened::{Captured, Opened};
 use super::{Collector, set_status_flags};
 use crate::error::{Context, Result};
 use crate::images::proto::{FdTypes, FileEntry, SignalfdEntry};
-use crate::kernel::fd;
+use crate::kernel::signalfd;
 
 pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
     file.is_anonymous("signalfd")
@@ -29,7 +29,7 @@ pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Capt
 
 pub(super) fn open(entry: &SignalfdEntry) -> Result<OwnedFd> {
     let what = || format!("make a signalfd for the signals {:x}", entry.sigmask);
-    let made = fd::signalfd(entry.sigmask).doing(what)?;
+    let made = signalfd::create(entry.sigmask).doing(what)?;
     set_status_flags(&made, entry.flags).doing(what)?;
     Ok(made)
 }
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn signals_come_back() {
         let mask = 1 << (libc::SIGUSR1 - 1) | 1 << (libc::SIGTERM - 1) | 1 << 63;
-        let (_, restored) = round_trip(vec![(3, fd::signalfd(mask).unwrap())]);
+        let (_, restored) = round_trip(vec![(3, signalfd::create(mask).unwrap())]);
         let info = super::super::fdinfo::Fdinfo::read(restored.pid(), 3).unwrap();
         assert_eq!(info.sigmask, Some(mask));
     }

@@ -12,7 +12,7 @@ use crate::error::{Refusals, Result};
 use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::remote::RemoteFd;
-use crate::kernel::{sys, tty};
+use crate::kernel::{pidfd, tty};
 use crate::tracee::blank::tests::support::blank;
 use crate::tracee::blank::{Blank, Delivery};
 
@@ -123,8 +123,8 @@ pub(super) fn round_trip(fds: Vec<(i32, OwnedFd)>) -> (Snapshot, Blank) {
 
 /// A copy of a descriptor of a process.
 pub(super) fn copy_of(holder: &Blank, number: i32) -> OwnedFd {
-    let pidfd = sys::pidfd_open(holder.pid()).unwrap();
-    sys::pidfd_getfd(&pidfd, RemoteFd(number)).unwrap()
+    let pidfd = pidfd::open(holder.pid()).unwrap();
+    pidfd::getfd(&pidfd, RemoteFd(number)).unwrap()
 }
 
 /// Where `/proc/PID/fd/N` leads.

@@ -12,7 +12,7 @@ use super::opened::{Captured, Opened};
 use super::{Collector, set_status_flags};
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{FdTypes, FileEntry, TimerfdEntry};
-use crate::kernel::fd;
+use crate::kernel::{clock, timerfd};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 const CLOCKS: [i32; 5] = [
@@ -28,7 +28,7 @@ pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
 }
 
 pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    fd::timerfd_gettime(&file.file).doing(|| format!("{}: timerfd_gettime", file.place))?;
+    timerfd::gettime(&file.file).doing(|| format!("{}: timerfd_gettime", file.place))?;
     let Some(timer) = Fdinfo::read(file.pid, file.fd)?.timer else {
         return Err(file.refuse("the kernel does not tell its state", ""));
     };
@@ -64,14 +64,14 @@ pub(super) fn validate(entry: &TimerfdEntry) -> Result<()> {
 pub(super) fn open(entry: &TimerfdEntry) -> Result<OwnedFd> {
     let what = || format!("make a timerfd of clock {}", entry.clockid);
     let clock = entry.clockid.cast_signed();
-    let made = fd::timerfd(clock).doing(what)?;
+    let made = timerfd::create(clock).doing(what)?;
     set_status_flags(&made, entry.flags).doing(what)?;
     let flags = entry.settime_flags.cast_signed();
-    let now = fd::clock_gettime(clock).doing(what)?;
-    fd::timerfd_settime(&made, flags, &setting(entry, now)).doing(what)?;
+    let now = clock::gettime(clock).doing(what)?;
+    timerfd::settime(&made, flags, &setting(entry, now)).doing(what)?;
     // Arming clears the expirations, so that these come last. Zero cannot be set and is there.
     if entry.ticks > 0 {
-        fd::timerfd_set_ticks(&made, entry.ticks).doing(what)?;
+        timerfd::set_ticks(&made, entry.ticks).doing(what)?;
     }
     Ok(made)
 }
@@ -122,21 +122,21 @@ mod tests {
     }
 
     fn armed(clock: i32, flags: i32, value: (i64, i64), interval: i64) -> OwnedFd {
-        let timer = fd::timerfd(clock).unwrap();
+        let timer = timerfd::create(clock).unwrap();
         let time = libc::itimerspec {
             it_value: libc::timespec { tv_sec: value.0, tv_nsec: value.1 },
             it_interval: libc::timespec { tv_sec: 0, tv_nsec: interval },
         };
-        fd::timerfd_settime(&timer, flags, &time).unwrap();
+        timerfd::settime(&timer, flags, &time).unwrap();
         timer
     }
 
     #[test]
     fn timers_go_on() {
         let periodic = armed(libc::CLOCK_MONOTONIC, 0, (0, 1_000_000), 20_000_000);
-        let now = fd::clock_gettime(libc::CLOCK_REALTIME).unwrap();
+        let now = clock::gettime(libc::CLOCK_REALTIME).unwrap();
         let absolute = armed(libc::CLOCK_REALTIME, 1, (now.tv_sec + 500, 0), 0);
-        let idle = fd::timerfd(libc::CLOCK_BOOTTIME).unwrap();
+        let idle = timerfd::create(libc::CLOCK_BOOTTIME).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));
         let (snapshot, restored) = round_trip(vec![(3, periodic), (4, absolute), (5, idle)]);
         let ticks = entry_of(&snapshot, 3).tfd.as_ref().unwrap().ticks;
@@ -147,9 +147,9 @@ mod tests {
         assert!(u64::from_ne_bytes(read) >= ticks);
         nix::unistd::read(&periodic, &mut read).unwrap();
         assert_eq!(u64::from_ne_bytes(read), 1, "it fires on");
-        let left = fd::timerfd_gettime(copy_of(&restored, 4)).unwrap().it_value.tv_sec;
+        let left = timerfd::gettime(copy_of(&restored, 4)).unwrap().it_value.tv_sec;
         assert!((490..=500).contains(&left), "{left}");
-        let left = fd::timerfd_gettime(copy_of(&restored, 5)).unwrap().it_value;
+        let left = timerfd::gettime(copy_of(&restored, 5)).unwrap().it_value;
         assert_eq!((left.tv_sec, left.tv_nsec), (0, 0));
     }
 }

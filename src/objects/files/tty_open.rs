@@ -19,9 +19,10 @@ use crate::images::proto::{
     FdTypes, RegFileEntry, TtyFileEntry, TtyInfoEntry, TtyType, WinsizeEntry,
 };
 use crate::images::snapshot::Snapshot;
-use crate::kernel::fd::{in_own_thread, own_path};
+use crate::kernel::descriptor::own_path;
+use crate::kernel::pidfd;
 use crate::kernel::remote::RemoteFd;
-use crate::kernel::sys;
+use crate::kernel::threads::in_own_thread;
 use crate::kernel::tty::{self, Winsize};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
@@ -401,8 +402,8 @@ fn open_own(blank: &mut Blank, path: &str, flags: u32) -> Result<OwnedFd> {
     );
     let outcome = blank.run(batch)?;
     let number = RemoteFd(outcome.ret(opened).doing(|| "open")? as i32);
-    let pidfd = sys::pidfd_open(pid).doing(|| format!("pid {pid}: pidfd_open"))?;
-    let copy = sys::pidfd_getfd(&pidfd, number).doing(|| format!("pid {pid}: copy {path}"))?;
+    let pidfd = pidfd::open(pid).doing(|| format!("pid {pid}: pidfd_open"))?;
+    let copy = pidfd::getfd(&pidfd, number).doing(|| format!("pid {pid}: copy {path}"))?;
     let mut batch = Batch::new();
     batch.must(format!("close {path}"), libc::SYS_close, args![number]);
     blank.run(batch)?;

@@ -16,11 +16,10 @@ use crate::error::{Context, Result};
 use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
-use crate::kernel::PAGE_SIZE;
 use crate::kernel::memory::{self, RemoteIovec};
 use crate::kernel::remote::{RemoteAddr, RemoteFd};
-use crate::kernel::sys;
 use crate::kernel::uffd::Uffd;
+use crate::kernel::{PAGE_SIZE, pidfd};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
 
@@ -123,8 +122,8 @@ fn uffd_of(blank: &mut Blank) -> Result<Option<Uffd>> {
     };
     let number = RemoteFd(i32::try_from(number).expect("a descriptor"));
     let pid = blank.pid();
-    let pidfd = sys::pidfd_open(pid).doing(|| format!("pidfd_open {pid}"))?;
-    let ours = sys::pidfd_getfd(&pidfd, number).doing(|| format!("pidfd_getfd from {pid}"))?;
+    let pidfd = pidfd::open(pid).doing(|| format!("pidfd_open {pid}"))?;
+    let ours = pidfd::getfd(&pidfd, number).doing(|| format!("pidfd_getfd from {pid}"))?;
     let mut batch = Batch::new();
     batch.must("close of the userfaultfd", libc::SYS_close, args![number]);
     blank.run(batch)?;

@@ -16,8 +16,7 @@ use crate::images::names;
 use crate::images::pages::{PageFile, PageFiles};
 use crate::images::proto::VmaEntry;
 use crate::images::snapshot::{Pagemap, Snapshot};
-use crate::kernel::PAGE_SIZE;
-use crate::kernel::mapping;
+use crate::kernel::{PAGE_SIZE, mapping};
 use crate::progress;
 
 use super::bits::{flags, page, status};

@@ -14,9 +14,8 @@ use crate::images::proto::{
     SeccompMode, TaskCoreEntry, ThreadCoreEntry,
 };
 use crate::images::snapshot::TaskImage;
-use crate::kernel::ptrace;
 use crate::kernel::remote::RemoteAddr;
-use crate::kernel::sys;
+use crate::kernel::{ptrace, sys};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::tests::support;
 use crate::tracee::blank::{Blank, SpawnSpec};

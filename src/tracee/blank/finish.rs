@@ -186,6 +186,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
+    use crate::kernel::pidfd;
 
     /// The inner shell is a job of the outer one. The outer one leads a session of its own, to
     /// which whoever takes the orphan does not belong, wherever the tests are run.
@@ -204,7 +205,7 @@ mod tests {
         let mut pids = line.split_whitespace().map(|pid| pid.parse::<i32>().unwrap());
         let (shell, sleeper) = (pids.next().unwrap(), pids.next().unwrap());
         let before = (is_job(shell), is_job(sleeper));
-        let gone = sys::pidfd_open(shell).unwrap();
+        let gone = pidfd::open(shell).unwrap();
         sys::kill(shell, libc::SIGKILL).unwrap();
         let mut waited = [PollFd::new(gone.as_fd(), PollFlags::POLLIN)];
         poll(&mut waited, PollTimeout::NONE).unwrap();

@@ -220,7 +220,7 @@ fn clear_of(fd: OwnedFd, service_fd: RawFd) -> Result<OwnedFd> {
     if fd.as_raw_fd() != service_fd && fd.as_raw_fd() != service_fd + 1 {
         return Ok(fd);
     }
-    crate::kernel::fd::duplicate_above(fd.as_raw_fd(), service_fd + 2)
+    crate::kernel::descriptor::duplicate_above(fd.as_raw_fd(), service_fd + 2)
         .doing(|| "move a descriptor".to_owned())
 }
 

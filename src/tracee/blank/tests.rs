@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 
 use super::*;
 use crate::args;
+use crate::kernel::kcmp::{self, Kcmp};
 use crate::kernel::pin::Pin;
 use crate::kernel::ptrace::Status;
 use crate::kernel::remote::RemoteFd;
-use crate::kernel::sys::{self, Kcmp};
+use crate::kernel::{pidfd, sys};
 use crate::tracee::batch::Batch;
 
 pub(crate) use super::support;
@@ -245,7 +246,7 @@ fn many_descriptors_arrive_in_order() {
     for index in [0usize, 19, 252, 253, 2999] {
         use std::os::fd::AsRawFd;
         let ours = borrowed[index].as_raw_fd() as u64;
-        assert_eq!(sys::kcmp(own, pid, Kcmp::File, ours, index as u64), Ok(0));
+        assert_eq!(kcmp::compare(own, pid, Kcmp::File, ours, index as u64), Ok(0));
     }
     assert_eq!(blank.service_fd(), Some(RemoteFd(5000)));
 }
@@ -269,7 +270,7 @@ fn clones_share_what_they_are_told_to() {
     let spec = CloneSpec { flags, ..CloneSpec::new(None) };
     let mut child = parent.clone_process(&spec).unwrap();
     for what in [Kcmp::Vm, Kcmp::Files, Kcmp::Fs, Kcmp::Sighand] {
-        assert_eq!(sys::kcmp(parent.pid(), child.pid(), what, 0, 0), Ok(0));
+        assert_eq!(kcmp::compare(parent.pid(), child.pid(), what, 0, 0), Ok(0));
     }
     child.move_service_fd(100).unwrap();
     assert_eq!(parent.service_fd(), Some(RemoteFd(100)));
@@ -456,7 +457,7 @@ fn blanks_die_with_the_engine() {
             let mut byte = [0];
             nix::unistd::read(&ready, &mut byte).unwrap();
             assert_eq!(byte, [1]);
-            let gone = [sys::pidfd_open(pids[0]).unwrap(), sys::pidfd_open(pids[2]).unwrap()];
+            let gone = [pidfd::open(pids[0]).unwrap(), pidfd::open(pids[2]).unwrap()];
             sys::kill(child.as_raw(), libc::SIGKILL).unwrap();
             ptrace::wait(child.as_raw()).unwrap();
             for pidfd in &gone {

@@ -12,9 +12,8 @@ use nix::errno::Errno;
 use super::{Blank, HelperArea};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::proc;
 use crate::kernel::remote::RemoteAddr;
-use crate::kernel::sys;
+use crate::kernel::{proc, sys};
 use crate::tracee::batch::Batch;
 
 const ARCH_MAP_VDSO_64: u64 = 0x2003;

@@ -10,10 +10,9 @@ use super::site::{self, Leftover, Site};
 use super::{FrozenTask, FrozenThread, Restart, cave};
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusal, Result};
-use crate::kernel::memory;
 use crate::kernel::proc::{self, Status};
-use crate::kernel::ptrace;
 use crate::kernel::remote::RemoteAddr;
+use crate::kernel::{memory, ptrace};
 use crate::tracee::batch::{Batch, Outcome};
 
 /// Bytes for entries and data if nobody asks for more.

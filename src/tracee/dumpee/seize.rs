@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Kind, Refusal, Result};
-use crate::kernel::Sys;
-use crate::kernel::proc;
 use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::{Sys, proc};
 
 /// How long a thread may take to stop where the caller sets no limit of its own: one in state D
 /// does not stop before its wait ends.

@@ -8,10 +8,9 @@ use nix::errno::Errno;
 
 use super::{code, frame, seize};
 use crate::error::{Context, Error, Kind, Refusal, Result};
-use crate::kernel::Sys;
 use crate::kernel::ptrace::{self, RseqConfig, Status, Stop};
 use crate::kernel::remote::RemoteAddr;
-use crate::kernel::{memory, sys};
+use crate::kernel::{Sys, memory, sys};
 
 /// A stopped thread and what can be read of it from outside.
 #[derive(Clone, Debug)]

@@ -1,0 +1,66 @@
+//! Numbers of descriptors in a table, ours or a private one.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::{Sys, threads};
+
+/// What a call returned that makes a descriptor.
+pub(super) fn owned(fd: i32) -> Sys<OwnedFd> {
+    // SAFETY: every caller passes the result of a call that makes a descriptor.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A copy of a descriptor whose number is at least `least`.
+pub fn duplicate_above(fd: i32, least: i32) -> Sys<OwnedFd> {
+    // SAFETY: takes numbers only.
+    owned(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, least) })
+}
+
+/// Puts a copy of `fd` under `number`, closing what is there.
+///
+/// For threads that have a table of descriptors of their own: elsewhere `number` may be somebody's.
+pub fn duplicate_to(fd: i32, number: i32) -> Sys<()> {
+    // SAFETY: takes numbers only; the caller owns `number`, see above.
+    Errno::result(unsafe { libc::dup3(fd, number, libc::O_CLOEXEC) }).map(drop)
+}
+
+/// Closes a number made by [`duplicate_to`].
+pub fn close(number: i32) -> Sys<()> {
+    // SAFETY: takes a number only; the caller owns it.
+    Errno::result(unsafe { libc::close(number) }).map(drop)
+}
+
+/// Whether `number` is an open descriptor.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: takes numbers only.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// The path of the file behind one of our descriptors, to open it again.
+pub fn own_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Runs `work` in a thread of its own with a table of descriptors of its own, a copy of ours:
+/// there any number may be used, and nothing that happens to it is seen outside.
+pub fn with_private_table<T: Send>(work: impl FnOnce() -> Sys<T> + Send) -> Sys<T> {
+    threads::in_own_thread(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES)?;
+        work()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_table_is_private() {
+        let (ours, _other) = nix::unistd::pipe().unwrap();
+        let number = ours.as_raw_fd();
+        with_private_table(|| close(number)).unwrap();
+        assert!(is_open(number));
+    }
+}
