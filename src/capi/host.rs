@@ -1,6 +1,7 @@
 //! What keeps a verb from being noticed by the host: panics, errno, cancellation, SIGCHLD.
 
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -58,7 +59,7 @@ pub fn may_share_memory(pid: libc::pid_t) -> bool {
     let before = errno();
     let order = kcmp::compare(std::process::id().cast_signed(), pid, Kcmp::Vm, 0, 0);
     set_errno(before);
-    order.unwrap_or(0) == 0
+    order.unwrap_or(Ordering::Equal).is_eq()
 }
 
 /// Sets the calling thread's errno.

@@ -1,6 +1,8 @@
 //! kcmp(2): whether two processes have the same object of the kernel, and in which order it stands
 //! with others.
 
+use std::cmp::Ordering;
+
 use nix::errno::Errno;
 
 use super::Sys;
@@ -36,16 +38,69 @@ pub struct EpollSlot {
 
 const KCMP_EPOLL_TFD: i32 = 7;
 
-/// Orders two kernel objects: 0 equal, 1 less, 2 greater.
-pub fn compare(pid1: i32, pid2: i32, what: Kcmp, idx1: u64, idx2: u64) -> Sys<i64> {
+/// Orders the object of the first process against that of the second. Objects are equal if they are
+/// the same; otherwise the order is arbitrary, and stays as it is while both exist.
+pub fn compare(pid1: i32, pid2: i32, what: Kcmp, idx1: u64, idx2: u64) -> Sys<Ordering> {
     // SAFETY: takes numbers only.
-    Errno::result(unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, what as i32, idx1, idx2) })
+    order(unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, what as i32, idx1, idx2) })
 }
 
-/// Orders what stands in an epoll file's slot against descriptor `fd` of `pid`: 0 is equal.
-pub fn compare_epoll(pid: i32, fd: i32, epoll_pid: i32, slot: EpollSlot) -> Sys<i64> {
+/// Orders descriptor `fd` of `pid` against what stands in a slot of an epoll file of `epoll_pid`.
+pub fn compare_epoll(pid: i32, fd: i32, epoll_pid: i32, slot: EpollSlot) -> Sys<Ordering> {
     let slot = &raw const slot;
     // SAFETY: `slot` is what this comparison reads.
-    let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, epoll_pid, KCMP_EPOLL_TFD, fd, slot) };
-    Errno::result(order)
+    order(unsafe { libc::syscall(libc::SYS_kcmp, pid, epoll_pid, KCMP_EPOLL_TFD, fd, slot) })
+}
+
+/// The kernel's 0, 1 and 2; 3 says of two objects only that they differ.
+fn order(result: libc::c_long) -> Sys<Ordering> {
+    match Errno::result(result)? {
+        0 => Ok(Ordering::Equal),
+        1 => Ok(Ordering::Less),
+        2 => Ok(Ordering::Greater),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// Looks by bisection for an object among others that stand in kcmp's order. `order` compares one of
+/// them with the object. The result is where the object stands or, as an error, where it would have
+/// to be inserted.
+pub fn search<T, E>(
+    known: &[T],
+    mut order: impl FnMut(&T) -> Result<Ordering, E>,
+) -> Result<Result<usize, usize>, E> {
+    let (mut low, mut high) = (0, known.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        match order(&known[middle])? {
+            Ordering::Equal => return Ok(Ok(middle)),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok(Err(low))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_found_and_new_ones_have_a_place() {
+        let known = [10, 20, 30];
+        let found = |wanted: i32| search(&known, |one| Ok::<_, ()>(one.cmp(&wanted))).unwrap();
+        assert_eq!(known.map(found), [Ok(0), Ok(1), Ok(2)]);
+        assert_eq!([5, 15, 25, 35].map(found), [Err(0), Err(1), Err(2), Err(3)]);
+        assert_eq!(search(&known, |_| Err(7)), Err(7));
+    }
+
+    #[test]
+    fn differing_objects_are_ordered_and_the_order_is_reversed_with_them() {
+        let pid = std::process::id().cast_signed();
+        let (one, other) = nix::unistd::pipe().unwrap();
+        let [one, other] = [&one, &other].map(|fd| std::os::fd::AsRawFd::as_raw_fd(fd) as u64);
+        let there = compare(pid, pid, Kcmp::File, one, other).unwrap();
+        assert_ne!(there, Ordering::Equal);
+        assert_eq!(compare(pid, pid, Kcmp::File, other, one), Ok(there.reverse()));
+    }
 }

@@ -33,6 +33,6 @@ mod tests {
         let copy = getfd(&pidfd, RemoteFd(pidfd.as_raw_fd())).unwrap();
         let (a, b) = (pidfd.as_raw_fd() as u64, copy.as_raw_fd() as u64);
         assert_ne!(a, b);
-        assert_eq!(kcmp::compare(pid, pid, Kcmp::File, a, b), Ok(0));
+        assert_eq!(kcmp::compare(pid, pid, Kcmp::File, a, b), Ok(std::cmp::Ordering::Equal));
     }
 }

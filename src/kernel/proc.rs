@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::ops::Range;
+use std::str::FromStr;
 
 use crate::error::{Context, Error, Kind, Result};
 
@@ -133,6 +134,10 @@ pub struct Stat {
     pub pgrp: i32,
     /// The session.
     pub session: i32,
+    /// Device number of the controlling terminal; 0 for none.
+    pub tty: u64,
+    /// The foreground process group of that terminal; -1 for none.
+    pub foreground: i32,
     /// Flags of the task (`PF_*`).
     pub flags: u32,
     /// How many threads the process has.
@@ -151,22 +156,57 @@ impl Stat {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        // Fields are counted from 1, the state is the third.
-        const STATE: usize = 3;
-        let (before, after) = text.rsplit_once(')')?;
-        let fields: Vec<&str> = after.split_whitespace().collect();
-        let field = |number: usize| fields.get(number - STATE);
+        let fields = StatFields::of(text)?;
         Some(Self {
-            comm: before.split_once('(')?.1.to_owned(),
-            state: field(STATE)?.chars().next()?,
-            ppid: field(4)?.parse().ok()?,
-            pgrp: field(5)?.parse().ok()?,
-            session: field(6)?.parse().ok()?,
-            flags: field(9)?.parse().ok()?,
-            num_threads: field(20)?.parse().ok()?,
-            resident: field(24).map_or(Some(0), |pages| pages.parse().ok())?,
-            exit_code: field(52).map_or(Some(0), |code| code.parse().ok())?,
+            comm: fields.comm.to_owned(),
+            state: fields.get(3)?,
+            ppid: fields.get(4)?,
+            pgrp: fields.get(5)?,
+            session: fields.get(6)?,
+            tty: device(fields.get::<i32>(7)?.cast_unsigned()),
+            foreground: fields.get(8)?,
+            flags: fields.get(9)?,
+            num_threads: fields.get(20)?,
+            resident: fields.get_or_default(24)?,
+            exit_code: fields.get_or_default(52)?,
         })
+    }
+}
+
+/// A device number as the kernel packs it into 32 bits.
+fn device(packed: u32) -> u64 {
+    libc::makedev((packed >> 8) & 0xfff, (packed & 0xff) | ((packed >> 12) & 0xf_ff00))
+}
+
+/// The fields of `/proc/PID/stat`, by the numbers that proc(5) gives them from 1 on.
+#[derive(Clone, Debug)]
+pub struct StatFields<'a> {
+    /// The second field, without its parentheses; it may contain parentheses and spaces itself.
+    comm: &'a str,
+    after: Vec<&'a str>,
+}
+
+impl<'a> StatFields<'a> {
+    /// Splits the file's text.
+    pub fn of(text: &'a str) -> Option<Self> {
+        let (before, after) = text.rsplit_once(')')?;
+        let comm = before.split_once('(')?.1;
+        Some(Self { comm, after: after.split_ascii_whitespace().collect() })
+    }
+
+    fn text(&self, number: usize) -> Option<&'a str> {
+        const AFTER_COMM: usize = 3;
+        self.after.get(number.checked_sub(AFTER_COMM)?).copied()
+    }
+
+    /// A field from the third on; none if it is not there or of another type.
+    pub fn get<T: FromStr>(&self, number: usize) -> Option<T> {
+        self.text(number)?.parse().ok()
+    }
+
+    /// The same of a field that older kernels do not write.
+    fn get_or_default<T: FromStr + Default>(&self, number: usize) -> Option<T> {
+        self.text(number).map_or_else(|| Some(T::default()), |text| text.parse().ok())
     }
 }
 
@@ -285,11 +325,12 @@ mod tests {
     fn stat_is_parsed() {
         let zeros = "0 ".repeat(27);
         let text = format!(
-            "7 (a) b (c) Z 1 5 6 0 -1 4194304 9 0 0 0 0 0 0 0 20 0 3 0 0 0 12 {zeros}256\n"
+            "7 (a) b (c) Z 1 5 6 34816 8 4194304 9 0 0 0 0 0 0 0 20 0 3 0 0 0 12 {zeros}256\n"
         );
         let stat = Stat::parse(&text).unwrap();
         assert_eq!((stat.comm.as_str(), stat.state), ("a) b (c", 'Z'));
         assert_eq!((stat.ppid, stat.pgrp, stat.session, stat.flags), (1, 5, 6, 4194304));
+        assert_eq!((stat.tty, stat.foreground), (libc::makedev(136, 0), 8));
         assert_eq!((stat.num_threads, stat.resident, stat.exit_code), (3, 12, 256));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
     }

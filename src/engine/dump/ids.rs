@@ -3,7 +3,9 @@
 //! Settled once for the whole tree by kcmp, which orders objects as well, so that each new one is
 //! found by bisection; namespaces are known by their inodes.
 
-use crate::error::{Context, Error, Kind, Refusals, Result};
+use std::cmp::Ordering;
+
+use crate::error::{Context, Refusals, Result};
 use crate::images::proto::TaskKobjIdsEntry;
 use crate::kernel::kcmp::{self, Kcmp};
 use crate::objects::namespaces;
@@ -26,28 +28,23 @@ impl Identities {
 
     /// The id of what `pid` has, and who was seen with it before.
     fn identify(&mut self, pid: i32) -> Result<(u32, Option<i32>)> {
-        let (mut low, mut high) = (0, self.known.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let (other, id) = self.known[middle];
-            match compare(pid, other, self.what)? {
-                0 => return Ok((id, Some(other))),
-                1 => high = middle,
-                _ => low = middle + 1,
+        match kcmp::search(&self.known, |(other, _)| compare(*other, pid, self.what))? {
+            Ok(found) => {
+                let (other, id) = self.known[found];
+                Ok((id, Some(other)))
+            }
+            Err(place) => {
+                self.last += 1;
+                self.known.insert(place, (pid, self.last));
+                Ok((self.last, None))
             }
         }
-        self.last += 1;
-        self.known.insert(low, (pid, self.last));
-        Ok((self.last, None))
     }
 }
 
-fn compare(pid: i32, other: i32, what: Kcmp) -> Result<i64> {
-    let doing = || format!("kcmp {what:?} of pids {pid} and {other}");
-    match kcmp::compare(pid, other, what, 0, 0).doing(doing)? {
-        order @ 0..=2 => Ok(order),
-        _ => Err(Error::new(Kind::System, format!("{}: they cannot be ordered", doing()))),
-    }
+fn compare(pid: i32, other: i32, what: Kcmp) -> Result<Ordering> {
+    kcmp::compare(pid, other, what, 0, 0)
+        .doing(|| format!("kcmp {what:?} of pids {pid} and {other}"))
 }
 
 /// All identities of a tree.
@@ -120,7 +117,7 @@ impl SharedIds {
 fn check_threads(task: &FrozenTask, refusals: &mut Refusals) -> Result<()> {
     for thread in &task.threads[1..] {
         for (what, name) in [(Kcmp::Files, "descriptor table"), (Kcmp::Fs, "working directory")] {
-            if compare(task.pid, thread.tid, what)? != 0 {
+            if compare(task.pid, thread.tid, what)?.is_ne() {
                 refusals.refuse(
                     format!("pid {} thread {}", task.pid, thread.tid),
                     name,

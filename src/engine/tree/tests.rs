@@ -1,5 +1,6 @@
 //! The planner against the simulated kernel, the executor against the real one (as root).
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsRawFd;
 
@@ -330,7 +331,9 @@ fn shared_objects_are_shared_in_the_kernel() {
     ];
     let (nodes, _, _tree) = build_somewhere(&nodes, 5);
     let pids: Vec<i32> = nodes.iter().map(|n| n.pid).collect();
-    let same = |a: usize, b: usize, what| kcmp::compare(pids[a], pids[b], what, 0, 0) == Ok(0);
+    let same = |a: usize, b: usize, what| {
+        kcmp::compare(pids[a], pids[b], what, 0, 0) == Ok(Ordering::Equal)
+    };
     assert!(same(0, 1, Kcmp::Fs) && same(1, 2, Kcmp::Fs));
     assert!(same(1, 2, Kcmp::Vm) && same(1, 2, Kcmp::Sighand));
     assert!(!same(0, 1, Kcmp::Vm) && !same(1, 2, Kcmp::Files) && !same(0, 1, Kcmp::Sighand));

@@ -6,11 +6,12 @@
 //! comparisons; before that the guess is tried that a task has the same file under the same
 //! number as the task before it, which is right for nearly every forked child.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use super::fdinfo::Fdinfo;
-use super::opened::{Opened, Stop};
+use super::opened::{NotCaptured, Opened};
 use super::{KINDS, epoll, locks, memfd, pipe, refused, tty};
 use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry, FsEntry};
@@ -215,8 +216,8 @@ impl Collector {
         let id = self.new_id();
         match self.capture(&opened, id) {
             Ok(_) => {}
-            Err(Stop::Refused(refusal)) => refusals.add(refusal),
-            Err(Stop::Failed(error)) => return Err(error.context(place)),
+            Err(NotCaptured::Refused(refusal)) => refusals.add(refusal),
+            Err(NotCaptured::Failed(error)) => return Err(error.context(place)),
         }
         self.paths.insert(key, id);
         Ok(id)
@@ -291,7 +292,7 @@ impl Collector {
     /// Who this descriptor is: an index into `known`, captured if it was not met before.
     fn identify(&mut self, pidfd: &OwnedFd, pid: i32, fd: i32, info: Fdinfo) -> Result<usize> {
         if let Some(&guess) = self.by_number.get(&fd)
-            && self.order(guess, pid, fd)? == 0
+            && self.order(guess, pid, fd)?.is_eq()
         {
             return Ok(guess);
         }
@@ -313,20 +314,12 @@ impl Collector {
 
     fn search(&self, key: &Key, pid: i32, fd: i32) -> Result<std::result::Result<usize, usize>> {
         let bucket = self.buckets.get(key).map_or(&[][..], Vec::as_slice);
-        let (mut low, mut high) = (0, bucket.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.order(bucket[middle], pid, fd)? {
-                0 => return Ok(Ok(bucket[middle])),
-                1 => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        Ok(Err(low))
+        let found = kcmp::search(bucket, |known| self.order(*known, pid, fd))?;
+        Ok(found.map(|place| bucket[place]))
     }
 
-    /// 0: the same; 1: the known one comes first; else second.
-    fn order(&self, known: usize, pid: i32, fd: i32) -> Result<i64> {
+    /// How the known file is ordered against a descriptor.
+    fn order(&self, known: usize, pid: i32, fd: i32) -> Result<Ordering> {
         let one = &self.known[known];
         kcmp::compare(one.pid, pid, Kcmp::File, one.fd as u64, fd as u64)
             .doing(|| format!("compare pid {pid} fd {fd} with pid {} fd {}", one.pid, one.fd))
@@ -337,8 +330,8 @@ impl Collector {
         let id = self.new_id();
         match self.capture(&opened, id) {
             Ok(kind) => Ok(Fate::Carried(id, kind)),
-            Err(Stop::Refused(refusal)) => Ok(Fate::Refused(refusal)),
-            Err(Stop::Failed(error)) => {
+            Err(NotCaptured::Refused(refusal)) => Ok(Fate::Refused(refusal)),
+            Err(NotCaptured::Failed(error)) => {
                 Err(error.context(format!("{} ({})", opened.place, opened.object())))
             }
         }

@@ -11,6 +11,7 @@
 //! number can be used. Only a signalfd has to be added by the process it belongs to: watching ties
 //! it to that process's signals.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -101,7 +102,7 @@ fn find(
     slot: EpollSlot,
 ) -> Result<Option<u32>> {
     let same = |pid: i32, fd: i32| {
-        kcmp::compare_epoll(pid, fd, pending.pid, slot).map(|order| order == 0).doing(|| {
+        kcmp::compare_epoll(pid, fd, pending.pid, slot).map(Ordering::is_eq).doing(|| {
             format!("{}: compare entry {} with pid {pid} fd {fd}", pending.place, slot.tfd)
         })
     };

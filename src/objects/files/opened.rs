@@ -23,21 +23,21 @@ pub(super) const DEVPTS_FS: i64 = 0x1cd1;
 
 /// Why a file was not captured.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum NotCaptured {
     /// Something went wrong.
     Failed(Error),
     /// It cannot be carried; the place is filled in by the collector.
     Refused(Refusal),
 }
 
-impl From<Error> for Stop {
+impl From<Error> for NotCaptured {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
 /// What capturing one file gives.
-pub(super) type Captured<T> = std::result::Result<T, Stop>;
+pub(super) type Captured<T> = std::result::Result<T, NotCaptured>;
 
 /// An open file of a dumpee, with a copy of it in the engine.
 #[derive(Debug)]
@@ -118,8 +118,8 @@ impl Opened {
     }
 
     /// The refusal to carry it.
-    pub fn refuse(&self, reason: impl Into<String>, remedy: impl Into<String>) -> Stop {
-        Stop::Refused(Refusal {
+    pub fn refuse(&self, reason: impl Into<String>, remedy: impl Into<String>) -> NotCaptured {
+        NotCaptured::Refused(Refusal {
             place: self.place.clone(),
             object: self.object(),
             reason: reason.into(),

@@ -2,7 +2,7 @@
 
 use nix::sys::stat::SFlag;
 
-use super::opened::{Opened, Stop};
+use super::opened::{NotCaptured, Opened};
 
 /// Kinds that the kernel names: what `/proc/PID/fd/N` begins with, and what it is.
 const NAMED: [(&str, &str); 22] = [
@@ -31,7 +31,7 @@ const NAMED: [(&str, &str); 22] = [
 ];
 
 /// The refusal of a file that no kind claims.
-pub(super) fn refuse(file: &Opened) -> Stop {
+pub(super) fn refuse(file: &Opened) -> NotCaptured {
     let link = file.object();
     let named = NAMED.iter().find(|(prefix, _)| link.starts_with(prefix)).map(|(_, why)| *why);
     let reason = match named {

@@ -24,7 +24,7 @@ use crate::images::proto::{
     WinsizeEntry,
 };
 use crate::images::snapshot::Snapshot;
-use crate::kernel::proc;
+use crate::kernel::proc::{self, Stat};
 use crate::kernel::tty::{self, Termios, Winsize};
 
 const TTY_MAJOR: u32 = 4;
@@ -227,44 +227,21 @@ fn to_winsize(size: Winsize) -> WinsizeEntry {
     }
 }
 
-/// What a task says about its terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seat {
-    pub session: i32,
-    /// Device number of the terminal; 0 for none.
-    pub tty: u64,
-    pub foreground: i32,
-}
-
-/// Session, terminal and foreground group from the text of `/proc/PID/stat`.
-pub(super) fn seat(stat: &str) -> Option<Seat> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let number = |at: usize| fields.get(at)?.parse::<i32>().ok();
-    let device = number(4)?.cast_unsigned();
-    let tty = match device {
-        0 => 0,
-        _ => libc::makedev((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00)),
-    };
-    Some(Seat { session: number(3)?, tty, foreground: number(5)? })
-}
-
 /// Fills in sessions and refuses terminals that cannot be had again.
 pub(super) fn resolve(collector: &mut Collector, refusals: &mut Refusals) -> Result<()> {
     if collector.out.tty_info.is_empty() {
         return Ok(());
     }
-    let mut seats = BTreeMap::new();
+    let mut stats = BTreeMap::new();
     for &pid in &collector.options.pids {
-        let path = format!("/proc/{pid}/stat");
-        let text = proc::text(&path).doing(|| format!("read {path}"))?;
-        seats.extend(seat(&text).map(|seat| (pid, seat)));
+        stats.insert(pid, proc::stat(pid)?);
     }
     let sides: BTreeSet<u32> = collector.ttys.sides.keys().copied().collect();
     let mut outside = BTreeSet::new();
     for info in &mut collector.out.tty_info {
         let met = &collector.ttys.sides[&info.id];
-        sit(info, met.pid, &seats);
-        let leader_in_tree = info.sid == 0 || seats.contains_key(&info.sid.cast_signed());
+        sit(info, met.pid, &stats);
+        let leader_in_tree = info.sid == 0 || stats.contains_key(&info.sid.cast_signed());
         let lone_slave = info.r#type == TtyType::Pty as i32
             && info.id % 2 == 0
             && info.termios.is_some()
@@ -296,18 +273,18 @@ pub(super) fn resolve(collector: &mut Collector, refusals: &mut Refusals) -> Res
 }
 
 /// Whose controlling terminal a side is.
-fn sit(info: &mut TtyInfoEntry, holder: i32, seats: &BTreeMap<i32, Seat>) {
+fn sit(info: &mut TtyInfoEntry, holder: i32, stats: &BTreeMap<i32, Stat>) {
     let rdev = u64::from(info.rdev);
-    let seat = if info.r#type == TtyType::Ctty as i32 {
-        seats.get(&holder)
+    let stat = if info.r#type == TtyType::Ctty as i32 {
+        stats.get(&holder)
     } else if info.sid == 0 {
-        seats.values().find(|seat| seat.tty == rdev && rdev != 0)
+        stats.values().find(|stat| stat.tty == rdev && rdev != 0)
     } else {
         None
     };
-    if let Some(seat) = seat {
-        info.sid = seat.session.cast_unsigned();
-        info.pgrp = seat.foreground.max(0).cast_unsigned();
+    if let Some(stat) = stat {
+        info.sid = stat.session.cast_unsigned();
+        info.pgrp = stat.foreground.max(0).cast_unsigned();
     }
 }
 
@@ -385,13 +362,5 @@ mod tests {
         assert_eq!(from_entry(&entry), termios);
         let short = TermiosEntry { c_cc: vec![1], ..entry };
         assert_eq!(from_entry(&short).cc[..2], [1, 0]);
-    }
-
-    #[test]
-    fn a_task_tells_its_terminal() {
-        let stat = "14591 (a) b) S 1 14591 14591 34816 14600 4194560 1 2";
-        let seat = seat(stat).unwrap();
-        assert_eq!(seat, Seat { session: 14591, tty: libc::makedev(136, 0), foreground: 14600 });
-        assert_eq!(super::seat("1 (a) S 0 1 1 0 -1 0").unwrap().tty, 0);
     }
 }

@@ -4,7 +4,7 @@
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{MmEntry, VmaEntry};
-use crate::kernel::proc;
+use crate::kernel::proc::{self, StatFields};
 use crate::kernel::remote::RemoteFd;
 use crate::tracee::batch::{Batch, CallId, Outcome};
 
@@ -85,12 +85,10 @@ fn words(bytes: &[u8]) -> Vec<u64> {
     words
 }
 
-/// The addresses in `/proc/PID/stat`. Fields are counted from 1; the second is the command in
-/// parentheses, which may hold anything.
+/// The addresses in `/proc/PID/stat`.
 fn places(stat: &str) -> Option<MmEntry> {
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse().ok();
+    let fields = StatFields::of(stat)?;
+    let field = |number| fields.get(number);
     Some(MmEntry {
         mm_start_code: field(26)?,
         mm_end_code: field(27)?,

@@ -1,5 +1,6 @@
 //! Blanks on the real kernel: as root.
 
+use std::cmp::Ordering;
 use std::fs;
 use std::os::fd::AsFd;
 
@@ -246,7 +247,7 @@ fn many_descriptors_arrive_in_order() {
     for index in [0usize, 19, 252, 253, 2999] {
         use std::os::fd::AsRawFd;
         let ours = borrowed[index].as_raw_fd() as u64;
-        assert_eq!(kcmp::compare(own, pid, Kcmp::File, ours, index as u64), Ok(0));
+        assert_eq!(kcmp::compare(own, pid, Kcmp::File, ours, index as u64), Ok(Ordering::Equal));
     }
     assert_eq!(blank.service_fd(), Some(RemoteFd(5000)));
 }
@@ -270,7 +271,7 @@ fn clones_share_what_they_are_told_to() {
     let spec = CloneSpec { flags, ..CloneSpec::new(None) };
     let mut child = parent.clone_process(&spec).unwrap();
     for what in [Kcmp::Vm, Kcmp::Files, Kcmp::Fs, Kcmp::Sighand] {
-        assert_eq!(kcmp::compare(parent.pid(), child.pid(), what, 0, 0), Ok(0));
+        assert_eq!(kcmp::compare(parent.pid(), child.pid(), what, 0, 0), Ok(Ordering::Equal));
     }
     child.move_service_fd(100).unwrap();
     assert_eq!(parent.service_fd(), Some(RemoteFd(100)));
