@@ -2,6 +2,13 @@
 
 mod common;
 
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use common::{NOBODY, Round, Scene, Worker, directory, no_options, request_with, tree_of};
+use criu::images::proto::{CriuOpts, CriuReqType};
+
 round_trips! { anybody:
     /// Regular files, directories, the usual devices, files without a name.
     regular,
@@ -13,4 +20,86 @@ round_trips! { anybody:
     events,
     /// memfd with its seals.
     memfds,
+}
+
+/// Names that begin so in a directory.
+fn links(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("list a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
+    names.map(|name| name.expect("UTF-8")).filter(|name| name.starts_with("link_remap")).collect()
+}
+
+/// A file that was opened by a name it has lost, while another one leads to it.
+#[test]
+fn a_lost_name() {
+    Round { dump: &["--link-remap"], ..Round::of("renamed") }.run();
+    Round { dump: &["--link-remap"], user: Some(NOBODY), ..Round::of("renamed") }.run();
+}
+
+/// The link is made where it is asked for only, by a configuration file as well, and the restore
+/// removes it.
+#[test]
+fn the_link_of_a_lost_name() {
+    let scene = Scene::new("link-remap");
+    let task = scene.start("renamed", &[]);
+    let images = scene.path("images");
+    let message = task.dump_call(&images).run().refused();
+    assert!(message.contains("--link-remap"), "{message}");
+    assert!(links(scene.dir()).is_empty());
+    let config = scene.path("criu.conf");
+    fs::write(&config, "link-remap\n").expect("write a file");
+    let pids = tree_of(task.pid());
+    task.dump_call(&images).arg("--config").arg(&config).run().ok();
+    assert_eq!(links(scene.dir()).len(), 1);
+    let task = task.gone(&pids, &images).restore();
+    assert!(links(scene.dir()).is_empty());
+    task.verify();
+}
+
+/// A dump that is not kept leaves no link.
+#[test]
+fn no_link_of_a_failed_dump() {
+    let scene = Scene::new("link-remap-failed");
+    let task = scene.start("renamed", &[]);
+    let text = "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != post-dump ] || { ls $SCENE_DIR >$0.seen; exit 1; }\n";
+    let script = scene.script("no", text);
+    let call = task.dump_call(&scene.path("images")).arg("--link-remap").arg("--action-script");
+    let mut command = call.arg(&script).command();
+    let status = command.env("SCENE_DIR", scene.dir()).status().expect("run criu");
+    assert_eq!(status.code(), Some(255));
+    let seen = fs::read_to_string(scene.path("no.seen")).expect("the script has run");
+    assert!(seen.contains("link_remap."), "there was no link when the dump was whole: {seen}");
+    assert!(links(scene.dir()).is_empty(), "{:?}", links(scene.dir()));
+    task.verify();
+}
+
+/// Dumps of a tree that runs on have links of their own, so that each can be restored.
+#[test]
+fn links_of_a_tree_that_runs_on() {
+    let scene = Scene::new("link-remap-running");
+    let task = scene.start("renamed", &[]);
+    task.dump_call(&scene.path("first")).args(["--link-remap", "-R"]).run().ok();
+    let second = scene.path("second");
+    let dumped = task.dump_with(&common::Criu::ours(), &second, &["--link-remap"]);
+    assert_eq!(links(scene.dir()).len(), 2);
+    let task = dumped.restore();
+    let left = links(scene.dir());
+    assert_eq!(left.len(), 1, "{left:?}");
+    fs::remove_file(scene.path(&left[0])).expect("remove the link of the other dump");
+    task.verify();
+}
+
+/// The same by the RPC.
+#[test]
+fn a_lost_name_by_rpc() {
+    let scene = Scene::new("link-remap-rpc");
+    let task = scene.start("renamed", &[]);
+    let pids = tree_of(task.pid());
+    let images = directory(&scene.path("images"));
+    let opts = CriuOpts { images_dir_fd: images.as_raw_fd(), ..no_options() };
+    let dump = CriuOpts { pid: Some(task.pid()), link_remap: Some(true), ..opts };
+    let answer = Worker::start().caller.ask(&request_with(CriuReqType::Dump, dump));
+    assert!(answer.success, "{answer:?}");
+    assert_eq!(links(scene.dir()).len(), 1);
+    task.gone(&pids, &scene.path("images")).restore().verify();
 }

@@ -51,8 +51,8 @@ _arguments -S \
 	'*--ext-unix-sk=-[unix sockets may have a peer outside the tree]::value: ' \
 	'*--evasive-devices[a device may be opened by another path than the dumped one]' \
 	'*--no-evasive-devices[a device may be opened by another path than the dumped one]' \
-	'*--link-remap[link unlinked files back under a temporary name]' \
-	'*--no-link-remap[link unlinked files back under a temporary name]' \
+	'*--link-remap[give a file that has lost the name it was opened by, but no other one, a link beside it, which the restore removes]' \
+	'*--no-link-remap[give a file that has lost the name it was opened by, but no other one, a link beside it, which the restore removes]' \
 	'*--ghost-limit=[the largest unlinked file whose contents go into the images]:value: ' \
 	'*--ghost-fiemap[copy unlinked files without their holes, as is done anyway]' \
 	'*--no-ghost-fiemap[copy unlinked files without their holes, as is done anyway]' \

@@ -23,6 +23,11 @@ macro_rules! options {
             $($(#[$other_doc])* pub $other: $other_type,)*
         }
 
+        /// The names of all of them.
+        #[cfg(test)]
+        pub(super) const FIELDS: &[&str] =
+            &[$(stringify!($flag),)* $(stringify!($number),)* $(stringify!($other),)*];
+
         impl Options {
             $($(#[$flag_doc])* pub fn $flag(&self) -> bool {
                 self.$flag.unwrap_or(false)
@@ -62,7 +67,7 @@ options! {
         track_mem,
         /// Pages that a newer dump replaces are removed from the older one.
         auto_dedup,
-        /// Unlinked files may be linked back under a temporary name.
+        /// A file that has lost one of its names may get a link of ours.
         link_remap,
         /// Paths of inotify watches are looked for in the file system.
         force_irmap,

@@ -34,7 +34,7 @@ use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::images::write::Store;
 use crate::kernel::threads::Helper;
 use crate::log::Log;
-use crate::objects::files::{Collector, CollectorOptions};
+use crate::objects::files::{Collected, Collector, CollectorOptions, Links};
 use crate::objects::memory::{Early, Layout, MappedFiles, PrivatePages, SharedMemory};
 use crate::objects::{memory, namespaces, task};
 use crate::options::values::FileValidation;
@@ -87,6 +87,7 @@ pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outco
             committed.revoke()?;
             return Err(error);
         }
+        dump.links.keep();
         Ok(dump.notes)
     })?;
     for note in &notes {
@@ -121,6 +122,8 @@ struct Dump {
     snapshot: Snapshot,
     shared: SharedMemory,
     notes: Vec<String>,
+    /// Dropped with a dump that fails, they are removed.
+    links: Links,
 }
 
 /// What is said to belong to the outside, by the options and by the caller now.
@@ -250,13 +253,14 @@ impl<'a> Capture<'a, '_, '_> {
         self.snapshot.inventory = inventory(&self.ids);
         self.snapshot.seccomp = Some(self.filters);
         namespaces::capture(&mut self.snapshot, &mut refusals)?;
-        let collected = self.collector.finish(&mut self.snapshot, &mut refusals)?;
+        let Collected { shared: files, notes, links } =
+            self.collector.finish(&mut self.snapshot, &mut refusals)?;
         refusals.check()?;
         let mut shared = SharedMemory::default();
-        for file in collected.shared {
+        for file in files {
             shared.add(file.shmid, file.file, file.size);
         }
-        Ok(Dump { snapshot: self.snapshot, shared, notes: collected.notes })
+        Ok(Dump { snapshot: self.snapshot, shared, notes, links })
     }
 }
 

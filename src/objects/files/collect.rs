@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use super::fdinfo::Fdinfo;
+use super::link::Links;
 use super::opened::{NotCaptured, Opened};
 use super::{KINDS, epoll, locks, memfd, pipe, refused, tty};
 use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
@@ -98,6 +99,8 @@ pub struct Collected {
     pub shared: Vec<memfd::SharedFile>,
     /// What the user may want to be told: connections that are cut.
     pub notes: Vec<String>,
+    /// Links to files that had lost their name; to be kept when the dump is whole.
+    pub links: Links,
 }
 
 /// Collects files while tasks are captured; [`finish`](Self::finish) puts them into the snapshot.
@@ -119,7 +122,7 @@ pub struct Collector {
     /// Pipes, named or not, whose contents are stored.
     pub(super) stored_pipes: HashSet<(i32, u32)>,
     pub(super) locked: locks::Met,
-    pub(super) links: Vec<std::path::PathBuf>,
+    pub(super) links: Links,
     notes: Vec<String>,
     /// A descriptor that is no part of the process.
     #[cfg(test)]
@@ -144,7 +147,7 @@ impl Collector {
             ghosts: HashMap::new(),
             stored_pipes: HashSet::new(),
             locked: locks::Met::default(),
-            links: Vec::new(),
+            links: Links::default(),
             notes: Vec::new(),
             #[cfg(test)]
             ignored: None,
@@ -257,7 +260,6 @@ impl Collector {
         pipe::resolve(&mut self);
         if refusals.is_empty() {
             tty::capture_data(&mut self)?;
-            self.links.clear();
         }
         snapshot.files = std::mem::take(&mut self.out.files);
         snapshot.pipe_data = std::mem::take(&mut self.out.pipe_data);
@@ -269,7 +271,8 @@ impl Collector {
         snapshot.memfd_inodes = std::mem::take(&mut self.out.memfd_inodes);
         snapshot.file_locks = std::mem::take(&mut self.out.file_locks);
         let notes = std::mem::take(&mut self.notes);
-        Ok(Collected { shared: self.memfds.take(), notes })
+        let links = std::mem::take(&mut self.links);
+        Ok(Collected { shared: self.memfds.take(), notes, links })
     }
 
     pub(super) fn new_id(&mut self) -> u32 {
@@ -341,15 +344,6 @@ impl Collector {
         match KINDS.iter().find(|kind| (kind.claim)(self, opened)) {
             Some(kind) => (kind.capture)(opened, id, self),
             None => Err(refused::refuse(opened)),
-        }
-    }
-}
-
-impl Drop for Collector {
-    /// A dump that fails leaves no links of ours behind.
-    fn drop(&mut self) {
-        for link in &self.links {
-            let _ = std::fs::remove_file(link);
         }
     }
 }

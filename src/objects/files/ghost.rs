@@ -17,8 +17,8 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, lseek};
 
-use super::Collector;
 use super::opened::{Captured, Opened};
+use super::{Collector, link};
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{GhostFileEntry, RemapFilePathEntry, RemapType, Timeval};
 use crate::images::snapshot::{GhostFile, Snapshot};
@@ -168,7 +168,7 @@ pub(super) fn make_all(snapshot: &Snapshot) -> Result<BTreeMap<u32, OwnedFd>> {
         let name = Path::new(&name.name);
         let linked = remap.remap_type == Some(RemapType::Linked as i32);
         let inode = if linked {
-            link_back(snapshot, remap.remap_id, name)?
+            link::open(snapshot, remap.remap_id, name)?
         } else {
             let ghost = &snapshot.ghosts[&remap.remap_id];
             let made = match by_ghost.entry(remap.remap_id) {
@@ -182,24 +182,6 @@ pub(super) fn make_all(snapshot: &Snapshot) -> Result<BTreeMap<u32, OwnedFd>> {
         by_file.insert(remap.orig_id, inode);
     }
     Ok(by_file)
-}
-
-/// Removes the links that the dump made for files which had lost one of their names.
-pub(super) fn remove_links(snapshot: &Snapshot) -> Result<()> {
-    for remap in &snapshot.remaps {
-        if remap.remap_type != Some(RemapType::Linked as i32) {
-            continue;
-        }
-        if let Some(reg) = snapshot.files.get(&remap.remap_id).and_then(|file| file.reg.as_ref()) {
-            match std::fs::remove_file(&reg.name) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(format!("remove {}", reg.name), &error));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 fn make(ghost: &GhostFile, id: u32, name: &Path) -> Result<OwnedFd> {
@@ -219,7 +201,7 @@ fn make(ghost: &GhostFile, id: u32, name: &Path) -> Result<OwnedFd> {
 }
 
 /// A name for a ghost whose own name another file has got since.
-fn beside(name: &Path, id: u32) -> PathBuf {
+pub(super) fn beside(name: &Path, id: u32) -> PathBuf {
     let mut text = name.as_os_str().to_os_string();
     text.push(format!(".cr.{id:x}.ghost"));
     text.into()
@@ -280,27 +262,11 @@ fn attributes(entry: &GhostFileEntry, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A file whose old name is gone and that was dumped by another: gets the old name back while it
-/// is opened, so that it is known by it.
-fn link_back(snapshot: &Snapshot, link_id: u32, name: &Path) -> Result<OwnedFd> {
-    let Some(link) = snapshot.files.get(&link_id).and_then(|file| file.reg.as_ref()) else {
-        return Err(Error::image("remap-fpath.img", format!("link {link_id} is not there")));
-    };
-    let parents = Parents::make(name)?;
-    let path = if super::opened::exists(name) { beside(name, link_id) } else { name.to_path_buf() };
-    std::fs::hard_link(&link.name, &path)
-        .doing(|| format!("link {} to {}", path.display(), link.name))?;
-    let opened = super::open_for(&path, libc::O_PATH | libc::O_NOFOLLOW);
-    let removed = std::fs::remove_file(&path).doing(|| format!("unlink {}", path.display()));
-    drop(parents);
-    removed.and(opened)
-}
-
 /// Directories that were made so that a name can be made in them; removed when dropped.
-struct Parents(Vec<PathBuf>);
+pub(super) struct Parents(Vec<PathBuf>);
 
 impl Parents {
-    fn make(name: &Path) -> Result<Self> {
+    pub(super) fn make(name: &Path) -> Result<Self> {
         let mut made = Self(Vec::new());
         let missing: Vec<&Path> = name
             .ancestors()

@@ -28,6 +28,7 @@ mod fdinfo;
 mod fifo;
 mod ghost;
 mod install;
+mod link;
 mod locks;
 mod memfd;
 mod open;
@@ -60,6 +61,7 @@ use self::collect::Fate;
 use self::opened::{Captured, Opened};
 
 pub use self::collect::{Collected, Collector, CollectorOptions};
+pub use self::link::Links;
 pub use self::memfd::SharedFile;
 pub use self::open::{OpenFiles, RestoreOptions};
 

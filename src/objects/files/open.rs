@@ -9,8 +9,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::pipe::Pipes;
 use super::{
-    SharedFile, epoll, eventfd, fifo, ghost, locks, memfd, pipe, regular, service_socket, signalfd,
-    timerfd, tty_open,
+    SharedFile, epoll, eventfd, fifo, ghost, link, locks, memfd, pipe, regular, service_socket,
+    signalfd, timerfd, tty_open,
 };
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdTypes, FileEntry, FownEntry, TtyType};
@@ -224,7 +224,7 @@ impl<'s> OpenFiles<'s> {
 
     /// Removes the links that the dump made beside files that had lost their name.
     pub fn finish(self) -> Result<()> {
-        ghost::remove_links(self.snapshot)
+        link::remove_all(self.snapshot)
     }
 
     /// Keys of what was brought from outside and stands for nothing in the image.

@@ -3,7 +3,7 @@
 //!
 //! The image holds path, flags, position, and size and mode for a check at restore. A path that
 //! does not lead to the file any more is remapped: see [`ghost`](super::ghost) for files without a
-//! name and [`capture_link`] for files that only other names lead to.
+//! name and [`link`](super::link) for files that only other names lead to.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -11,11 +11,9 @@ use std::path::Path;
 use nix::sys::stat::{SFlag, stat};
 
 use super::opened::{Captured, DEVPTS_FS, Opened, PROC_FS, exists, without_deleted};
-use super::{Collector, OpenFiles, build_id, ghost, open_for};
+use super::{Collector, OpenFiles, build_id, ghost, link, open_for};
 use crate::error::{Context, Error, Kind, Result};
-use crate::images::proto::{
-    FdTypes, FileEntry, FownEntry, RegFileEntry, RemapFilePathEntry, RemapType,
-};
+use crate::images::proto::{FdTypes, FileEntry, RegFileEntry};
 
 /// Position of a file that has none.
 const NO_POSITION: u64 = u64::MAX;
@@ -103,7 +101,7 @@ fn name(file: &Opened, id: u32, collector: &mut Collector) -> Captured<String> {
             Ok(path.to_string())
         }
         Ok(_) => Err(file.refuse("another file has its name now", "move the other file away")),
-        Err(nix::errno::Errno::ENOENT) => capture_link(file, id, collector),
+        Err(nix::errno::Errno::ENOENT) => link::capture(file, id, collector),
         Err(errno) => Err(Error::sys(format!("stat {path}"), errno).into()),
     }
 }
@@ -120,46 +118,6 @@ fn proc_name(file: &Opened, path: &str) -> Captured<String> {
         }
         _ => Ok(path.to_string()),
     }
-}
-
-/// Gives a file whose name is gone, but that has other names, a link of ours beside the old name:
-/// the restore opens it by that, and removes it.
-fn capture_link(file: &Opened, id: u32, collector: &mut Collector) -> Captured<String> {
-    let name = without_deleted(file.path()?).to_string();
-    if !collector.options.link_remap {
-        let reason = "its name is gone but other names lead to it";
-        return Err(file.refuse(reason, "give it back a name under its old path before the dump"));
-    }
-    let link_id = collector.new_id();
-    let directory = Path::new(&name).parent().filter(|parent| exists(parent));
-    let Some(directory) = directory else {
-        return Err(file.refuse("its directory is gone, so that it cannot be linked", "close it"));
-    };
-    let link = directory.join(format!("link_remap.{link_id}"));
-    nix::unistd::linkat(
-        &file.file,
-        "",
-        nix::fcntl::AT_FDCWD,
-        &link,
-        nix::fcntl::AtFlags::AT_EMPTY_PATH,
-    )
-    .doing(|| format!("link {} to {name}", link.display()))?;
-    let text = link.to_string_lossy().into_owned();
-    collector.links.push(link);
-    let reg =
-        RegFileEntry { id: link_id, name: text, fown: FownEntry::default(), ..Default::default() };
-    collector.put(FileEntry {
-        r#type: FdTypes::Reg as i32,
-        id: link_id,
-        reg: Some(reg),
-        ..Default::default()
-    });
-    collector.out.remaps.push(RemapFilePathEntry {
-        orig_id: id,
-        remap_id: link_id,
-        remap_type: Some(RemapType::Linked as i32),
-    });
-    Ok(name)
 }
 
 /// What an entry has to satisfy before anything is restored.
@@ -350,32 +308,6 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let Err(error) = restore(&snapshot) else { panic!("it is gone") };
         assert!(error.to_string().contains("data is gone since the dump"), "{error}");
-    }
-
-    #[test]
-    fn a_reused_name_is_refused_and_a_lost_one_is_linked() {
-        let scratch = Scratch::new();
-        let (path, other) = (scratch.path("name"), scratch.path("other"));
-        std::fs::write(&path, b"abc").unwrap();
-        std::fs::hard_link(&path, &other).unwrap();
-        let file: OwnedFd = File::open(&path).unwrap().into();
-        std::fs::remove_file(&path).unwrap();
-        let holder = hold(&[(5, &file)]);
-        let strict = super::super::CollectorOptions::default();
-        let text = capture_all(&holder, strict.clone()).unwrap_err().to_string();
-        assert!(text.contains("its name is gone but other names lead to it"), "{text}");
-        let (snapshot, _) = capture_all(&holder, lenient()).unwrap();
-        let restored = restore(&snapshot).unwrap();
-        assert_eq!(link(&restored, 5), format!("{} (deleted)", path.display()));
-        let ino = |file: &OwnedFd| nix::sys::stat::fstat(file).unwrap().st_ino;
-        assert_eq!(ino(&copy_of(&restored, 5)), ino(&file));
-        ghost::remove_links(&snapshot).unwrap();
-        assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 1, "no link of ours stays");
-        let named: OwnedFd = File::open(&other).unwrap().into();
-        let holder = hold(&[(6, &named)]);
-        std::fs::rename(&other, scratch.path("moved")).unwrap();
-        std::fs::remove_file(scratch.path("moved")).unwrap();
-        assert!(capture_all(&holder, strict).is_ok(), "without a name it is a ghost");
     }
 
     #[test]

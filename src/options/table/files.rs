@@ -44,7 +44,11 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["link-remap"], Argument::Negatable)
         .setters(&["set_link_remap"])
         .verbs(&[Dump])
-        .help("link unlinked files back under a temporary name"),
+        .honoured(&[Dump])
+        .help(
+            "give a file that has lost the name it was opened by, but no other one, a link beside \
+             it, which the restore removes",
+        ),
     scalar!(ghost_limit, access::size)
         .rpc(&[35])
         .long(&["ghost-limit"], Argument::Required("SIZE"))

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::*;
+use crate::options::fields::FIELDS;
 use crate::options::values::{CgroupMode, JoinNs};
 
 /// Numbers and names of the fields of `criu_opts`, from the protocol's source.
@@ -51,6 +53,44 @@ fn an_option_is_honoured_only_where_it_means_something() {
     }
 }
 
+/// The fields of [`Options`] that the files below a directory of `src` read.
+fn fields_read_by(directory: &str) -> BTreeSet<&'static str> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(directory);
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(root).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{directory}/{}", entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(fields_read_by(&name));
+        } else {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            // Without blanks, as a field may stand on a line of its own.
+            let text: String = text.split_whitespace().collect();
+            let after = text.split("options.").skip(1);
+            let name = |rest: &str| {
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+                rest[..end.unwrap_or(rest.len())].to_owned()
+            };
+            let names: BTreeSet<String> = after.map(name).collect();
+            found.extend(FIELDS.iter().filter(|field| names.contains(**field)));
+        }
+    }
+    found
+}
+
+/// What the engine does with an option can be asked for: a row that forgets to say so is found.
+#[test]
+fn what_the_engine_reads_is_honoured() {
+    let read: BTreeSet<&str> = ["engine", "objects"].into_iter().flat_map(fields_read_by).collect();
+    assert!(read.contains("link_remap") && read.len() > 15, "{read:?}");
+    for field in read {
+        let row = rows().find(|row| row.name == field);
+        let row = row.unwrap_or_else(|| panic!("no row says what {field} is"));
+        let asked_for = !row.honoured.is_empty() || row.partly;
+        assert!(asked_for, "the engine reads {field}, which is refused on every verb");
+    }
+}
+
 /// A value that each flag takes.
 fn example(row: &Row) -> Given<'static> {
     match row.argument {
@@ -94,12 +134,12 @@ fn every_flag_takes_its_value_and_what_is_not_honoured_is_refused_by_name() {
 #[test]
 fn all_that_is_refused_is_named_at_once() {
     let options =
-        Options { tcp_established: Some(true), link_remap: Some(true), ..Options::default() };
+        Options { tcp_established: Some(true), force_irmap: Some(true), ..Options::default() };
     let text = check(Verb::Dump, &options).unwrap_err().to_string();
     assert_eq!(
         text,
-        "option --link-remap (link_remap): link unlinked files back under a temporary name: \
-         is not honoured on dump by this version; leave it out\n\
+        "option --force-irmap (force_irmap): look for the paths of inotify watches in the file \
+         system: is not honoured on dump by this version; leave it out\n\
          option --tcp-established (tcp_established): carry established TCP connections: \
          is not honoured on dump by this version; leave it out"
     );

@@ -1,0 +1,234 @@
+//! Files that have lost the name by which they were opened, and that other names lead to: their
+//! contents stay where they are, so that they are no [`ghost`](super::ghost)s.
+//!
+//! The dump gives such a file a link of its own beside the old name (`--link-remap`), one for each
+//! inode. The restore opens the file by that link, under its old name for a moment, so that the
+//! process sees "name (deleted)" as before; then it removes the link. A dump that does not come to
+//! an end removes its links itself.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+
+use super::ghost::{Parents, beside};
+use super::opened::{Captured, Opened, exists, without_deleted};
+use super::{Collector, open_for};
+use crate::error::{Context, Error, Result};
+use crate::images::proto::{
+    FdTypes, FileEntry, FownEntry, RegFileEntry, RemapFilePathEntry, RemapType,
+};
+use crate::images::snapshot::Snapshot;
+use crate::kernel::descriptor::own_path;
+
+/// The links that a dump has made. Dropped, it removes them.
+#[derive(Debug, Default)]
+pub struct Links {
+    /// Directory and name.
+    made: Vec<(OwnedFd, String)>,
+    /// Ids of the files that the images know the links by.
+    ids: HashMap<(u64, u64), u32>,
+}
+
+impl Links {
+    /// Leaves the links to the restore: the dump is whole.
+    pub fn keep(mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        for (directory, name) in &self.made {
+            let _ = unlinkat(directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+/// Captures the file that file `id` leads to; the result is its old name.
+pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<String> {
+    let name = without_deleted(file.path()?).to_owned();
+    if !collector.options.link_remap {
+        let reason = "its name is gone but other names lead to it";
+        let remedy = "let the dump link it to a temporary name beside the old one (--link-remap)";
+        return Err(file.refuse(reason, remedy));
+    }
+    let inode = (file.stat.st_dev, file.stat.st_ino);
+    let link_id = match collector.links.ids.get(&inode) {
+        Some(known) => *known,
+        None => {
+            let made = make(file, Path::new(&name), collector)?;
+            collector.links.ids.insert(inode, made);
+            made
+        }
+    };
+    collector.out.remaps.push(RemapFilePathEntry {
+        orig_id: id,
+        remap_id: link_id,
+        remap_type: Some(RemapType::Linked as i32),
+    });
+    Ok(name)
+}
+
+/// Makes the link, and its entry in the images; the result is the entry's id.
+fn make(file: &Opened, name: &Path, collector: &mut Collector) -> Captured<u32> {
+    let Some(path) = name.parent().filter(|parent| exists(parent)) else {
+        return Err(file.refuse("its directory is gone, so that it cannot be linked", "close it"));
+    };
+    let directory = open_for(path, libc::O_PATH | libc::O_DIRECTORY)?;
+    let (id, link) = loop {
+        let id = collector.new_id();
+        let link = format!("link_remap.{id}");
+        // Not by AT_EMPTY_PATH, which takes CAP_DAC_READ_SEARCH.
+        let inode = own_path(file.file.as_fd());
+        match linkat(AT_FDCWD, inode.as_str(), &directory, &*link, AtFlags::AT_SYMLINK_FOLLOW) {
+            Ok(()) => break (id, link),
+            // An earlier dump that left its tree running may still need the link of this name.
+            Err(Errno::EEXIST) => {}
+            Err(errno) => {
+                let reason = format!("no link to it can be made in {}: {errno}", path.display());
+                return Err(file.refuse(reason, "close it, or give it back its name"));
+            }
+        }
+    };
+    let text = path.join(&link).to_string_lossy().into_owned();
+    collector.links.made.push((directory, link));
+    collector.put(FileEntry {
+        r#type: FdTypes::Reg as i32,
+        id,
+        reg: Some(RegFileEntry {
+            id,
+            name: text,
+            fown: FownEntry::default(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    Ok(id)
+}
+
+/// Links the file to its old name while it is opened, so that it is known by it.
+pub(super) fn open(snapshot: &Snapshot, link_id: u32, name: &Path) -> Result<OwnedFd> {
+    let Some(link) = snapshot.files.get(&link_id).and_then(|file| file.reg.as_ref()) else {
+        return Err(Error::image("remap-fpath.img", format!("link {link_id} is not there")));
+    };
+    let parents = Parents::make(name)?;
+    let path = if exists(name) { beside(name, link_id) } else { name.to_path_buf() };
+    std::fs::hard_link(&link.name, &path)
+        .doing(|| format!("link {} to {}", path.display(), link.name))?;
+    let opened = open_for(&path, libc::O_PATH | libc::O_NOFOLLOW);
+    let removed = std::fs::remove_file(&path).doing(|| format!("unlink {}", path.display()));
+    drop(parents);
+    removed.and(opened)
+}
+
+/// Removes the links that the dump has left to the restore.
+pub(super) fn remove_all(snapshot: &Snapshot) -> Result<()> {
+    for remap in &snapshot.remaps {
+        if remap.remap_type != Some(RemapType::Linked as i32) {
+            continue;
+        }
+        if let Some(reg) = snapshot.files.get(&remap.remap_id).and_then(|file| file.reg.as_ref()) {
+            match std::fs::remove_file(&reg.name) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(format!("remove {}", reg.name), &error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    use std::fs::File;
+
+    /// A file that was opened by `name`, which is gone, and is called `other`.
+    fn renamed(scratch: &Scratch) -> OwnedFd {
+        std::fs::write(scratch.path("name"), b"abc").unwrap();
+        std::fs::hard_link(scratch.path("name"), scratch.path("other")).unwrap();
+        let file: OwnedFd = File::open(scratch.path("name")).unwrap().into();
+        std::fs::remove_file(scratch.path("name")).unwrap();
+        file
+    }
+
+    fn names(scratch: &Scratch) -> Vec<String> {
+        let entries = std::fs::read_dir(&scratch.0).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_lost_name_is_refused_or_linked() {
+        let scratch = Scratch::new();
+        let file = renamed(&scratch);
+        let again: OwnedFd = File::open(scratch.path("other")).unwrap().into();
+        let holder = hold(&[(5, &file), (6, &again)]);
+        let strict = super::super::CollectorOptions::default();
+        let text = capture_all(&holder, strict).unwrap_err().to_string();
+        assert!(text.contains("its name is gone but other names lead to it"), "{text}");
+        let (snapshot, collected) = capture_all(&holder, lenient()).unwrap();
+        collected.links.keep();
+        let restored = restore(&snapshot).unwrap();
+        assert_eq!(link(&restored, 5), format!("{} (deleted)", scratch.path("name").display()));
+        let ino = |file: &OwnedFd| nix::sys::stat::fstat(file).unwrap().st_ino;
+        assert_eq!(ino(&copy_of(&restored, 5)), ino(&file));
+        assert_eq!(ino(&copy_of(&restored, 6)), ino(&file));
+        remove_all(&snapshot).unwrap();
+        assert_eq!(names(&scratch), ["other"], "no link of ours stays");
+    }
+
+    #[test]
+    fn a_dump_that_ends_early_leaves_no_link() {
+        let scratch = Scratch::new();
+        let file = renamed(&scratch);
+        let holder = hold(&[(5, &file)]);
+        let (_, collected) = capture_all(&holder, lenient()).unwrap();
+        assert_eq!(names(&scratch).len(), 2);
+        drop(collected);
+        assert_eq!(names(&scratch), ["other"]);
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket: OwnedFd = socket.into();
+        let holder = hold(&[(5, &file), (6, &socket)]);
+        assert!(capture_all(&holder, lenient()).is_err());
+        assert_eq!(names(&scratch), ["other"]);
+    }
+
+    #[test]
+    fn one_inode_has_one_link_and_a_taken_name_is_left_alone() {
+        let scratch = Scratch::new();
+        let file = renamed(&scratch);
+        let own = own_path(file.as_fd());
+        let twice: OwnedFd = File::open(own).unwrap().into();
+        for id in 1..20 {
+            std::fs::write(scratch.path(&format!("link_remap.{id}")), b"another's").unwrap();
+        }
+        let holder = hold(&[(5, &file), (6, &twice)]);
+        let (snapshot, collected) = capture_all(&holder, lenient()).unwrap();
+        assert_eq!(names(&scratch).len(), 21);
+        assert_eq!(snapshot.remaps.len(), 2);
+        assert_eq!(snapshot.remaps[0].remap_id, snapshot.remaps[1].remap_id);
+        drop(collected);
+        assert_eq!(names(&scratch).len(), 20);
+    }
+
+    #[test]
+    fn a_file_that_has_lost_all_names_is_a_ghost() {
+        let scratch = Scratch::new();
+        let file = renamed(&scratch);
+        std::fs::rename(scratch.path("other"), scratch.path("moved")).unwrap();
+        std::fs::remove_file(scratch.path("moved")).unwrap();
+        let holder = hold(&[(5, &file)]);
+        let strict = super::super::CollectorOptions::default();
+        assert!(capture_all(&holder, strict).is_ok());
+    }
+}
