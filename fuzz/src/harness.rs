@@ -64,7 +64,7 @@ pub fn config(bytes: &[u8]) {
 pub fn images(bytes: &[u8]) {
     static PAGES: LazyLock<ImageDir> = LazyLock::new(pages);
     let Some(snapshot) = snapshot(bytes) else { return };
-    namespaces::validate(&snapshot, &[], &mut criu::error::Refusals::default());
+    let _ = namespaces::validate(&snapshot, &[], &mut criu::error::Refusals::default());
     let _ = files::validate(&snapshot);
     let _ = memory::validate(&snapshot, &PAGES);
     let filters = snapshot.seccomp.clone().unwrap_or_default();

@@ -17,7 +17,7 @@ mod spaces;
 mod stages;
 mod task_logs;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use crate::error::{Refusals, Result};
@@ -25,11 +25,13 @@ use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
 use crate::images::read::{Dump, read};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::threads::Helper;
+use crate::kernel::threads::{Helper, Later};
 use crate::log::Log;
+use crate::objects::namespaces::{Entering, Join, Maker};
 use crate::objects::task::credentials::Reach;
 use crate::objects::{files, memory, namespaces, task};
 use crate::options::Request;
+use crate::options::values::JoinNs;
 use crate::tracee::blank::Armed;
 
 use self::copier::Copier;
@@ -55,18 +57,15 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
         // Damaged pages may be why it is not.
         checked.get().and(valid)?;
         log.info(format!("{} tasks to restore", snapshot.tree.len()));
-        if let Some(jump) = namespaces::clock_jump(&snapshot, &request.options.join_ns)? {
-            let why = "a time namespace, in which they would go on, takes CAP_SYS_ADMIN";
-            log.info(format!("monotonic clocks jump ahead by {jump:.1?}: {why}"));
-        }
+        let joined = joined(request);
+        namespaces::missing(&snapshot, &joined)?.iter().for_each(|note| log.info(note));
         hooks.notify(Stage::PreRestore, None)?;
         if helper.tid().is_some_and(|tid| numbers::of(&snapshot).any(|number| number == tid)) {
             helper.end();
         }
         numbers::wait_until_free(&snapshot)?;
         let logs = TaskLogs::new(request, &snapshot, log)?;
-        let namespaces = namespaces::Wanted::of(&snapshot, &request.options.join_ns)?;
-        let namespaces = namespaces.get(&helper);
+        let namespaces = begin_namespaces(Entering::of(&snapshot, &joined), &helper);
         let forking = Instant::now();
         let building = stages::build_tree(request, &snapshot, &pages, logs, reach, namespaces)?;
         stats.forked(forking);
@@ -128,11 +127,26 @@ fn rebuild(
     Ok(pid)
 }
 
+/// Namespaces that the restored root is put into.
+fn joined(request: &Request) -> Vec<Join> {
+    let join = |join: &JoinNs| Join { kind: join.kind.clone(), file: join.file.clone() };
+    request.options.join_ns.iter().map(join).collect()
+}
+
+/// Opens or makes the namespaces of the tree, as soon as `helper` gets to it if no process is needed
+/// for it: that might have a number of the tree's.
+fn begin_namespaces(entering: Entering, helper: &Helper<'_, '_>) -> Later<Vec<OwnedFd>> {
+    if entering.needs_process() || !helper.has_thread() {
+        return Later::Now(entering.get(Maker::Process));
+    }
+    helper.give(|| entering.get(Maker::Thread))
+}
+
 fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request, reach: &Reach) -> Result<()> {
     cpuinfo::check_at_restore(request, snapshot)?;
     let mut refusals = Refusals::default();
-    namespaces::validate(snapshot, &request.options.join_ns, &mut refusals);
-    refusals.check()?;
+    let valid = namespaces::validate(snapshot, &joined(request), &mut refusals);
+    refusals.check().and(valid)?;
     files::validate(snapshot)?;
     memory::validate(snapshot, dir)?;
     let filters = snapshot.seccomp.clone().unwrap_or_default();

@@ -9,12 +9,31 @@ use std::os::fd::OwnedFd;
 
 use nix::sched::CloneFlags;
 
+use super::{Carried, NamespaceKind, Recipe, Space, stored};
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::IpcVarEntry;
+use crate::images::snapshot::Snapshot;
 use crate::kernel::namespace;
 
-/// Reads the limits of the namespace that `pid` is in, and refuses the objects in it.
-pub fn capture(pid: i32, refusals: &mut Refusals) -> Result<IpcVarEntry> {
+pub const KIND: NamespaceKind = NamespaceKind {
+    name: "ipc",
+    flag: CloneFlags::CLONE_NEWIPC,
+    has_for_children: false,
+    nests: false,
+    id: |ids| &mut ids.ipc_ns_id,
+    can_be_joined: true,
+    carried: Some(Carried {
+        engines_too: false,
+        capture,
+        validate: |space, snapshot| stored(&snapshot.ipc_vars, space, "ipcns-var"),
+        recipe,
+        missing: |_, _| Ok(None),
+    }),
+};
+
+/// Reads the limits of the namespace, and refuses the objects in it.
+fn capture(space: &Space, snapshot: &mut Snapshot, refusals: &mut Refusals) -> Result<()> {
+    let pid = space.members[0];
     let fd = namespace::open(&format!("/proc/{pid}/ns/ipc"))?;
     let (entry, objects) = namespace::inside(&[fd], || Ok((read_limits()?, count_objects()?)))?;
     for (table, count) in objects {
@@ -27,12 +46,18 @@ pub fn capture(pid: i32, refusals: &mut Refusals) -> Result<IpcVarEntry> {
             );
         }
     }
-    Ok(entry)
+    snapshot.ipc_vars.insert(space.id, entry);
+    Ok(())
+}
+
+fn recipe(space: &Space, snapshot: &Snapshot) -> Option<Recipe> {
+    let entry = snapshot.ipc_vars.get(&space.id)?.clone();
+    Some(Recipe { needs_process: true, make: Box::new(move |_| rebuild(&entry)) })
 }
 
 /// Makes an empty namespace with these limits.
-pub fn rebuild(entry: &IpcVarEntry) -> Result<OwnedFd> {
-    namespace::create(CloneFlags::CLONE_NEWIPC, || {
+fn rebuild(entry: &IpcVarEntry) -> Result<OwnedFd> {
+    namespace::create(KIND.flag, || {
         for (name, value) in settings(entry) {
             write_sysctl(name, &value)?;
         }

@@ -1,301 +1,260 @@
 //! Namespaces of the tasks.
 //!
-//! Kernel facts: a namespace is known by the inode of /proc/PID/ns/NAME; `*_for_children` differ
-//! from the task's own between unshare and the first fork (pid, time).
+//! [`KINDS`] names all kinds. A kind that is carried has a file of its own: what such a namespace
+//! holds, capture, validate, rebuild. Of the others, a task has to be in the engine's.
+//!
+//! A tree may have one namespace of its own of each carried kind, that of its root. [`Space`]s are
+//! what any tree may have.
 
-pub mod ipc;
-pub mod time;
-pub mod uts;
+mod entering;
+mod identity;
+mod ipc;
+mod space;
+mod time;
+mod uts;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
-use nix::fcntl::{OFlag, open, readlinkat};
-use nix::sys::stat::Mode;
+use nix::sched::CloneFlags;
 
-use crate::error::{Context, Error, Kind, Refusals, Result};
-use crate::images::proto::{IpcVarEntry, TaskKobjIdsEntry, TimensEntry, UtsnsEntry};
+use crate::error::{Error, Refusals, Result};
+use crate::images::proto::TaskKobjIdsEntry;
 use crate::images::snapshot::Snapshot;
-use crate::kernel::namespace;
-use crate::kernel::threads::{Helper, Later};
-use crate::options::values::JoinNs;
 
-/// Names under /proc/PID/ns, in the order in which CRIU numbers them.
-const NAMES: [&str; 8] = ["pid", "net", "ipc", "uts", "time", "mnt", "user", "cgroup"];
+pub use self::entering::{Entering, Join, Maker};
+pub use self::identity::Ids;
+pub use self::space::{Space, Spaces};
 
-/// Inodes of the namespaces and the ids they have in the images.
+/// All kinds, in the order in which CRIU numbers the engine's own.
+const KINDS: [&NamespaceKind; 8] = [
+    &NamespaceKind {
+        has_for_children: true,
+        nests: true,
+        ..NamespaceKind::refused("pid", CloneFlags::CLONE_NEWPID, |ids| &mut ids.pid_ns_id)
+    },
+    &NamespaceKind::refused("net", CloneFlags::CLONE_NEWNET, |ids| &mut ids.net_ns_id),
+    &ipc::KIND,
+    &NamespaceKind {
+        name: "uts",
+        flag: CloneFlags::CLONE_NEWUTS,
+        has_for_children: false,
+        nests: false,
+        id: |ids| &mut ids.uts_ns_id,
+        can_be_joined: true,
+        carried: Some(Carried {
+            engines_too: false,
+            capture: uts::capture,
+            validate: |space, snapshot| stored(&snapshot.utsns, space, "utsns"),
+            recipe: uts::recipe,
+            missing: |_, _| Ok(None),
+        }),
+    },
+    &time::KIND,
+    &NamespaceKind::refused("mnt", CloneFlags::CLONE_NEWNS, |ids| &mut ids.mnt_ns_id),
+    &NamespaceKind {
+        nests: true,
+        ..NamespaceKind::refused("user", CloneFlags::CLONE_NEWUSER, |ids| &mut ids.user_ns_id)
+    },
+    &NamespaceKind::refused("cgroup", CloneFlags::CLONE_NEWCGROUP, |ids| &mut ids.cgroup_ns_id),
+];
+
+/// A kind of namespace.
 #[derive(Debug)]
-pub struct Ids {
-    engine: [u64; NAMES.len()],
-    /// Inode and id of namespaces that are not the engine's.
-    foreign: Vec<(usize, u64, u32)>,
+pub struct NamespaceKind {
+    /// The name under /proc/PID/ns.
+    pub name: &'static str,
+    /// The flag of clone, unshare and setns.
+    pub flag: CloneFlags,
+    /// Whether a task may have another one for its children: /proc/PID/ns/NAME_for_children.
+    pub has_for_children: bool,
+    /// Whether namespaces of the kind stand in one another.
+    pub nests: bool,
+    /// Where a task's ids hold the number of its namespace.
+    pub id: fn(&mut TaskKobjIdsEntry) -> &mut Option<u32>,
+    /// Whether a restored tree can be put into one that exists.
+    pub can_be_joined: bool,
+    /// How one goes to an image and comes back; none if a tree may not have one of its own.
+    pub carried: Option<Carried>,
 }
 
-impl Ids {
-    /// The engine's own namespaces have the ids 1 to 8.
-    pub fn of_engine() -> Result<Self> {
-        let mut engine = [0; NAMES.len()];
-        let all = Directory::open(std::process::id().cast_signed())?;
-        for (place, name) in engine.iter_mut().zip(NAMES) {
-            *place = all.inode(name)?;
+/// What is done for a kind of namespace that is carried.
+#[derive(Debug)]
+pub struct Carried {
+    /// Whether it is done for the engine's own, too: for what goes on in it.
+    pub engines_too: bool,
+    /// Puts what the namespace holds into the snapshot.
+    pub capture: fn(&Space, &mut Snapshot, &mut Refusals) -> Result<()>,
+    /// Checks what an image says of it.
+    pub validate: fn(&Space, &Snapshot) -> Result<()>,
+    /// How to make it from its image; none if it need not be made, or cannot be with our rights.
+    pub recipe: fn(&Space, &Snapshot) -> Option<Recipe>,
+    /// What the tree will notice if it is not made. It may be an error.
+    pub missing: fn(&Space, &Snapshot) -> Result<Option<String>>,
+}
+
+/// How to make a namespace.
+pub struct Recipe {
+    /// Whether only a [process](Maker::Process) can.
+    pub needs_process: bool,
+    /// Makes it.
+    pub make: Box<dyn FnOnce(Maker) -> Result<OwnedFd> + Send>,
+}
+
+impl fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipe").field("needs_process", &self.needs_process).finish()
+    }
+}
+
+impl NamespaceKind {
+    /// A kind of which every task has to be in the engine's.
+    const fn refused(
+        name: &'static str,
+        flag: CloneFlags,
+        id: fn(&mut TaskKobjIdsEntry) -> &mut Option<u32>,
+    ) -> Self {
+        Self {
+            name,
+            flag,
+            has_for_children: false,
+            nests: false,
+            id,
+            can_be_joined: false,
+            carried: None,
         }
-        Ok(Self { engine, foreign: Vec::new() })
     }
 
-    /// Writes the engine's ids.
-    pub fn fill_engine(&self, ids: &mut TaskKobjIdsEntry) {
-        for index in 0..NAMES.len() {
-            *field(ids, index) = Some(index as u32 + 1);
-        }
-    }
-
-    /// Writes the ids of `pid`; namespaces that cannot be carried are refused.
-    pub fn identify(
-        &mut self,
-        pid: i32,
-        ids: &mut TaskKobjIdsEntry,
-        refusals: &mut Refusals,
-    ) -> Result<()> {
-        let all = Directory::open(pid)?;
-        for (index, name) in NAMES.iter().enumerate() {
-            let inode = all.inode(name)?;
-            *field(ids, index) = Some(self.id(index, inode));
-            if inode != self.engine[index] && !matches!(*name, "uts" | "ipc" | "time") {
-                refusals.refuse(
-                    format!("pid {pid}"),
-                    format!("{name} namespace {name}:[{inode}]"),
-                    "the task is in another namespace than criu",
-                    format!("run criu in it (nsenter --{name}=/proc/{pid}/ns/{name})"),
-                );
-            }
-            if matches!(*name, "pid" | "time") {
-                check_for_children(pid, &all, name, inode, refusals)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn id(&mut self, index: usize, inode: u64) -> u32 {
-        if inode == self.engine[index] {
-            return index as u32 + 1;
-        }
-        let same = |(i, known, _): &&(usize, u64, u32)| *i == index && *known == inode;
-        if let Some((_, _, id)) = self.foreign.iter().find(same) {
-            return *id;
-        }
-        let id = (NAMES.len() + self.foreign.len()) as u32 + 1;
-        self.foreign.push((index, inode, id));
-        id
+    /// The number of the namespace of this kind among these ids.
+    fn id_in(&self, mut ids: TaskKobjIdsEntry) -> Option<u32> {
+        *(self.id)(&mut ids)
     }
 }
 
-fn check_for_children(
-    pid: i32,
-    all: &Directory,
-    name: &str,
-    own: u64,
-    refusals: &mut Refusals,
-) -> Result<()> {
-    if all.inode(&format!("{name}_for_children"))? != own {
-        refusals.refuse(
-            format!("pid {pid}"),
-            format!("{name} namespace for its children"),
-            "differs from its own (unshare without a fork since)",
-            "",
-        );
-    }
-    Ok(())
-}
-
-/// `/proc/PID/ns`.
-struct Directory {
-    path: String,
-    fd: OwnedFd,
-}
-
-impl Directory {
-    fn open(pid: i32) -> Result<Self> {
-        let path = format!("/proc/{pid}/ns");
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = open(path.as_str(), flags, Mode::empty()).doing(|| format!("open {path}"))?;
-        Ok(Self { path, fd })
-    }
-
-    /// The inode of a namespace: in the link's text, `NAME:[INODE]`, which is cheaper than a stat.
-    fn inode(&self, name: &str) -> Result<u64> {
-        let doing = || format!("read the link {}/{name}", self.path);
-        let link = readlinkat(&self.fd, name).doing(doing)?;
-        let number = link.to_str().and_then(|link| link.split_once(":[")?.1.strip_suffix(']'));
-        number.and_then(|number| number.parse().ok()).ok_or_else(|| {
-            Error::new(Kind::Internal, format!("{}: {} is not understood", doing(), link.display()))
-        })
-    }
-}
-
-/// The inode of a namespace of a task.
-pub fn inode(pid: i32, name: &str) -> Result<u64> {
-    Directory::open(pid)?.inode(name)
-}
-
-fn field(ids: &mut TaskKobjIdsEntry, index: usize) -> &mut Option<u32> {
-    match NAMES[index] {
-        "pid" => &mut ids.pid_ns_id,
-        "net" => &mut ids.net_ns_id,
-        "ipc" => &mut ids.ipc_ns_id,
-        "uts" => &mut ids.uts_ns_id,
-        "time" => &mut ids.time_ns_id,
-        "mnt" => &mut ids.mnt_ns_id,
-        "user" => &mut ids.user_ns_id,
-        _ => &mut ids.cgroup_ns_id,
+impl PartialEq for NamespaceKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
 }
 
 /// Captures the namespaces of the tree's root that are not the engine's; every other task has to be
 /// in the same ones.
 pub fn capture(snapshot: &mut Snapshot, refusals: &mut Refusals) -> Result<()> {
-    let root = snapshot.root().pid;
-    let engine = snapshot.inventory.root_ids.unwrap_or_default();
-    let ids = snapshot.tasks[&root].ids.unwrap_or_default();
-    let pid = root.cast_signed();
-    let time_id = if ids.time_ns_id == engine.time_ns_id { 0 } else { ids.time_ns_id() };
-    snapshot.timens.insert(time_id, time::capture(pid)?);
-    if ids.uts_ns_id != engine.uts_ns_id {
-        snapshot.utsns.insert(ids.uts_ns_id(), uts::capture(pid)?);
+    let spaces = Spaces::of(snapshot);
+    for (space, carried) in to_carry(&spaces, snapshot, &[]) {
+        (carried.capture)(space, snapshot, refusals)?;
     }
-    if ids.ipc_ns_id != engine.ipc_ns_id {
-        snapshot.ipc_vars.insert(ids.ipc_ns_id(), ipc::capture(pid, refusals)?);
-    }
-    for (pid, name) in nested(snapshot) {
-        refusals.refuse(
-            format!("pid {pid}"),
-            format!("{name} namespace"),
-            "differs from that of the root of the tree",
-            "",
-        );
-    }
+    refuse_nested(&spaces, snapshot, refusals);
     Ok(())
 }
 
-/// Tasks in another uts, ipc or time namespace than the root.
-fn nested(snapshot: &Snapshot) -> Vec<(u32, &'static str)> {
-    let root = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
-    let tasks = snapshot.tasks.iter().filter_map(|(pid, task)| Some((*pid, task.ids?)));
-    tasks
-        .flat_map(|(pid, ids)| {
-            let same = [
-                ("uts", ids.uts_ns_id == root.uts_ns_id),
-                ("ipc", ids.ipc_ns_id == root.ipc_ns_id),
-                ("time", ids.time_ns_id == root.time_ns_id),
-            ];
-            same.into_iter().filter(|(_, same)| !same).map(move |(name, _)| (pid, name))
-        })
-        .collect()
+/// Checks the namespaces of an image, of which those that are `joined` need not be made.
+pub fn validate(snapshot: &Snapshot, joined: &[Join], refusals: &mut Refusals) -> Result<()> {
+    let spaces = Spaces::of(snapshot);
+    for space in spaces.all().filter(|space| space.kind.carried.is_none() && !space.is_engines) {
+        let reason = "a namespace of the tree's own of this kind is not restored";
+        refuse_members(space, reason, refusals);
+    }
+    refuse_nested(&spaces, snapshot, refusals);
+    refuse_joins(joined, refusals);
+    let mut carried = to_carry(&spaces, snapshot, joined);
+    carried.try_for_each(|(space, carried)| (carried.validate)(space, snapshot))
 }
 
-/// The namespaces that the restored root enters: those named by `join_ns`, and new ones for those
-/// that the tree had of its own.
-#[derive(Debug)]
-pub struct Wanted {
-    join: Vec<JoinNs>,
-    uts: Option<UtsnsEntry>,
-    ipc: Option<IpcVarEntry>,
-    clocks: Option<TimensEntry>,
+/// What the tree will notice of namespaces that cannot be made with our rights. That it would break
+/// the tree is an error.
+pub fn missing(snapshot: &Snapshot, joined: &[Join]) -> Result<Vec<String>> {
+    let spaces = Spaces::of(snapshot);
+    let carried = to_carry(&spaces, snapshot, joined);
+    let notes = carried.map(|(space, carried)| (carried.missing)(space, snapshot));
+    notes.filter_map(Result::transpose).collect()
 }
 
-impl Wanted {
-    /// What the images say of them.
-    pub fn of(snapshot: &Snapshot, join: &[JoinNs]) -> Result<Self> {
-        let engine = snapshot.inventory.root_ids.unwrap_or_default();
-        let ids = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
-        let joined = |kind: &str| join.iter().any(|join| join.kind == kind);
-        let (mut uts, mut ipc) = (None, None);
-        if ids.uts_ns_id != engine.uts_ns_id && !joined("uts") {
-            uts = Some(image(&snapshot.utsns, ids.uts_ns_id(), "utsns")?.clone());
-        }
-        if ids.ipc_ns_id != engine.ipc_ns_id && !joined("ipc") {
-            ipc = Some(image(&snapshot.ipc_vars, ids.ipc_ns_id(), "ipcns-var")?.clone());
-        }
-        let clocks = clocks(snapshot, join).filter(|_| time::can_be_made()).copied();
-        Ok(Self { join: join.to_vec(), uts, ipc, clocks })
-    }
+/// The namespaces of the root of a tree that have something to be carried, if it does not join others.
+fn to_carry<'s>(
+    spaces: &'s Spaces,
+    snapshot: &Snapshot,
+    joined: &'s [Join],
+) -> impl Iterator<Item = (&'s Space, &'static Carried)> + use<'s> {
+    spaces.of_task(snapshot.root().pid).filter_map(|space| {
+        let carried = space.kind.carried.as_ref()?;
+        let stays = space.is_engines && !carried.engines_too;
+        (!stays && !entering::is_joined(joined, space.kind.name)).then_some((space, carried))
+    })
+}
 
-    /// Opens or makes them, as soon as `helper` gets to it if no process is needed for it: that
-    /// might have a number of the tree's.
-    pub fn get(self, helper: &Helper<'_, '_>) -> Later<Vec<OwnedFd>> {
-        if self.uts.is_some() || self.ipc.is_some() || !helper.has_thread() {
-            return Later::Now(self.make(time::rebuild));
-        }
-        helper.give(|| self.make(time::rebuild_here))
-    }
-
-    fn make(self, time: impl FnMut(&TimensEntry) -> Result<OwnedFd>) -> Result<Vec<OwnedFd>> {
-        let joined = self.join.iter().map(open_joined);
-        let uts = self.uts.iter().map(uts::rebuild);
-        let ipc = self.ipc.iter().map(ipc::rebuild);
-        let time = self.clocks.iter().map(time);
-        joined.chain(uts).chain(ipc).chain(time).collect()
+/// Refuses tasks in another namespace than the root, of a kind that the root may have its own of.
+fn refuse_nested(spaces: &Spaces, snapshot: &Snapshot, refusals: &mut Refusals) {
+    let root = snapshot.root().pid;
+    let carried = spaces.all().filter(|space| space.kind.carried.is_some());
+    for space in carried.filter(|space| !space.members.contains(&root)) {
+        refuse_members(space, "differs from that of the root of the tree", refusals);
     }
 }
 
-/// What the clocks of the tree showed, unless it is to join others.
-fn clocks<'a>(snapshot: &'a Snapshot, join: &[JoinNs]) -> Option<&'a TimensEntry> {
-    let engine = snapshot.inventory.root_ids.unwrap_or_default();
-    let ids = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
-    let own = ids.time_ns_id.filter(|_| ids.time_ns_id != engine.time_ns_id).unwrap_or(0);
-    snapshot.timens.get(&own).filter(|_| join.iter().all(|join| join.kind != "time"))
+fn refuse_members(space: &Space, reason: &str, refusals: &mut Refusals) {
+    for pid in &space.members {
+        let object = format!("{} namespace", space.kind.name);
+        refusals.refuse(format!("pid {pid}"), object, reason, "");
+    }
 }
 
-/// How far the tree's monotonic clocks will jump ahead; none if they go on from the dump. That they
-/// would go back is an error.
-pub fn clock_jump(snapshot: &Snapshot, join: &[JoinNs]) -> Result<Option<Duration>> {
-    let clocks = clocks(snapshot, join).filter(|_| !time::can_be_made());
-    clocks.map(time::jump).transpose()
-}
-
-/// Namespaces that no image of ours can describe, refused before anything is started.
-pub fn validate(snapshot: &Snapshot, join: &[JoinNs], refusals: &mut Refusals) {
-    let engine = snapshot.inventory.root_ids.unwrap_or_default();
-    for (pid, task) in &snapshot.tasks {
-        let Some(ids) = &task.ids else { continue };
-        let own = [
-            ("pid", ids.pid_ns_id, engine.pid_ns_id),
-            ("net", ids.net_ns_id, engine.net_ns_id),
-            ("mnt", ids.mnt_ns_id, engine.mnt_ns_id),
-            ("user", ids.user_ns_id, engine.user_ns_id),
-            ("cgroup", ids.cgroup_ns_id, engine.cgroup_ns_id),
-        ];
-        for (name, _, _) in own.into_iter().filter(|(_, own, engine)| own != engine) {
-            let reason = "a namespace of the tree's own of this kind is not restored";
-            refusals.refuse(format!("pid {pid}"), format!("{name} namespace"), reason, "");
-        }
-    }
-    for (pid, name) in nested(snapshot) {
-        let reason = "differs from that of the root of the tree";
-        refusals.refuse(format!("pid {pid}"), format!("{name} namespace"), reason, "");
-    }
-    for join in join.iter().filter(|join| !matches!(join.kind.as_str(), "uts" | "ipc" | "time")) {
+fn refuse_joins(joined: &[Join], refusals: &mut Refusals) {
+    let known: Vec<&str> =
+        KINDS.iter().filter(|kind| kind.can_be_joined).map(|kind| kind.name).collect();
+    for join in joined.iter().filter(|join| !known.contains(&join.kind.as_str())) {
         refusals.refuse(
             "option --join-ns",
             format!("{}:{}", join.kind, join.file),
-            "only uts, ipc and time namespaces can be joined",
+            format!("only namespaces of these kinds can be joined: {}", known.join(", ")),
             "",
         );
     }
 }
 
-fn image<'a, T>(all: &'a BTreeMap<u32, T>, id: u32, name: &str) -> Result<&'a T> {
-    all.get(&id).ok_or_else(|| {
-        Error::image(format!("{name}-{id}.img"), "is missing: the dump is not whole")
-    })
+/// Checks that an image has what a namespace holds, in the file `NAME-ID.img`.
+fn stored<T>(all: &BTreeMap<u32, T>, space: &Space, name: &str) -> Result<()> {
+    match all.contains_key(&space.id) {
+        true => Ok(()),
+        false => {
+            let file = format!("{name}-{}.img", space.id);
+            Err(Error::image(file, "is missing: the dump is not whole"))
+        }
+    }
 }
 
-fn open_joined(join: &JoinNs) -> Result<OwnedFd> {
-    let path = match join.file.parse::<u32>() {
-        Ok(pid) => format!("/proc/{pid}/ns/{}", join.kind),
-        Err(_) => join.file.clone(),
-    };
-    namespace::open(&path).map_err(|error| {
-        error.context(format!("join_ns {}", join.kind)).remedy("give the path of a namespace file")
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_apart_by_name_flag_and_field() {
+        let mut ids = TaskKobjIdsEntry::default();
+        let mut flags = CloneFlags::empty();
+        for (id, kind) in (1..).zip(KINDS) {
+            assert!(!flags.intersects(kind.flag), "{}", kind.name);
+            flags |= kind.flag;
+            *(kind.id)(&mut ids) = Some(id);
+            assert!(
+                std::path::Path::new("/proc/self/ns").join(kind.name).exists(),
+                "{}",
+                kind.name
+            );
+        }
+        let own = (1..).zip(KINDS).map(|(id, kind)| kind.id_in(ids) == Some(id));
+        assert!(own.into_iter().all(|own| own));
+    }
+
+    #[test]
+    fn only_some_kinds_can_be_joined() {
+        let join = |kind: &str| Join { kind: kind.into(), file: "1".into() };
+        let mut refusals = Refusals::default();
+        refuse_joins(&[join("uts"), join("net")], &mut refusals);
+        let text = refusals.check().unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "option --join-ns: net:1: only namespaces of these kinds can be joined: ipc, uts, time"
+        );
+    }
 }

@@ -15,16 +15,63 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::error::{Context, Error, Kind, Result};
+use super::{Carried, Maker, NamespaceKind, Recipe, Space};
+use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{TimensEntry, Timespec};
+use crate::images::snapshot::Snapshot;
 use crate::kernel::{capability, namespace, proc, sys};
+
+pub const KIND: NamespaceKind = NamespaceKind {
+    name: "time",
+    flag: namespace::NEWTIME,
+    has_for_children: true,
+    nests: false,
+    id: |ids| &mut ids.time_ns_id,
+    can_be_joined: true,
+    carried: Some(Carried {
+        engines_too: true,
+        capture,
+        // Without an image the clocks jump.
+        validate: |_, _| Ok(()),
+        recipe,
+        missing,
+    }),
+};
 
 /// Signed nanoseconds: offsets go both ways.
 type Nanos = i128;
 const SECOND: Nanos = 1_000_000_000;
 
+/// The number of the image, in which the engine's own has none.
+fn image_id(space: &Space) -> u32 {
+    if space.is_engines { 0 } else { space.id }
+}
+
+fn capture(space: &Space, snapshot: &mut Snapshot, _: &mut Refusals) -> Result<()> {
+    let clocks = clocks_of(space.members[0].cast_signed())?;
+    snapshot.timens.insert(image_id(space), clocks);
+    Ok(())
+}
+
+fn recipe(space: &Space, snapshot: &Snapshot) -> Option<Recipe> {
+    let entry = *snapshot.timens.get(&image_id(space)).filter(|_| can_be_made())?;
+    let make = move |maker| match maker {
+        Maker::Process => namespace::elsewhere(|| rebuild_here(&entry)),
+        Maker::Thread => rebuild_here(&entry),
+    };
+    Some(Recipe { needs_process: false, make: Box::new(make) })
+}
+
+fn missing(space: &Space, snapshot: &Snapshot) -> Result<Option<String>> {
+    let entry = snapshot.timens.get(&image_id(space)).filter(|_| !can_be_made());
+    let why = "a time namespace, in which they would go on, takes CAP_SYS_ADMIN";
+    let note = entry
+        .map(|entry| Ok(format!("monotonic clocks jump ahead by {:.1?}: {why}", jump(entry)?)));
+    note.transpose()
+}
+
 /// What the clocks in the namespace of `pid` show now.
-pub fn capture(pid: i32) -> Result<TimensEntry> {
+fn clocks_of(pid: i32) -> Result<TimensEntry> {
     let theirs = offsets(pid)?;
     let host = host_clocks()?;
     Ok(TimensEntry {
@@ -33,19 +80,14 @@ pub fn capture(pid: i32) -> Result<TimensEntry> {
     })
 }
 
-/// Makes a namespace whose clocks go on from `entry`.
-pub fn rebuild(entry: &TimensEntry) -> Result<OwnedFd> {
-    namespace::elsewhere(|| rebuild_here(entry))
-}
-
-/// The same; the calling thread, or process, must have no children later: they would be in it.
-pub fn rebuild_here(entry: &TimensEntry) -> Result<OwnedFd> {
+/// Makes a namespace whose clocks go on from `entry`. Later children of the caller would be in it.
+fn rebuild_here(entry: &TimensEntry) -> Result<OwnedFd> {
     let host = host_clocks()?;
     let wanted = Clocks {
         monotonic: nanos(&entry.monotonic) - host.monotonic,
         boottime: nanos(&entry.boottime) - host.boottime,
     };
-    namespace::leave(namespace::NEWTIME)?;
+    namespace::leave(KIND.flag)?;
     let path = format!("/proc/{}/timens_offsets", sys::gettid());
     let line = |name, nanos: Nanos| {
         format!("{name} {} {}\n", nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND))
@@ -56,13 +98,13 @@ pub fn rebuild_here(entry: &TimensEntry) -> Result<OwnedFd> {
 }
 
 /// Whether this process may make a time namespace. Root is told by the kernel.
-pub fn can_be_made() -> bool {
+fn can_be_made() -> bool {
     let admin = capability::only(capability::SYS_ADMIN);
     nix::unistd::geteuid().is_root() || capability::permitted().is_ok_and(|set| set & admin != 0)
 }
 
 /// How far the clocks of this process are ahead of those of `entry`.
-pub fn jump(entry: &TimensEntry) -> Result<Duration> {
+fn jump(entry: &TimensEntry) -> Result<Duration> {
     let monotonic = now(ClockId::CLOCK_MONOTONIC)? - nanos(&entry.monotonic);
     let boottime = now(ClockId::CLOCK_BOOTTIME)? - nanos(&entry.boottime);
     let least = monotonic.min(boottime);
@@ -146,7 +188,7 @@ mod tests {
 
     #[test]
     fn clocks_jump_ahead_but_never_back() {
-        let mut entry = capture(std::process::id().cast_signed()).unwrap();
+        let mut entry = clocks_of(std::process::id().cast_signed()).unwrap();
         entry.monotonic.tv_sec -= 2;
         assert!(jump(&entry).unwrap() >= Duration::from_secs(2));
         entry.boottime.tv_sec += 5000;
@@ -156,8 +198,8 @@ mod tests {
 
     #[test]
     fn a_namespace_can_be_made_ahead_of_the_host() {
-        let mut entry = capture(std::process::id().cast_signed()).unwrap();
+        let mut entry = clocks_of(std::process::id().cast_signed()).unwrap();
         entry.monotonic.tv_sec += 5000;
-        assert!(rebuild(&entry).is_ok());
+        assert!(namespace::elsewhere(|| rebuild_here(&entry)).is_ok());
     }
 }

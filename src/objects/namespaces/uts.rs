@@ -8,14 +8,16 @@ use std::os::fd::OwnedFd;
 use nix::sched::CloneFlags;
 use nix::sys::utsname::uname;
 
-use crate::error::{Context, Result};
+use super::{Recipe, Space};
+use crate::error::{Context, Refusals, Result};
 use crate::images::proto::UtsnsEntry;
+use crate::images::snapshot::Snapshot;
 use crate::kernel::{namespace, sys};
 
-/// Reads the names of the namespace that `pid` is in.
-pub fn capture(pid: i32) -> Result<UtsnsEntry> {
-    let fd = namespace::open(&format!("/proc/{pid}/ns/uts"))?;
-    namespace::inside(&[fd], read)
+pub fn capture(space: &Space, snapshot: &mut Snapshot, _: &mut Refusals) -> Result<()> {
+    let fd = namespace::open(&format!("/proc/{}/ns/uts", space.members[0]))?;
+    snapshot.utsns.insert(space.id, namespace::inside(&[fd], read)?);
+    Ok(())
 }
 
 fn read() -> Result<UtsnsEntry> {
@@ -26,8 +28,13 @@ fn read() -> Result<UtsnsEntry> {
     })
 }
 
+pub fn recipe(space: &Space, snapshot: &Snapshot) -> Option<Recipe> {
+    let entry = snapshot.utsns.get(&space.id)?.clone();
+    Some(Recipe { needs_process: true, make: Box::new(move |_| rebuild(&entry)) })
+}
+
 /// Makes a namespace with these names.
-pub fn rebuild(entry: &UtsnsEntry) -> Result<OwnedFd> {
+fn rebuild(entry: &UtsnsEntry) -> Result<OwnedFd> {
     namespace::create(CloneFlags::CLONE_NEWUTS, || {
         nix::unistd::sethostname(&entry.nodename)
             .doing(|| format!("sethostname {}", entry.nodename))?;
