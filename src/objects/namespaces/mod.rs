@@ -36,21 +36,7 @@ const KINDS: [&NamespaceKind; 8] = [
     },
     &NamespaceKind::refused("net", CloneFlags::CLONE_NEWNET, |ids| &mut ids.net_ns_id),
     &ipc::KIND,
-    &NamespaceKind {
-        name: "uts",
-        flag: CloneFlags::CLONE_NEWUTS,
-        has_for_children: false,
-        nests: false,
-        id: |ids| &mut ids.uts_ns_id,
-        can_be_joined: true,
-        carried: Some(Carried {
-            engines_too: false,
-            capture: uts::capture,
-            validate: |space, snapshot| stored(&snapshot.utsns, space, "utsns"),
-            recipe: uts::recipe,
-            missing: |_, _| Ok(None),
-        }),
-    },
+    &uts::KIND,
     &time::KIND,
     &NamespaceKind::refused("mnt", CloneFlags::CLONE_NEWNS, |ids| &mut ids.mnt_ns_id),
     &NamespaceKind {

@@ -8,13 +8,29 @@ use std::os::fd::OwnedFd;
 use nix::sched::CloneFlags;
 use nix::sys::utsname::uname;
 
-use super::{Recipe, Space};
+use super::{Carried, NamespaceKind, Recipe, Space, stored};
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::UtsnsEntry;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::{namespace, sys};
 
-pub fn capture(space: &Space, snapshot: &mut Snapshot, _: &mut Refusals) -> Result<()> {
+pub const KIND: NamespaceKind = NamespaceKind {
+    name: "uts",
+    flag: CloneFlags::CLONE_NEWUTS,
+    has_for_children: false,
+    nests: false,
+    id: |ids| &mut ids.uts_ns_id,
+    can_be_joined: true,
+    carried: Some(Carried {
+        engines_too: false,
+        capture,
+        validate: |space, snapshot| stored(&snapshot.utsns, space, "utsns"),
+        recipe,
+        missing: |_, _| Ok(None),
+    }),
+};
+
+fn capture(space: &Space, snapshot: &mut Snapshot, _: &mut Refusals) -> Result<()> {
     let fd = namespace::open(&format!("/proc/{}/ns/uts", space.members[0]))?;
     snapshot.utsns.insert(space.id, namespace::inside(&[fd], read)?);
     Ok(())
@@ -28,14 +44,14 @@ fn read() -> Result<UtsnsEntry> {
     })
 }
 
-pub fn recipe(space: &Space, snapshot: &Snapshot) -> Option<Recipe> {
+fn recipe(space: &Space, snapshot: &Snapshot) -> Option<Recipe> {
     let entry = snapshot.utsns.get(&space.id)?.clone();
     Some(Recipe { needs_process: true, make: Box::new(move |_| rebuild(&entry)) })
 }
 
 /// Makes a namespace with these names.
 fn rebuild(entry: &UtsnsEntry) -> Result<OwnedFd> {
-    namespace::create(CloneFlags::CLONE_NEWUTS, || {
+    namespace::create(KIND.flag, || {
         nix::unistd::sethostname(&entry.nodename)
             .doing(|| format!("sethostname {}", entry.nodename))?;
         sys::setdomainname(entry.domainname.as_bytes())
