@@ -12,6 +12,7 @@ use common::{Criu, Scene, state_of, tree_of, until};
 use criu::images::codec::Decoder;
 use criu::images::names::magic;
 use criu::images::proto::{CpuinfoEntry, StatsEntry};
+use criu::images::sections::SECTIONS;
 
 fn text_of(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -111,7 +112,8 @@ fn cpuinfo() {
     }
     let path = scene.path("cpuinfo.img");
     let bytes = fs::read(&path).expect("read the image");
-    let mut decoder = Decoder::new("cpuinfo.img", &bytes, magic::CPUINFO).expect("an image");
+    let mut decoder =
+        Decoder::new("cpuinfo.img", &bytes, SECTIONS.cpuinfo.magic).expect("an image");
     let entry: CpuinfoEntry = decoder.entry().expect("decodes").expect("one entry");
     assert_eq!(entry.x86_entry[0].capability.len(), 19);
     fs::write(&path, &bytes[..bytes.len() - 1]).expect("cut the image");

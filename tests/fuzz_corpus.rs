@@ -6,6 +6,8 @@ mod harness;
 use std::fs;
 use std::path::Path;
 
+use criu::images::sections::SECTIONS;
+
 /// Runs a target on each of its inputs, and on each cut short or altered in places.
 fn replay(name: &str, target: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
@@ -42,4 +44,12 @@ fn config() {
 fn images() {
     replay("images", harness::images);
     replay("images", harness::show);
+}
+
+#[test]
+fn every_kind_of_image_file_is_made_up() {
+    for (at, (field, image)) in SECTIONS.all().into_iter().enumerate() {
+        assert_eq!(harness::kind_of(&image.of(7_u32)), Some(at), "{field}");
+    }
+    assert_eq!(harness::ambiguous(), 0, "rename a field, or take more bits for a tag");
 }

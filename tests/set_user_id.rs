@@ -18,8 +18,8 @@ use common::{
     request, request_with, state_of, tree_of, until,
 };
 use criu::images::codec::{Decoder, Encoder};
-use criu::images::names::magic;
 use criu::images::proto::{CoreEntry, CredsEntry, CriuOpts, CriuReqType, TimensEntry};
+use criu::images::sections::SECTIONS;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -222,10 +222,10 @@ fn clocks_do_not_go_back() {
     fs::remove_file(dumped.images().join("manifest")).expect("remove the checksums");
     let image = dumped.images().join("timens-0.img");
     let genuine = fs::read(&image).expect("read the clocks");
-    let mut decoder = Decoder::new("timens", &genuine, magic::TIMENS).expect("clocks");
+    let mut decoder = Decoder::new("timens", &genuine, SECTIONS.timens.magic).expect("clocks");
     let mut clocks: TimensEntry = decoder.entry().expect("an entry").expect("an entry");
     clocks.boottime.tv_sec += 100_000;
-    let mut encoder = Encoder::new(magic::TIMENS);
+    let mut encoder = Encoder::new(SECTIONS.timens.magic);
     encoder.entry(&clocks);
     fs::write(&image, encoder.finish()).expect("write the clocks");
     let said = criu.restore(dumped.images()).run().refused();
@@ -236,11 +236,11 @@ fn clocks_do_not_go_back() {
 
 /// A core with other credentials.
 fn forged(bytes: &[u8], forge: fn(&mut CredsEntry)) -> Vec<u8> {
-    let mut decoder = Decoder::new("core", bytes, magic::CORE).expect("a core");
+    let mut decoder = Decoder::new("core", bytes, SECTIONS.core.magic).expect("a core");
     let mut core: CoreEntry = decoder.entry().expect("an entry").expect("an entry");
     let creds = core.thread_core.as_mut().and_then(|thread| thread.creds.as_mut());
     forge(creds.expect("credentials"));
-    let mut encoder = Encoder::new(magic::CORE);
+    let mut encoder = Encoder::new(SECTIONS.core.magic);
     encoder.entry(&core);
     encoder.finish()
 }

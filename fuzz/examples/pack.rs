@@ -4,7 +4,8 @@
 
 use std::io::Write;
 
-use criu_fuzz::harness::{self, KINDS, Record};
+use criu::images::sections::SECTIONS;
+use criu_fuzz::harness::{self, Record};
 
 fn main() {
     let directory = std::env::args().nth(1).expect("the directory of a dump");
@@ -20,15 +21,15 @@ fn main() {
         };
         kinds.push(kind);
         let bytes = std::fs::read(format!("{directory}/{name}")).expect("read an image");
-        file(&mut packed, kind, &bytes);
+        file(&mut packed, kind, &bytes, &name);
     }
     std::io::stdout().write_all(&packed).expect("write to standard output");
 }
 
-/// Message by message; files whose messages have bytes behind them, as they are.
-fn file(packed: &mut Vec<u8>, kind: usize, bytes: &[u8]) {
-    let inventory = KINDS[kind].0 == "inventory.img";
-    let mut rest = &bytes[if inventory { 4 } else { 8 }..];
+/// Message by message; a file that is more than messages, as it is.
+fn file(packed: &mut Vec<u8>, kind: usize, bytes: &[u8], name: &str) {
+    let head = if name == SECTIONS.inventory.name() { 4 } else { 8 };
+    let mut rest = &bytes[head..];
     let mut messages = Vec::new();
     while let Some((length, after)) = rest.split_first_chunk() {
         let Some((message, after)) = after.split_at_checked(u32::from_le_bytes(*length) as usize)
@@ -38,8 +39,7 @@ fn file(packed: &mut Vec<u8>, kind: usize, bytes: &[u8]) {
         messages.push(message);
         rest = after;
     }
-    let payload = ["pipes-data", "fifo-data", "sk-queues", "ghost-file"];
-    if payload.iter().any(|name| KINDS[kind].0.starts_with(name)) || !rest.is_empty() {
+    if !rest.is_empty() {
         return harness::pack(packed, kind, Record::Raw, bytes);
     }
     for message in messages {

@@ -6,17 +6,18 @@
 // Each user compiles this module and uses a part of it.
 #![allow(dead_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use criu::cli::show;
+use criu::images::codec::Encoder;
 use criu::images::dir::ImageDir;
 use criu::images::manifest::Manifest;
-use criu::images::names::{self, magic};
 use criu::images::proto::{CriuReq, CriuResp};
 use criu::images::read::read_files;
+use criu::images::sections::{Image, SECTIONS};
 use criu::images::snapshot::Snapshot;
 use criu::objects::{files, memory, namespaces, task};
 use criu::options::getopt::Scan;
@@ -84,13 +85,14 @@ pub fn show(bytes: &[u8]) {
 
 /// Reads the files of the input in the place of those of a small dump.
 ///
-/// The input is a list of records: a byte that says which kind of file, two bytes of length, the
+/// The input is a list of records: two bytes that say which kind of file, two bytes of length, the
 /// upper two bits of which say what follows.
 fn snapshot(bytes: &[u8]) -> Option<Snapshot> {
     static BASE: LazyLock<Files> =
         LazyLock::new(|| Files::unpack(include_bytes!("../base/dump.bin")));
     let files = Files::unpack(bytes);
-    if let Some(text) = files.0.get(&MANIFEST).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+    let manifest = KINDS.len() - 1;
+    if let Some(text) = files.0.get(&manifest).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
         let _ = Manifest::parse(text);
     }
     let read = |name: &str| {
@@ -107,41 +109,46 @@ fn pages() -> ImageDir {
     ImageDir::new(File::open(package.join(base)).expect("the base dump").into())
 }
 
-/// Kinds of files, by how their names begin; the longer of two that begin alike stands first.
-pub const KINDS: [(&str, u32); 26] = [
-    ("inventory.img", magic::INVENTORY),
-    (names::PSTREE, magic::PSTREE),
-    ("core-", magic::CORE),
-    ("ids-", magic::IDS),
-    ("mm-", magic::MM),
-    ("fs-", magic::FS),
-    ("pagemap-shmem-", magic::PAGEMAP),
-    ("pagemap-", magic::PAGEMAP),
-    ("fdinfo-", magic::FDINFO),
-    (names::FILES, magic::FILES),
-    (names::PIPES_DATA, magic::PIPES_DATA),
-    (names::FIFO_DATA, magic::FIFO_DATA),
-    (names::SK_QUEUES, magic::SK_QUEUES),
-    (names::TTY_INFO, magic::TTY_INFO),
-    (names::TTY_DATA, magic::TTY_DATA),
-    (names::REMAP_FPATH, magic::REMAP_FPATH),
-    ("ghost-file-", magic::GHOST_FILE),
-    (names::MEMFD, magic::MEMFD_INODE),
-    (names::FILE_LOCKS, magic::FILE_LOCKS),
-    (names::CGROUP, magic::CGROUP),
-    (names::SECCOMP, magic::SECCOMP),
-    (names::TASK_EXTRAS, magic::TASK_EXTRAS),
-    ("timens-", magic::TIMENS),
-    ("utsns-", magic::UTSNS),
-    ("ipcns-var-", magic::IPC_VAR),
-    (names::CPUINFO, magic::CPUINFO),
-];
-/// The kind behind all of these: a manifest is text.
-pub const MANIFEST: usize = KINDS.len();
+/// The kinds of image files, and behind them a manifest, which is text.
+static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+    let sections = SECTIONS.all().into_iter().map(|(field, image)| Kind::new(field, Some(image)));
+    sections.chain([Kind::new("manifest", None)]).collect()
+});
+
+/// A kind of file.
+struct Kind {
+    /// How inputs call it: it depends on nothing but a name, so that inputs that are kept mean the
+    /// same when kinds are added.
+    tag: u16,
+    image: Option<Image>,
+}
+
+impl Kind {
+    fn new(name: &str, image: Option<Image>) -> Self {
+        let crc = crc32fast::hash(name.as_bytes());
+        Self { tag: crc as u16, image }
+    }
+
+    fn magic_words(&self) -> Vec<u8> {
+        self.image.map_or_else(Vec::new, |image| Encoder::new(image.magic).finish())
+    }
+}
 
 /// The kind of the file `name`.
 pub fn kind_of(name: &str) -> Option<usize> {
-    KINDS.iter().position(|(start, _)| name.starts_with(start))
+    KINDS.iter().position(|kind| kind.image.is_some_and(|image| image.is(name)))
+}
+
+/// The kind that an input means, whatever it says.
+fn kind_of_tag(tag: u16) -> usize {
+    let known = KINDS.iter().position(|kind| kind.tag == tag);
+    known.unwrap_or_else(|| usize::from(tag) % KINDS.len())
+}
+
+/// How many kinds of files inputs cannot tell apart.
+pub fn ambiguous() -> usize {
+    let tags: HashSet<u16> = KINDS.iter().map(|kind| kind.tag).collect();
+    KINDS.len() - tags.len()
 }
 
 /// What a record holds.
@@ -158,7 +165,7 @@ pub enum Record {
 /// Appends a record to an input.
 pub fn pack(into: &mut Vec<u8>, kind: usize, what: Record, bytes: &[u8]) {
     assert!(bytes.len() <= LENGTH.into(), "a record of {} bytes", bytes.len());
-    into.push(kind as u8);
+    into.extend(KINDS[kind].tag.to_be_bytes());
     into.extend(((what as u16) << 14 | bytes.len() as u16).to_be_bytes());
     into.extend(bytes);
 }
@@ -172,12 +179,12 @@ struct Files(HashMap<usize, Vec<u8>>);
 impl Files {
     fn unpack(mut bytes: &[u8]) -> Self {
         let mut files: HashMap<usize, Vec<u8>> = HashMap::new();
-        while let [kind, high, low, rest @ ..] = bytes {
+        while let [kind, more, high, low, rest @ ..] = bytes {
+            let kind = kind_of_tag(u16::from_be_bytes([*kind, *more]));
             let word = u16::from_be_bytes([*high, *low]);
             let (record, rest) = rest.split_at(rest.len().min((word & LENGTH).into()));
             bytes = rest;
-            let kind = usize::from(*kind) % (MANIFEST + 1);
-            let file = files.entry(kind).or_insert_with(|| magic_words(kind));
+            let file = files.entry(kind).or_insert_with(|| KINDS[kind].magic_words());
             match word >> 14 {
                 0 => {
                     file.extend((record.len() as u32).to_le_bytes());
@@ -188,13 +195,5 @@ impl Files {
             }
         }
         Self(files)
-    }
-}
-
-fn magic_words(kind: usize) -> Vec<u8> {
-    match KINDS.get(kind) {
-        None => Vec::new(),
-        Some((_, magic::INVENTORY)) => magic::INVENTORY.to_le_bytes().to_vec(),
-        Some((_, magic)) => [0x5456_4319u32.to_le_bytes(), magic.to_le_bytes()].concat(),
     }
 }

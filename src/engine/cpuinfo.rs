@@ -4,8 +4,8 @@
 use crate::error::{Error, Kind, Result};
 use crate::images::codec::{Decoder, Encoder};
 use crate::images::dir::ImageDir;
-use crate::images::names::{self, magic};
 use crate::images::proto::CpuinfoEntry;
+use crate::images::sections::SECTIONS;
 use crate::images::snapshot::Snapshot;
 use crate::log::Log;
 use crate::objects::cpu;
@@ -14,20 +14,20 @@ use crate::options::values::cpu_cap;
 
 /// `cpuinfo dump`.
 pub fn dump(request: &Request, log: &Log) -> Result<()> {
-    let mut file = Encoder::new(magic::CPUINFO);
+    let mut file = Encoder::new(SECTIONS.cpuinfo.magic);
     file.entry(&cpu::capture()?);
-    ImageDir::copy_of(request.images()?)?.replace(names::CPUINFO, &file.finish())?;
-    log.info(format!("{} is written", names::CPUINFO));
+    ImageDir::copy_of(request.images()?)?.replace(SECTIONS.cpuinfo.name(), &file.finish())?;
+    log.info(format!("{} is written", SECTIONS.cpuinfo.name()));
     Ok(())
 }
 
 /// `cpuinfo check`: everything, where nothing is left to compare.
 pub fn check(request: &Request, log: &Log) -> Result<()> {
     let dir = ImageDir::copy_of(request.images()?)?;
-    let bytes = dir.try_read(names::CPUINFO)?.ok_or_else(missing)?;
+    let bytes = dir.try_read(SECTIONS.cpuinfo.name())?.ok_or_else(missing)?;
     let entry: Option<CpuinfoEntry> =
-        Decoder::new(names::CPUINFO, &bytes, magic::CPUINFO)?.entry()?;
-    let entry = entry.ok_or_else(|| Error::image(names::CPUINFO, "has no entry"))?;
+        Decoder::new(SECTIONS.cpuinfo.name(), &bytes, SECTIONS.cpuinfo.magic)?.entry()?;
+    let entry = entry.ok_or_else(|| Error::image(SECTIONS.cpuinfo.name(), "has no entry"))?;
     let caps = match request.options.cpu_cap() & cpu_cap::ALL {
         0 => cpu_cap::ALL,
         caps => caps,
@@ -53,6 +53,6 @@ pub fn check_at_restore(request: &Request, snapshot: &Snapshot) -> Result<()> {
 }
 
 fn missing() -> Error {
-    Error::new(Kind::BadImages, format!("{} is missing", names::CPUINFO))
+    Error::new(Kind::BadImages, format!("{} is missing", SECTIONS.cpuinfo.name()))
         .remedy("dump with --cpu-cap, or leave it out here")
 }

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::names::magic;
+use super::sections::SECTIONS;
 use crate::error::{Error, Result};
 
 /// First word of every dump image of format 1.1.
@@ -22,19 +22,17 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// A dump image whose second magic word is `magic`.
+    /// A dump image whose kind has this magic word.
     pub fn new(magic: u32) -> Self {
+        if magic == SECTIONS.inventory.magic {
+            return Self { bytes: magic.to_le_bytes().to_vec() };
+        }
         Self::with_common(COMMON_MAGIC, magic)
     }
 
     /// A service file.
     pub fn service(magic: u32) -> Self {
         Self::with_common(SERVICE_MAGIC, magic)
-    }
-
-    /// The inventory.
-    pub fn inventory() -> Self {
-        Self { bytes: magic::INVENTORY.to_le_bytes().to_vec() }
     }
 
     fn with_common(common: u32, magic: u32) -> Self {
@@ -75,17 +73,15 @@ impl<'a> Decoder<'a> {
     /// Checks the magic words.
     pub fn new(name: &'a str, bytes: &'a [u8], magic: u32) -> Result<Self> {
         let mut decoder = Self { name, rest: bytes, len: bytes.len() };
+        if magic == SECTIONS.inventory.magic {
+            return decoder.check_kind(magic);
+        }
         let common = decoder.word("the magic")?;
         if common != COMMON_MAGIC && common != SERVICE_MAGIC {
             let cause = format!("is no image file (it begins with {common:#010x})");
             return Err(Error::image(name, cause));
         }
         decoder.check_kind(magic)
-    }
-
-    /// Checks the one magic word of an inventory.
-    pub fn inventory(name: &'a str, bytes: &'a [u8]) -> Result<Self> {
-        Self { name, rest: bytes, len: bytes.len() }.check_kind(magic::INVENTORY)
     }
 
     fn check_kind(mut self, magic: u32) -> Result<Self> {
@@ -182,12 +178,13 @@ mod tests {
     /// The first bytes of a dump made by CRIU 4.2.
     #[test]
     fn an_inventory_has_one_magic_word() {
+        let kind = SECTIONS.inventory.magic;
         let bytes = [0x16, 0x31, 0x31, 0x58, 4, 0, 0, 0, 8, 2, 16, 1];
-        let mut decoder = Decoder::inventory("inventory.img", &bytes).unwrap();
+        let mut decoder = Decoder::new("inventory.img", &bytes, kind).unwrap();
         let entry: InventoryEntry = decoder.entry().unwrap().unwrap();
         assert_eq!((entry.img_version, entry.fdinfo_per_id), (2, Some(true)));
-        assert_eq!(Encoder::inventory().entry(&entry).bytes, bytes);
-        assert!(Decoder::inventory("inventory.img", &sample()).is_err());
+        assert_eq!(Encoder::new(kind).entry(&entry).bytes, bytes);
+        assert!(Decoder::new("inventory.img", &sample(), kind).is_err());
     }
 
     #[test]

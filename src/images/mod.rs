@@ -1,14 +1,17 @@
 //! The image directory: CRIU's format, read and written by this project's own code.
 //!
-//! [`proto`] are the messages, [`snapshot`] their collection in memory.
+//! [`proto`] are the messages, [`sections`] says in which files they stand, [`snapshot`] is their
+//! collection in memory.
 
 pub mod checksum;
 pub mod codec;
 pub mod dir;
+pub mod forms;
 pub mod manifest;
 pub mod names;
 pub mod pages;
 pub mod read;
+pub mod sections;
 pub mod snapshot;
 pub mod write;
 

@@ -5,17 +5,16 @@
 //! and in the `validate` of each kind of object.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
-
-use prost::Message;
+use std::collections::HashSet;
 
 use super::codec::Decoder;
-use super::dir::{INVENTORY, ImageDir};
+use super::dir::ImageDir;
+use super::forms::Format;
 use super::manifest::{Checked, Manifest};
-use super::names::{self, magic};
 use super::pages::PageFiles;
 use super::proto::*;
-use super::snapshot::{GhostFile, Pagemap, Snapshot, TaskImage};
+use super::sections::{Row, SECTIONS};
+use super::snapshot::{Pagemap, Snapshot, TaskImage};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::threads::{Helper, Later};
 
@@ -25,8 +24,6 @@ const IMAGE_VERSION: u32 = 2;
 pub const TASK_DEAD: u32 = 2;
 /// More processes or threads than Linux can have (PID_MAX_LIMIT).
 const MAX_TASKS: usize = 4 << 20;
-/// Bytes that the entries of one file may take in memory.
-const MAX_DECODED: usize = 1 << 30;
 
 /// A whole dump.
 pub struct Dump {
@@ -76,7 +73,8 @@ pub fn read_files(
     Load { files, place, partly: false }.snapshot()
 }
 
-struct Load<'a> {
+/// Where the files come from.
+pub struct Load<'a> {
     files: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>,
     place: String,
     /// Processes may lack images of their own.
@@ -85,11 +83,9 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn snapshot(&self) -> Result<Snapshot> {
-        let inventory = self.inventory()?;
-        let mut tree = self.all::<PstreeEntry>(names::PSTREE, magic::PSTREE)?;
-        let mut numbers = check_tree(&tree)?;
-        let mut snapshot = Snapshot { inventory, ..Snapshot::default() };
-        for entry in &mut tree {
+        let mut snapshot = Snapshot::load_first(self)?;
+        let mut numbers = snapshot.tree.iter().map(|entry| entry.pid).collect();
+        for entry in &mut snapshot.tree {
             let task = self.task(entry, &mut numbers)?;
             if is_zombie(&task.core) {
                 // CRIU leaves there what the memory held before.
@@ -97,71 +93,59 @@ impl Load<'_> {
             }
             snapshot.tasks.insert(entry.pid, task);
         }
-        snapshot.tree = tree;
-        self.shared(&mut snapshot)?;
+        snapshot.load_rest(self)?;
         Ok(snapshot)
     }
 
-    /// A file's bytes; none if it is missing.
-    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        (self.files)(name)
+    /// A file; none if it is not there, none within if nothing is in it.
+    pub(super) fn file<F: Format, I>(
+        &self,
+        row: &Row<F, I>,
+        name: &str,
+    ) -> Result<Option<Option<F::Value>>> {
+        let Some(bytes) = (self.files)(name)? else { return Ok(None) };
+        F::decode(row.how, name, Decoder::new(name, &bytes, row.magic)?).map(Some)
     }
 
-    fn inventory(&self) -> Result<InventoryEntry> {
-        let Some(bytes) = self.bytes(INVENTORY)? else {
-            let cause =
-                format!("{}: no dump in this directory ({INVENTORY} is missing)", self.place);
+    /// A file without which the dump is not whole.
+    pub(super) fn required<F: Format, I>(&self, row: &Row<F, I>, name: &str) -> Result<F::Value> {
+        let missing = || {
+            let cause = format!("{}: {name} is missing: the dump is not whole", self.place);
+            Error::new(Kind::BadImages, cause)
+        };
+        let value = self.file(row, name)?.ok_or_else(missing)?;
+        value.ok_or_else(|| Error::image(name, "has no entry"))
+    }
+
+    pub(super) fn inventory(&self) -> Result<InventoryEntry> {
+        let name = SECTIONS.inventory.name();
+        let Some(inventory) = self.file(&SECTIONS.inventory, name)? else {
+            let cause = format!("{}: no dump in this directory ({name} is missing)", self.place);
             return Err(
                 Error::new(Kind::BadImages, cause).remedy("give the directory of a finished dump")
             );
         };
-        let inventory = Decoder::inventory(INVENTORY, &bytes)?.entry::<InventoryEntry>()?;
-        let inventory = inventory.ok_or_else(|| Error::image(INVENTORY, "has no entry"))?;
+        let inventory = inventory.ok_or_else(|| Error::image(name, "has no entry"))?;
         if inventory.img_version != IMAGE_VERSION || inventory.fdinfo_per_id != Some(true) {
             let cause = format!("images of version {} are not supported", inventory.img_version);
-            return Err(Error::image(INVENTORY, cause));
+            return Err(Error::image(name, cause));
         }
         Ok(inventory)
     }
 
-    /// All entries of a file that has to be there.
-    fn all<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Vec<M>> {
-        match self.bytes(name)? {
-            Some(bytes) => decode_all(name, &bytes, magic),
-            None => Err(Error::new(
-                Kind::BadImages,
-                format!("{}: {name} is missing: the dump is not whole", self.place),
-            )),
-        }
-    }
-
-    /// All entries of a file that is left out when it would be empty.
-    fn some<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Vec<M>> {
-        match self.bytes(name)? {
-            Some(bytes) => decode_all(name, &bytes, magic),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn optional<M: Message + Default>(&self, name: &str, magic: u32) -> Result<Option<M>> {
-        Ok(self.some(name, magic)?.into_iter().next())
-    }
-
-    fn one<M: Message + Default>(&self, name: &str, magic: u32) -> Result<M> {
-        self.all(name, magic)?.into_iter().next().ok_or_else(|| Error::image(name, "has no entry"))
-    }
-
     fn task(&self, entry: &PstreeEntry, numbers: &mut HashSet<u32>) -> Result<TaskImage> {
         let pid = entry.pid;
-        if self.partly && self.bytes(&names::core(pid))?.is_none() {
-            let pagemap = self.bytes(&names::pagemap(pid))?;
-            let decode = |bytes: Vec<u8>| decode_pagemap(&names::pagemap(pid), &bytes);
-            let pagemap = pagemap.map(decode).transpose()?;
-            return Ok(TaskImage { pagemap, ..TaskImage::default() });
-        }
-        let core: CoreEntry = self.one(&names::core(pid), magic::CORE)?;
+        let name = SECTIONS.core.of(pid);
+        let core = match self.file(&SECTIONS.core, &name)? {
+            None if self.partly => {
+                let pagemap = self.file(&SECTIONS.pagemap, &SECTIONS.pagemap.of(pid))?.flatten();
+                return Ok(TaskImage { pagemap, ..TaskImage::default() });
+            }
+            Some(Some(core)) => core,
+            _ => self.required(&SECTIONS.core, &name)?,
+        };
         let Some(tc) = &core.tc else {
-            return Err(Error::image(names::core(pid), "has no task part"));
+            return Err(Error::image(name, "has no task part"));
         };
         if tc.task_state == TASK_DEAD {
             return Ok(TaskImage { core, ..TaskImage::default() });
@@ -171,181 +155,21 @@ impl Load<'_> {
             .threads
             .iter()
             .filter(|tid| **tid != pid)
-            .map(|&tid| Ok((tid, self.one(&names::core(tid), magic::CORE)?)))
+            .map(|&tid| Ok((tid, self.required(&SECTIONS.core, &SECTIONS.core.of(tid))?)))
             .collect::<Result<_>>()?;
-        Ok(TaskImage {
-            threads,
-            ids: Some(self.task_ids(pid, &core)?),
-            mm: Some(self.one(&names::mm(pid), magic::MM)?),
-            fs: Some(self.one(&names::fs(pid), magic::FS)?),
-            pagemap: Some(self.pagemap(&names::pagemap(pid))?),
-            core,
-        })
+        Ok(TaskImage { threads, ..TaskImage::load(self, pid, core)? })
     }
-
-    fn task_ids(&self, pid: u32, core: &CoreEntry) -> Result<TaskKobjIdsEntry> {
-        match &core.ids {
-            Some(ids) => Ok(*ids),
-            None => self.one(&names::ids(pid), magic::IDS),
-        }
-    }
-
-    fn pagemap(&self, name: &str) -> Result<Pagemap> {
-        let bytes = self
-            .bytes(name)?
-            .ok_or_else(|| Error::image(name, "is missing: the dump is not whole"))?;
-        decode_pagemap(name, &bytes)
-    }
-
-    fn shared(&self, snapshot: &mut Snapshot) -> Result<()> {
-        for ids in snapshot.tasks.values().filter_map(|task| task.ids.as_ref()) {
-            if let std::collections::btree_map::Entry::Vacant(free) =
-                snapshot.descriptor_tables.entry(ids.files_id)
-            {
-                free.insert(self.some(&names::descriptors(ids.files_id), magic::FDINFO)?);
-            }
-        }
-        snapshot.files = self.files()?;
-        snapshot.pipe_data = self.with_payload(names::PIPES_DATA, magic::PIPES_DATA, pipe_len)?;
-        snapshot.fifo_data = self.with_payload(names::FIFO_DATA, magic::FIFO_DATA, pipe_len)?;
-        snapshot.socket_queues =
-            self.with_payload(names::SK_QUEUES, magic::SK_QUEUES, |e: &SkPacketEntry| e.length)?;
-        snapshot.tty_info = self.some(names::TTY_INFO, magic::TTY_INFO)?;
-        snapshot.tty_data = self.some(names::TTY_DATA, magic::TTY_DATA)?;
-        snapshot.remaps = self.some(names::REMAP_FPATH, magic::REMAP_FPATH)?;
-        snapshot.memfd_inodes = self.some(names::MEMFD, magic::MEMFD_INODE)?;
-        snapshot.file_locks = self.some(names::FILE_LOCKS, magic::FILE_LOCKS)?;
-        snapshot.extras = self.some(names::TASK_EXTRAS, magic::TASK_EXTRAS)?;
-        snapshot.cgroup = self.optional(names::CGROUP, magic::CGROUP)?;
-        snapshot.seccomp = self.optional(names::SECCOMP, magic::SECCOMP)?;
-        snapshot.cpuinfo = self.optional(names::CPUINFO, magic::CPUINFO)?;
-        self.namespaces(snapshot)?;
-        self.ghosts(snapshot)?;
-        self.shared_memory(snapshot)
-    }
-
-    fn files(&self) -> Result<BTreeMap<u32, FileEntry>> {
-        let mut files = BTreeMap::new();
-        for file in self.some::<FileEntry>(names::FILES, magic::FILES)? {
-            let id = file.id;
-            if files.insert(id, file).is_some() {
-                return Err(Error::image(names::FILES, format!("two files have the id {id}")));
-            }
-        }
-        Ok(files)
-    }
-
-    fn with_payload<M: Message + Default>(
-        &self,
-        name: &str,
-        magic: u32,
-        len: impl Fn(&M) -> u32,
-    ) -> Result<Vec<(M, Vec<u8>)>> {
-        let Some(bytes) = self.bytes(name)? else { return Ok(Vec::new()) };
-        let mut decoder = Decoder::new(name, &bytes, magic)?;
-        let mut all = Vec::new();
-        while let Some(entry) = decoder.entry::<M>()? {
-            let payload = decoder.payload(len(&entry) as usize)?.to_vec();
-            all.push((entry, payload));
-        }
-        Ok(all)
-    }
-
-    fn namespaces(&self, snapshot: &mut Snapshot) -> Result<()> {
-        let root = snapshot.tasks[&snapshot.root().pid].ids.unwrap_or_default();
-        for id in [Some(0), root.time_ns_id].into_iter().flatten() {
-            let entry = self.optional(&names::timens(id), magic::TIMENS)?;
-            snapshot.timens.extend(entry.map(|entry| (id, entry)));
-        }
-        if let Some(id) = root.uts_ns_id {
-            let entry = self.optional(&names::utsns(id), magic::UTSNS)?;
-            snapshot.utsns.extend(entry.map(|entry| (id, entry)));
-        }
-        if let Some(id) = root.ipc_ns_id {
-            let entry = self.optional(&names::ipc_vars(id), magic::IPC_VAR)?;
-            snapshot.ipc_vars.extend(entry.map(|entry| (id, entry)));
-        }
-        Ok(())
-    }
-
-    fn ghosts(&self, snapshot: &mut Snapshot) -> Result<()> {
-        let is_ghost = |remap: &&RemapFilePathEntry| remap.remap_type() == RemapType::Ghost;
-        for remap in snapshot.remaps.iter().filter(is_ghost) {
-            let ghost = self.ghost(&names::ghost(remap.remap_id))?;
-            snapshot.ghosts.insert(remap.remap_id, ghost);
-        }
-        Ok(())
-    }
-
-    fn ghost(&self, name: &str) -> Result<GhostFile> {
-        let bytes = self.bytes(name)?.ok_or_else(|| Error::image(name, "is missing"))?;
-        let mut decoder = Decoder::new(name, &bytes, magic::GHOST_FILE)?;
-        let entry: GhostFileEntry =
-            decoder.entry()?.ok_or_else(|| Error::image(name, "has no entry"))?;
-        let mut chunks = Vec::new();
-        if entry.chunks == Some(true) {
-            while let Some(chunk) = decoder.entry::<GhostChunkEntry>()? {
-                let len = usize::try_from(chunk.len)
-                    .map_err(|_| Error::image(name, "a chunk's length is absurd"))?;
-                chunks.push((chunk.off, decoder.payload(len)?.to_vec()));
-            }
-        } else if !decoder.rest().is_empty() {
-            chunks.push((0, decoder.rest().to_vec()));
-        }
-        Ok(GhostFile { entry, chunks })
-    }
-
-    /// Contents of shared memory: of the mappings and memfds that some task refers to.
-    fn shared_memory(&self, snapshot: &mut Snapshot) -> Result<()> {
-        for shmid in referenced_shmids(snapshot) {
-            let name = names::shared_pagemap(shmid);
-            if let Some(bytes) = self.bytes(&name)? {
-                snapshot.shared_memory.insert(shmid, decode_pagemap(&name, &bytes)?);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn referenced_shmids(snapshot: &Snapshot) -> std::collections::BTreeSet<u64> {
-    let mms = snapshot.tasks.values().filter_map(|task| task.mm.as_ref());
-    let mapped = mms.flat_map(|mm| mm.vmas.iter().map(|vma| vma.shmid));
-    let memfds = snapshot.memfd_inodes.iter().map(|inode| u64::from(inode.shmid));
-    mapped.chain(memfds).filter(|shmid| *shmid != 0).collect()
-}
-
-fn pipe_len(entry: &PipeDataEntry) -> u32 {
-    entry.bytes
 }
 
 /// A pagemap out of its bytes; `name` is for messages.
 pub fn decode_pagemap(name: &str, bytes: &[u8]) -> Result<Pagemap> {
-    let mut decoder = Decoder::new(name, bytes, magic::PAGEMAP)?;
-    let head: PagemapHead = decoder.entry()?.ok_or_else(|| Error::image(name, "has no head"))?;
-    Ok(Pagemap { pages_id: head.pages_id, entries: collect(name, decoder)? })
+    let file = Decoder::new(name, bytes, SECTIONS.pagemap.magic)?;
+    Pagemap::decode((), name, file)?.ok_or_else(|| Error::image(name, "has no head"))
 }
 
-fn decode_all<M: Message + Default>(name: &str, bytes: &[u8], magic: u32) -> Result<Vec<M>> {
-    collect(name, Decoder::new(name, bytes, magic)?)
-}
-
-/// The entries left. An empty one takes four bytes of its file, and many times that in memory: files
-/// of nothing else, which may be sparse, are stopped.
-fn collect<M: Message + Default>(name: &str, mut decoder: Decoder<'_>) -> Result<Vec<M>> {
-    let most = MAX_DECODED / size_of::<M>();
-    let mut entries = Vec::new();
-    while let Some(entry) = decoder.entry()? {
-        if entries.len() == most {
-            return Err(Error::image(name, format!("has more than {most} entries")));
-        }
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-/// One root, parents before children, no pid twice. Returns all pids.
-fn check_tree(tree: &[PstreeEntry]) -> Result<HashSet<u32>> {
-    let bad = |cause: String| Err(Error::image(names::PSTREE, cause));
+/// One root, parents before children, no pid twice.
+pub(super) fn check_tree(tree: &[PstreeEntry]) -> Result<()> {
+    let bad = |cause: String| Err(Error::image(SECTIONS.tree.name(), cause));
     if tree.is_empty() {
         return bad("has no task".into());
     }
@@ -360,7 +184,7 @@ fn check_tree(tree: &[PstreeEntry]) -> Result<HashSet<u32>> {
         }
         add_number(&mut pids, entry.pid)?;
     }
-    Ok(pids)
+    Ok(())
 }
 
 /// No thread has a number that another one, or a process, has.
@@ -374,7 +198,7 @@ fn add_number(numbers: &mut HashSet<u32>, number: u32) -> Result<()> {
         return Ok(());
     }
     let cause = format!("the number {number} stands for two tasks");
-    Err(Error::image(names::PSTREE, cause))
+    Err(Error::image(SECTIONS.tree.name(), cause))
 }
 
 fn is_zombie(core: &CoreEntry) -> bool {
@@ -474,10 +298,10 @@ mod tests {
     #[test]
     fn a_file_that_the_manifest_does_not_name_is_not_the_dumps() {
         let (path, dir) = stored("stranger");
-        std::fs::write(path.join(names::CGROUP), b"not even an image").unwrap();
+        std::fs::write(path.join(SECTIONS.cgroup.name()), b"not even an image").unwrap();
         read(&dir).unwrap();
         std::fs::remove_file(path.join("manifest")).unwrap();
-        assert!(read(&dir).unwrap_err().to_string().contains(names::CGROUP));
+        assert!(read(&dir).unwrap_err().to_string().contains(SECTIONS.cgroup.name()));
         std::fs::remove_dir_all(path).unwrap();
     }
 

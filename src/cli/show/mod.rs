@@ -69,3 +69,21 @@ pub fn render(snapshot: &Snapshot) -> (String, String) {
     let about = About::default();
     (text::render(snapshot, &about, true), object::render(snapshot, &about).to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::sections::SECTIONS;
+
+    #[test]
+    fn every_kind_of_image_file_is_shown() {
+        let sample = Snapshot::sample();
+        let (text, object) = render(&sample);
+        let names: Vec<String> = sample.files().into_iter().map(|file| file.name).collect();
+        for (field, image) in SECTIONS.all() {
+            let name = names.iter().find(|name| image.is(name)).expect(field);
+            assert!(text.contains(name.as_str()), "{name} is not in {text}");
+            assert!(object.contains(&format!("\"{name}\"")), "{name} is not in {object}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use super::model::{self, About, Mapping, Open, Size};
 use crate::cli::json::{Value, object};
 use crate::cli::report;
 use crate::images::proto::PstreeEntry;
+use crate::images::sections::Listed;
 use crate::images::snapshot::{Snapshot, TaskImage};
 
 /// The whole dump; sizes in bytes.
@@ -25,6 +26,14 @@ pub fn render(snapshot: &Snapshot, about: &About) -> Value {
         ("damage", about.damage.clone().into()),
         ("saved", model::saved(snapshot).into()),
         ("tasks", tasks.collect()),
+        ("files", snapshot.files().iter().map(file).collect()),
+    ])
+}
+
+fn file(file: &Listed) -> Value {
+    object([
+        ("name", file.name.clone().into()),
+        ("entries", u64::try_from(file.entries).unwrap_or(u64::MAX).into()),
     ])
 }
 

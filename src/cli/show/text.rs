@@ -32,6 +32,7 @@ pub fn render(snapshot: &Snapshot, about: &About, in_detail: bool) -> String {
         todo.extend(next.iter().rev().map(|child| (*child, depth + 1)));
     }
     page.shared_memory();
+    page.image_files();
     page.text
 }
 
@@ -154,6 +155,16 @@ impl Page<'_> {
             let line =
                 format!("  {id}: {} pages in pages-{}.img", HumanCount(pages), pagemap.pages_id);
             self.line(0, &line);
+        }
+    }
+
+    fn image_files(&mut self) {
+        if !self.in_detail {
+            return;
+        }
+        self.line(0, &head("image files:"));
+        for file in self.snapshot.files() {
+            self.line(0, &format!("  {:>4} {}", HumanCount(file.entries as u64), file.name));
         }
     }
 }

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::images::codec::Encoder;
-use crate::images::names::magic;
 use crate::images::proto::PagemapHead;
+use crate::images::sections::SECTIONS;
 use crate::options::{Options, Places, Verb};
 
 const PAGE: usize = PAGE_SIZE as usize;
@@ -30,7 +30,7 @@ impl Scratch {
     fn dump(&self, name: &str, parent: Option<&str>, entries: &[(u64, u64, u32)]) -> PathBuf {
         let dir = self.0.join(name);
         std::fs::create_dir_all(&dir).unwrap();
-        let mut file = Encoder::new(magic::PAGEMAP);
+        let mut file = Encoder::new(SECTIONS.pagemap.magic);
         file.entry(&PagemapHead { pages_id: 3 });
         let mut pages = Vec::new();
         for (start, count, flags) in entries {

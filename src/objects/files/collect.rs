@@ -261,15 +261,7 @@ impl Collector {
         if refusals.is_empty() {
             tty::capture_data(&mut self)?;
         }
-        snapshot.files = std::mem::take(&mut self.out.files);
-        snapshot.pipe_data = std::mem::take(&mut self.out.pipe_data);
-        snapshot.fifo_data = std::mem::take(&mut self.out.fifo_data);
-        snapshot.tty_info = std::mem::take(&mut self.out.tty_info);
-        snapshot.tty_data = std::mem::take(&mut self.out.tty_data);
-        snapshot.remaps = std::mem::take(&mut self.out.remaps);
-        snapshot.ghosts = std::mem::take(&mut self.out.ghosts);
-        snapshot.memfd_inodes = std::mem::take(&mut self.out.memfd_inodes);
-        snapshot.file_locks = std::mem::take(&mut self.out.file_locks);
+        snapshot.absorb(std::mem::take(&mut self.out));
         let notes = std::mem::take(&mut self.notes);
         let links = std::mem::take(&mut self.links);
         Ok(Collected { shared: self.memfds.take(), notes, links })

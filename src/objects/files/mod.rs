@@ -54,6 +54,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry};
+use crate::images::sections::SECTIONS;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::fcntl;
 
@@ -117,7 +118,7 @@ pub fn validate(snapshot: &Snapshot) -> Result<()> {
 }
 
 fn validate_table(snapshot: &Snapshot, files_id: u32, table: &[FdinfoEntry]) -> Result<()> {
-    let name = crate::images::names::descriptors(files_id);
+    let name = SECTIONS.descriptor_tables.of(files_id);
     let mut numbers = std::collections::BTreeSet::new();
     for entry in table {
         let file = snapshot.files.get(&entry.id);

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Refusals, Result};
 use crate::images::dir::ImageDir;
 use crate::images::names;
 use crate::images::proto::{MmEntry, PagemapEntry, VmaEntry};
+use crate::images::sections::SECTIONS;
 use crate::images::snapshot::{Pagemap, Snapshot};
 use crate::kernel::PAGE_SIZE;
 
@@ -46,19 +47,19 @@ pub fn validate(snapshot: &Snapshot, dir: &ImageDir) -> Result<()> {
     let own = Vdso::own()?;
     for (pid, task) in &snapshot.tasks {
         let Some(mm) = &task.mm else { continue };
-        let name = names::mm(*pid);
+        let name = SECTIONS.mm.of(*pid);
         check_mm(&name, mm)?;
         check_vmas(&name, mm, snapshot)?;
         refuse(*pid, mm, &mut refusals);
         if let Some(pagemap) = &task.pagemap {
-            let name = names::pagemap(*pid);
+            let name = SECTIONS.pagemap.of(*pid);
             check_pagemap(&name, pagemap, &mut sizes)?;
             check_covered(&name, pagemap, &mm.vmas)?;
             check_vdso(&name, pagemap, mm, dir, own)?;
         }
     }
     for (shmid, pagemap) in &snapshot.shared_memory {
-        check_pagemap(&names::shared_pagemap(*shmid), pagemap, &mut sizes)?;
+        check_pagemap(&SECTIONS.shared_memory.of(*shmid), pagemap, &mut sizes)?;
     }
     refusals.check()
 }

@@ -6,11 +6,11 @@ use super::{
     sigaction, state,
 };
 use crate::error::{Error, Result};
-use crate::images::names;
 use crate::images::proto::{
     CoreEntry, SeccompEntry, TaskCoreEntry, TaskExtrasEntry, ThreadCoreEntry, ThreadExtrasEntry,
     core_entry,
 };
+use crate::images::sections::SECTIONS;
 use crate::images::snapshot::TaskImage;
 use crate::kernel::xsave::Layout;
 
@@ -21,7 +21,7 @@ pub fn validate(
     extras: Option<&TaskExtrasEntry>,
     filters: &SeccompEntry,
 ) -> Result<()> {
-    let file = names::core(pid);
+    let file = SECTIONS.core.of(pid);
     let entry = task.core.tc.as_ref().ok_or_else(|| missing(&file, "the task"))?;
     state::validate(&file, entry)?;
     if entry.task_state == state::DEAD {
@@ -32,10 +32,10 @@ pub fn validate(
     if let Some(extras) = extras {
         mdwe::validate(&file, extras)?;
     }
-    dumpable::validate(&names::mm(pid), task.mm.as_ref().and_then(|mm| mm.dumpable))?;
+    dumpable::validate(&SECTIONS.mm.of(pid), task.mm.as_ref().and_then(|mm| mm.dumpable))?;
     validate_thread(&file, &task.core, thread_extras(extras, pid), filters)?;
     task.threads.iter().try_for_each(|(tid, core)| {
-        validate_thread(&names::core(*tid), core, thread_extras(extras, *tid), filters)
+        validate_thread(&SECTIONS.core.of(*tid), core, thread_extras(extras, *tid), filters)
     })
 }
 
@@ -99,12 +99,12 @@ pub fn check_reach(pid: u32, task: &TaskImage, reach: &credentials::Reach) -> Re
     let cores = std::iter::once(&task.core).chain(task.threads.iter().map(|thread| &thread.1));
     for (tid, core) in tids.zip(cores) {
         if let Some(creds) = core.thread_core.as_ref().and_then(|entry| entry.creds.as_ref()) {
-            credentials::check_reach(&names::core(tid), creds, reach)?;
+            credentials::check_reach(&SECTIONS.core.of(tid), creds, reach)?;
         }
     }
     let wanted = task.core.tc.as_ref().and_then(|entry| entry.rlimits.as_ref());
     match (wanted, reach.limits()) {
-        (Some(limits), Some(ours)) => rlimits::check_reach(&names::core(pid), limits, ours),
+        (Some(limits), Some(ours)) => rlimits::check_reach(&SECTIONS.core.of(pid), limits, ours),
         _ => Ok(()),
     }
 }
