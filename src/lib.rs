@@ -22,6 +22,7 @@ pub mod capi;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod helper;
 pub mod images;
 pub mod kernel;
 pub mod log;

@@ -16,7 +16,7 @@ use std::io::Read;
 use super::dir::{ImageDir, MANIFEST};
 use super::pages::Written;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::threads::{Helper, Later};
+use crate::helper::{Helper, Later};
 use crate::version;
 
 /// Reading 1 GiB for its checksum alone would take half as long as restoring it.

@@ -16,7 +16,7 @@ use super::proto::*;
 use super::sections::{Row, SECTIONS};
 use super::snapshot::{Pagemap, Snapshot, TaskImage};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::threads::{Helper, Later};
+use crate::helper::{Helper, Later};
 
 /// Image version 1.1, the only one CRIU has written since 2015.
 const IMAGE_VERSION: u32 = 2;

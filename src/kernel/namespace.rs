@@ -8,8 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::beside::{self, Tables};
-use super::threads;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// Runs `work` in a process that has entered the namespaces `fds`, of uts or ipc.
 pub fn inside<T>(fds: &[impl AsFd], work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -37,7 +36,9 @@ pub fn leave(kind: CloneFlags) -> Result<()> {
 /// Runs `work` in a process that keeps the namespaces that it goes to.
 pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = beside::run(Tables::Callers, work).doing(|| "start a process")?;
-    result.unwrap_or_else(|| Err(threads::panicked()))
+    let lost =
+        || Error::new(Kind::Internal, "a process of the engine ended before its work was done");
+    result.unwrap_or_else(|| Err(lost()))
 }
 
 /// A namespace of the calling thread, `name` as under /proc/PID/ns.

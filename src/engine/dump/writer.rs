@@ -15,9 +15,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::freeze::Member;
 use crate::error::{Context, Error, Result};
+use crate::helper::{self, Helper, Later};
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
-use crate::kernel::threads::{self, Helper, Later};
 use crate::objects::memory::{self, Early, PrivatePages, Shown, Writing};
 use crate::progress;
 use crate::tracee::dumpee::FrozenTask;
@@ -195,7 +195,7 @@ impl<'a> Writer<'a> {
         // Now, while nobody waits: fresh memory costs a page fault for each page.
         let mut buffer = Writing::buffer();
         if catch_unwind(AssertUnwindSafe(|| self.work(&mut buffer))).is_err() {
-            self.fail(threads::panicked());
+            self.fail(helper::panicked());
         }
     }
 

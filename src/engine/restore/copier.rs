@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use crate::error::{Context, Result};
-use crate::kernel::threads::{Helper, Later};
+use crate::helper::{Helper, Later};
 use crate::objects::memory::Copying;
 
 /// So much may be waiting; each has two descriptors.

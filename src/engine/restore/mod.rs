@@ -21,11 +21,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use crate::error::{Refusals, Result};
+use crate::helper::{Helper, Later};
 use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
 use crate::images::read::{Dump, read};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::threads::{Helper, Later};
 use crate::log::Log;
 use crate::objects::namespaces::{Entering, Join, Maker};
 use crate::objects::task::credentials::Reach;

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use crate::error::Result;
-use crate::kernel::threads;
+use crate::helper;
 use crate::progress;
 
 use super::runs::Run;
@@ -86,10 +86,10 @@ pub fn share(bytes: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     }
     std::thread::scope(|scope| {
         // Without a second one it only takes longer.
-        let other = threads::help(scope, &work);
+        let other = helper::help(scope, &work);
         let here = work();
         let there =
-            other.map_or(Ok(()), |other| other.join().unwrap_or_else(|_| Err(threads::panicked())));
+            other.map_or(Ok(()), |other| other.join().unwrap_or_else(|_| Err(helper::panicked())));
         here.and(there)
     })
 }
