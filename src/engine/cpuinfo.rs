@@ -8,9 +8,8 @@ use crate::images::proto::CpuinfoEntry;
 use crate::images::sections::SECTIONS;
 use crate::images::snapshot::Snapshot;
 use crate::log::Log;
-use crate::objects::cpu;
+use crate::objects::cpu::{self, cpu_cap};
 use crate::options::Request;
-use crate::options::values::cpu_cap;
 
 /// `cpuinfo dump`.
 pub fn dump(request: &Request, log: &Log) -> Result<()> {

@@ -9,7 +9,21 @@ use crate::images::proto::CpuinfoEntry;
 use crate::images::proto::CpuinfoX86Entry;
 use crate::images::proto::cpuinfo_x86_entry::Vendor as VendorId;
 use crate::kernel::cpu::{Cpu, Vendor, WORDS, word};
-use crate::options::values::cpu_cap;
+
+/// What of the processor is written and compared.
+pub mod cpu_cap {
+    /// The floating point state.
+    pub const FPU: u32 = 1;
+    /// Every capability.
+    pub const CPU: u32 = 1 << 1;
+    /// Instructions for programs.
+    pub const INS: u32 = 1 << 2;
+    /// `cpuinfo.img` is written by a dump and read by a restore; without it nothing is compared.
+    pub const IMAGE: u32 = 1 << 3;
+    pub const ALL: u32 = FPU | CPU | INS;
+    /// What holds when nothing is said.
+    pub const DEFAULT: u32 = FPU | INS;
+}
 
 /// Name of the image, for messages.
 const IMAGE: &str = "cpuinfo.img";

@@ -6,8 +6,9 @@
 
 use super::values::{
     CgroupMode, CgroupRoot, FileValidation, InheritFd, JoinNs, NetworkLock, PageServer, Pair,
-    PreDumpMode, cpu_cap,
+    PreDumpMode,
 };
+use crate::objects::cpu::cpu_cap;
 
 macro_rules! options {
     (

@@ -159,21 +159,6 @@ impl FileValidation {
     }
 }
 
-/// What of the processor is written and compared.
-pub mod cpu_cap {
-    /// The floating point state.
-    pub const FPU: u32 = 1;
-    /// Every capability.
-    pub const CPU: u32 = 1 << 1;
-    /// Instructions for programs.
-    pub const INS: u32 = 1 << 2;
-    /// `cpuinfo.img` is written by a dump and read by a restore; without it nothing is compared.
-    pub const IMAGE: u32 = 1 << 3;
-    pub const ALL: u32 = FPU | CPU | INS;
-    /// What holds when nothing is said.
-    pub const DEFAULT: u32 = FPU | INS;
-}
-
 /// A namespace to restore into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinNs {

@@ -2,9 +2,9 @@
 
 use super::{Argument, Given, Row, access};
 use crate::error::Result;
+use crate::objects::cpu::cpu_cap;
 use crate::options::Options;
 use crate::options::Verb::{self, *};
-use crate::options::values::cpu_cap;
 
 const DUMPS: &[Verb] = &[Dump, PreDump];
 const RESTORES: &[Verb] = &[Restore];
