@@ -20,8 +20,6 @@ use crate::helper::{Helper, Later};
 
 /// Image version 1.1, the only one CRIU has written since 2015.
 const IMAGE_VERSION: u32 = 2;
-/// `task_state` of a zombie.
-pub const TASK_DEAD: u32 = 2;
 /// More processes or threads than Linux can have (PID_MAX_LIMIT).
 const MAX_TASKS: usize = 4 << 20;
 
@@ -87,7 +85,7 @@ impl Load<'_> {
         let mut numbers = snapshot.tree.iter().map(|entry| entry.pid).collect();
         for entry in &mut snapshot.tree {
             let task = self.task(entry, &mut numbers)?;
-            if is_zombie(&task.core) {
+            if task.core.is_zombie() {
                 // CRIU leaves there what the memory held before.
                 entry.threads = vec![0];
             }
@@ -144,10 +142,10 @@ impl Load<'_> {
             Some(Some(core)) => core,
             _ => self.required(&SECTIONS.core, &name)?,
         };
-        let Some(tc) = &core.tc else {
+        if core.tc.is_none() {
             return Err(Error::image(name, "has no task part"));
-        };
-        if tc.task_state == TASK_DEAD {
+        }
+        if core.is_zombie() {
             return Ok(TaskImage { core, ..TaskImage::default() });
         }
         check_threads(entry, numbers)?;
@@ -201,15 +199,12 @@ fn add_number(numbers: &mut HashSet<u32>, number: u32) -> Result<()> {
     Err(Error::image(SECTIONS.tree.name(), cause))
 }
 
-fn is_zombie(core: &CoreEntry) -> bool {
-    core.tc.as_ref().is_some_and(|tc| tc.task_state == TASK_DEAD)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::OwnedFd;
 
     use super::*;
+    use crate::images::snapshot::task_state;
 
     fn read(dir: &ImageDir) -> Result<Snapshot> {
         std::thread::scope(|scope| {
@@ -247,7 +242,7 @@ mod tests {
     }
 
     fn zombie(pid: u32) -> Snapshot {
-        let tc = TaskCoreEntry { task_state: TASK_DEAD, exit_code: 3, ..Default::default() };
+        let tc = TaskCoreEntry { task_state: task_state::DEAD, exit_code: 3, ..Default::default() };
         let core = CoreEntry { mtype: 1, tc: Some(tc), ..Default::default() };
         Snapshot {
             inventory: InventoryEntry {

@@ -8,6 +8,16 @@ use super::proto::*;
 
 pub use super::sections::{Snapshot, TaskImage};
 
+/// Values of `TaskCoreEntry.task_state`.
+pub mod task_state {
+    /// The process runs.
+    pub const ALIVE: u32 = 1;
+    /// It has ended, and its parent has not waited for it: a zombie.
+    pub const DEAD: u32 = 2;
+    /// It is stopped by a signal.
+    pub const STOPPED: u32 = 3;
+}
+
 /// A pagemap-*.img: which pages stand, in order, in `pages-{pages_id}.img`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pagemap {
@@ -24,6 +34,13 @@ pub struct GhostFile {
     pub entry: GhostFileEntry,
     /// Runs of contents: offset and bytes.
     pub chunks: Vec<(u64, Vec<u8>)>,
+}
+
+impl CoreEntry {
+    /// Whether it is a zombie's, which has nothing but its name and its exit status.
+    pub fn is_zombie(&self) -> bool {
+        self.tc.as_ref().is_some_and(|tc| tc.task_state == task_state::DEAD)
+    }
 }
 
 impl Snapshot {

@@ -213,7 +213,7 @@ pub fn comm(task: &TaskImage) -> &str {
 
 /// What a process was doing.
 pub fn state(task: &TaskImage) -> String {
-    use crate::objects::task::state::{ALIVE, DEAD, STOPPED};
+    use crate::images::snapshot::task_state::{ALIVE, DEAD, STOPPED};
     let tc = task.core.tc.as_ref();
     match tc.map(|tc| tc.task_state) {
         Some(ALIVE) => "alive".into(),

@@ -6,10 +6,6 @@ use crate::error::{Error, Kind, Result};
 use crate::images::proto::PstreeEntry;
 use crate::images::snapshot::{Snapshot, TaskImage};
 
-/// States of a task in the image format.
-const TASK_DEAD: u32 = 2;
-const TASK_ZOMBIE: u32 = 6;
-
 /// One process of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -73,14 +69,13 @@ pub fn nodes(snapshot: &Snapshot) -> Vec<Node> {
 }
 
 fn node(entry: &PstreeEntry, task: Option<&TaskImage>) -> Node {
-    let state = task.and_then(|task| task.core.tc.as_ref()).map(|tc| tc.task_state);
     let ids = task.and_then(|task| task.ids.as_ref().or(task.core.ids.as_ref()));
     Node {
         pid: entry.pid.cast_signed(),
         ppid: entry.ppid.cast_signed(),
         pgid: entry.pgid.cast_signed(),
         sid: entry.sid.cast_signed(),
-        zombie: matches!(state, Some(TASK_DEAD | TASK_ZOMBIE)),
+        zombie: task.is_some_and(|task| task.core.is_zombie()),
         objects: ids.map(|ids| Objects {
             vm: ids.vm_id,
             files: ids.files_id,

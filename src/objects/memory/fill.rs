@@ -170,19 +170,11 @@ impl Copying {
 
     /// Copies what nobody else has taken.
     pub fn help(&self) -> Result<()> {
-        let room = queue::bounce(self.bytes);
-        let mut buffer = vec![0; room];
-        let mut batch = Vec::new();
-        loop {
-            let len = self.queue.take(&mut batch, room);
-            let Some(first) = batch.first() else { return Ok(()) };
-            let bytes = &mut buffer[..len];
-            self.pages.read_exact_at(bytes, first.offset)?;
-            for run in &batch {
-                let from = usize::try_from(run.offset - first.offset).expect("in the buffer");
-                self.uffd.copy(run.start, &bytes[from..from + size(run)])?;
-            }
-        }
+        self.queue.drain(&mut vec![0; queue::bounce(self.bytes)], |offset, batch, bytes| {
+            self.pages.read_exact_at(bytes, offset)?;
+            queue::places(batch)
+                .try_for_each(|(run, place)| self.uffd.copy(run.start, &bytes[place]))
+        })
     }
 }
 
@@ -195,37 +187,22 @@ fn write(blank: &Blank, plan: &Plan<'_>, pages: &PageFile, copied: bool) -> Resu
     }
     let queue = Queue::new(plan.runs(wanted));
     let (pid, memory) = (blank.pid(), blank.memory()?);
-    let room = queue::bounce(bytes);
-    queue::share(bytes, || {
-        let mut buffer = vec![0; room];
-        let mut batch = Vec::new();
-        loop {
-            let len = queue.take(&mut batch, room);
-            let Some(first) = batch.first() else { return Ok(()) };
-            let bytes = &mut buffer[..len];
-            pages.read_exact_at(bytes, first.offset)?;
-            write_batch(pid, memory, &batch, bytes)?;
-        }
+    queue.share(bytes, |offset, batch, bytes| {
+        pages.read_exact_at(bytes, offset)?;
+        write_batch(pid, memory, batch, bytes)
     })
 }
 
 /// At once where the protection allows it, else run by run, past the protection.
 pub fn write_batch(pid: i32, mem: &File, batch: &[Run], bytes: &[u8]) -> Result<()> {
     let stretches: Vec<RemoteIovec> =
-        batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), size(run))).collect();
+        batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), run.size())).collect();
     if memory::writev(pid, bytes, &stretches) == Ok(bytes.len()) {
         return Ok(());
     }
-    let mut rest = bytes;
-    for run in batch {
-        let (here, after) = rest.split_at(size(run));
-        rest = after;
-        memory::write_forced(mem, RemoteAddr(run.start), here)
+    for (run, place) in queue::places(batch) {
+        memory::write_forced(mem, RemoteAddr(run.start), &bytes[place])
             .doing(|| format!("write {:x}-{:x} of pid {pid}", run.start, run.end()))?;
     }
     Ok(())
-}
-
-fn size(run: &Run) -> usize {
-    usize::try_from(run.len).expect("fits the buffer")
 }

@@ -104,23 +104,18 @@ impl<'a> Writing<'a> {
     }
 
     /// The same, until it is `over`.
-    pub fn copy_until(&self, buffer: &mut Vec<u8>, mut over: impl FnMut() -> bool) -> Result<()> {
+    pub fn copy_until(&self, buffer: &mut Vec<u8>, over: impl FnMut() -> bool) -> Result<()> {
         let room = queue::bounce(self.total);
         if buffer.len() < room {
             buffer.resize(room, 0);
         }
         let pagemap = pagemap::Pagemap::open(self.pid)?;
-        let mut batch = Vec::new();
-        while !over() {
-            let len = self.queue.take(&mut batch, room);
-            let Some(first) = batch.first() else { return Ok(()) };
-            let bytes = &mut buffer[..len];
-            if !(exclusive(&pagemap, &batch)? && read_at_once(self.pid, &batch, bytes)) {
-                read_each(self.pid, self.memory, &batch, bytes)?;
+        self.queue.drain_until(&mut buffer[..room], over, |offset, batch, bytes| {
+            if !(exclusive(&pagemap, batch)? && read_at_once(self.pid, batch, bytes)) {
+                read_each(self.pid, self.memory, batch, bytes)?;
             }
-            self.creation.write_at(&self.file, &self.name, bytes, first.offset)?;
-        }
-        Ok(())
+            self.creation.write_at(&self.file, &self.name, bytes, offset)
+        })
     }
 }
 
@@ -254,20 +249,14 @@ fn exclusive(pagemap: &pagemap::Pagemap, batch: &[Run]) -> Result<bool> {
 
 /// False if some page is protected against reading.
 fn read_at_once(pid: i32, batch: &[Run], bytes: &mut [u8]) -> bool {
-    let stretches: Vec<RemoteIovec> = batch
-        .iter()
-        .map(|run| {
-            memory::remote_iovec(RemoteAddr(run.start), usize::try_from(run.len).expect("fits"))
-        })
-        .collect();
+    let stretches: Vec<RemoteIovec> =
+        batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), run.size())).collect();
     memory::readv(pid, bytes, &stretches) == Ok(bytes.len())
 }
 
-fn read_each(pid: i32, memory: &File, batch: &[Run], mut bytes: &mut [u8]) -> Result<()> {
-    for run in batch {
-        let (here, rest) = bytes.split_at_mut(usize::try_from(run.len).expect("fits"));
-        bytes = rest;
-        memory::read_forced(memory, RemoteAddr(run.start), here)
+fn read_each(pid: i32, memory: &File, batch: &[Run], bytes: &mut [u8]) -> Result<()> {
+    for (run, place) in queue::places(batch) {
+        memory::read_forced(memory, RemoteAddr(run.start), &mut bytes[place])
             .doing(|| format!("read {:x}-{:x} of pid {pid}", run.start, run.end()))?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! A queue of runs that several threads take work from.
 
+use std::ops::Range;
+
 use parking_lot::Mutex;
 
 use crate::error::Result;
@@ -77,6 +79,53 @@ impl<I: Iterator<Item = Run>> Queue<I> {
         progress::moved(taken);
         usize::try_from(taken).expect("no more than the room")
     }
+
+    /// Hands all batches that nobody else has taken to `carry`: where the batch stands in the pages
+    /// file, its runs, and a part of `buffer` that is as large as they are together.
+    pub fn drain(
+        &self,
+        buffer: &mut [u8],
+        carry: impl FnMut(u64, &[Run], &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.drain_until(buffer, || false, carry)
+    }
+
+    /// The same, until it is `over`.
+    pub fn drain_until(
+        &self,
+        buffer: &mut [u8],
+        mut over: impl FnMut() -> bool,
+        mut carry: impl FnMut(u64, &[Run], &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut batch = Vec::new();
+        while !over() {
+            let len = self.take(&mut batch, buffer.len());
+            let Some(first) = batch.first() else { break };
+            carry(first.offset, &batch, &mut buffer[..len])?;
+        }
+        Ok(())
+    }
+}
+
+impl<I: Iterator<Item = Run> + Send> Queue<I> {
+    /// Drains a queue of `total` bytes, in two threads if they are many.
+    pub fn share(
+        &self,
+        total: u64,
+        carry: impl Fn(u64, &[Run], &mut [u8]) -> Result<()> + Sync,
+    ) -> Result<()> {
+        share(total, || self.drain(&mut vec![0; bounce(total)], &carry))
+    }
+}
+
+/// The runs of a batch, each with its place in the batch's bytes.
+pub fn places(batch: &[Run]) -> impl Iterator<Item = (&Run, Range<usize>)> {
+    let mut end = 0;
+    batch.iter().map(move |run| {
+        let start = end;
+        end += run.size();
+        (run, start..end)
+    })
 }
 
 /// Runs `work` in this thread and, if it is about many bytes, in a second one.
@@ -105,11 +154,32 @@ mod tests {
         let mut batch = Vec::new();
         assert_eq!(queue.take(&mut batch, 15), 15);
         assert_eq!(batch, [run(0, 10, 0), run(100, 5, 10)]);
+        let ranges: Vec<_> = places(&batch).map(|(_, place)| place).collect();
+        assert_eq!(ranges, [0..10, 10..15]);
         assert_eq!(queue.take(&mut batch, 15), 5);
         assert_eq!(batch, [run(105, 5, 15)]);
         assert_eq!(queue.take(&mut batch, 15), 10);
         assert_eq!(batch, [run(200, 10, 50)]);
         assert_eq!(queue.take(&mut batch, 15), 0);
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn batches_are_carried_until_it_is_over() {
+        let run = |start, len, offset| Run { start, len, offset };
+        let queue = Queue::new([run(0, 10, 0), run(100, 5, 20)]);
+        let (mut buffer, mut carried) = ([0; 8], Vec::new());
+        let mut count = 0;
+        let over = || {
+            count += 1;
+            count > 2
+        };
+        let mut carry = |offset, batch: &[Run], bytes: &mut [u8]| {
+            carried.push((offset, batch.len(), bytes.len()));
+            Ok(())
+        };
+        queue.drain_until(&mut buffer, over, &mut carry).unwrap();
+        queue.drain(&mut buffer, &mut carry).unwrap();
+        assert_eq!(carried, [(0, 1, 8), (8, 1, 2), (20, 1, 5)]);
     }
 }

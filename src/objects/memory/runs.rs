@@ -29,6 +29,11 @@ impl Run {
         let offset = self.offset + from.saturating_sub(self.start);
         (from < to).then(|| Self { start: from, len: to - from, offset })
     }
+
+    /// Its length, for a run that fits a buffer.
+    pub fn size(&self) -> usize {
+        usize::try_from(self.len).expect("fits a buffer")
+    }
 }
 
 /// How many pages an entry stands for; writers before CRIU 4 had a smaller field for it.

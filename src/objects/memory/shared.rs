@@ -62,21 +62,11 @@ fn save(file: &File, size: u64, creation: &Creation, pages_id: u32) -> Result<Pa
     let queue = Queue::new(runs::of(&pagemap));
     let total = runs::total(&pagemap);
     progress::expect(total);
-    let room = queue::bounce(total);
-    queue::share(total, || {
-        let mut buffer = vec![0; room];
-        let mut batch = Vec::new();
-        loop {
-            let len = queue.take(&mut batch, room);
-            let Some(first) = batch.first() else { return Ok(()) };
-            let mut rest = &mut buffer[..len];
-            for run in &batch {
-                let (here, after) = rest.split_at_mut(usize::try_from(run.len).expect("fits"));
-                rest = after;
-                read_padded(file, here, run.start)?;
-            }
-            creation.write_at(&out, &name, &buffer[..len], first.offset)?;
+    queue.share(total, |offset, batch, bytes| {
+        for (run, place) in queue::places(batch) {
+            read_padded(file, &mut bytes[place], run.start)?;
         }
+        creation.write_at(&out, &name, bytes, offset)
     })?;
     drop(queue);
     Ok(pagemap)
@@ -124,24 +114,15 @@ fn seek(file: &File, at: u64, whence: Whence) -> std::result::Result<u64, Errno>
 pub fn fill(file: &File, size: u64, pagemap: &Pagemap, pages: &PageFile) -> Result<()> {
     let queue = Queue::new(runs::of(pagemap));
     let total = runs::total(pagemap);
-    let room = queue::bounce(total);
-    queue::share(total, || {
-        let mut buffer = vec![0; room];
-        let mut batch = Vec::new();
-        loop {
-            let len = queue.take(&mut batch, room);
-            let Some(first) = batch.first() else { return Ok(()) };
-            let mut rest = &mut buffer[..len];
-            pages.read_exact_at(rest, first.offset)?;
-            for run in &batch {
-                let (here, after) = rest.split_at_mut(usize::try_from(run.len).expect("fits"));
-                let inside = size.saturating_sub(run.start).min(run.len);
-                let here = &here[..usize::try_from(inside).expect("fits")];
-                file.write_all_at(here, run.start)
-                    .doing(|| format!("write at {:#x}", run.start))?;
-                rest = after;
-            }
+    queue.share(total, |offset, batch, bytes| {
+        pages.read_exact_at(bytes, offset)?;
+        for (run, place) in queue::places(batch) {
+            // The last page may reach beyond the end.
+            let inside = size.saturating_sub(run.start).min(run.len);
+            let inside = &bytes[place][..usize::try_from(inside).expect("fits a buffer")];
+            file.write_all_at(inside, run.start).doing(|| format!("write at {:#x}", run.start))?;
         }
+        Ok(())
     })
 }
 

@@ -6,13 +6,7 @@ use super::{comm, pending};
 use crate::error::{Error, Result};
 use crate::images::proto::{CoreEntry, TaskCoreEntry, core_entry};
 use crate::images::snapshot::TaskImage;
-
-/// `task_state` of a process that runs.
-pub const ALIVE: u32 = 1;
-/// `task_state` of a zombie.
-pub const DEAD: u32 = 2;
-/// `task_state` of a stopped process.
-pub const STOPPED: u32 = 3;
+use crate::images::snapshot::task_state::{ALIVE, DEAD, STOPPED};
 
 /// The core of a zombie: nothing but its name and what its parent will be told.
 pub fn zombie_core(name: &str, exit_status: i32) -> CoreEntry {

@@ -13,7 +13,7 @@ use crate::images::proto::{
     CoreEntry, CredsEntry, ItimerEntry, MmEntry, PosixTimerEntry, RlimitEntry, SeccompEntry,
     SeccompMode, TaskCoreEntry, ThreadCoreEntry,
 };
-use crate::images::snapshot::TaskImage;
+use crate::images::snapshot::{TaskImage, task_state};
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{ptrace, sys};
 use crate::tracee::batch::Batch;
@@ -125,7 +125,7 @@ fn an_odd_task_is_captured_and_runs_on() {
 
 fn check_process(captured: &Captured) {
     let entry = process(captured);
-    assert_eq!((entry.task_state, entry.exit_code, entry.stop_signo), (state::ALIVE, 0, None));
+    assert_eq!((entry.task_state, entry.exit_code, entry.stop_signo), (task_state::ALIVE, 0, None));
     assert_eq!((entry.comm.as_str(), entry.personality), ("odd (leader)", 40000));
     assert_eq!(entry.blk_sigset, set(&[libc::SIGUSR1, libc::SIGTERM, REAL_TIME]));
     assert_eq!(
@@ -313,7 +313,7 @@ fn a_stopped_task_is_rebuilt_stopped() {
     wait_stopped(odd.pid());
     let captured = round_trip(odd);
     let entry = process(&captured);
-    assert_eq!(entry.task_state, state::STOPPED);
+    assert_eq!(entry.task_state, task_state::STOPPED);
     assert_eq!(entry.stop_signo, Some(libc::SIGSTOP as u32));
 }
 

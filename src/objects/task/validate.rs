@@ -24,7 +24,7 @@ pub fn validate(
     let file = SECTIONS.core.of(pid);
     let entry = task.core.tc.as_ref().ok_or_else(|| missing(&file, "the task"))?;
     state::validate(&file, entry)?;
-    if entry.task_state == state::DEAD {
+    if task.core.is_zombie() {
         return Ok(());
     }
     let tids: Vec<u32> = std::iter::once(pid).chain(task.threads.iter().map(|t| t.0)).collect();
