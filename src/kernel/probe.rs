@@ -70,7 +70,7 @@ impl Drop for Bystander {
     fn drop(&mut self) {
         // SAFETY: takes numbers only; the child is ours and has not been waited for.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
-        while matches!(ptrace::wait(self.pid), Ok(ptrace::Status::Stopped { .. })) {}
+        while matches!(ptrace::wait(self.pid), Ok(ptrace::WaitStatus::Stopped { .. })) {}
     }
 }
 

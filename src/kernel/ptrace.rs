@@ -33,7 +33,7 @@ pub const O_SUSPEND_SECCOMP: i32 = libc::PTRACE_O_SUSPEND_SECCOMP;
 
 /// What a wait reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum WaitStatus {
     /// The thread or process exited with this code.
     Exited(i32),
     /// It was killed by a signal.
@@ -74,7 +74,7 @@ fn is_stop_signal(signal: i32) -> bool {
     matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
 }
 
-impl Status {
+impl WaitStatus {
     fn from_raw(raw: c_int) -> Self {
         if libc::WIFEXITED(raw) {
             Self::Exited(libc::WEXITSTATUS(raw))
@@ -96,7 +96,7 @@ impl Status {
 }
 
 /// Waits for the thread `tid` (never for "any child": the host has children of its own).
-pub fn wait(tid: pid_t) -> Sys<Status> {
+pub fn wait(tid: pid_t) -> Sys<WaitStatus> {
     loop {
         if let Some(status) = wait_with(tid, 0)? {
             return Ok(status);
@@ -105,11 +105,11 @@ pub fn wait(tid: pid_t) -> Sys<Status> {
 }
 
 /// The same without blocking: `None` if there is nothing to report.
-pub fn try_wait(tid: pid_t) -> Sys<Option<Status>> {
+pub fn try_wait(tid: pid_t) -> Sys<Option<WaitStatus>> {
     wait_with(tid, libc::WNOHANG)
 }
 
-fn wait_with(tid: pid_t, flags: c_int) -> Sys<Option<Status>> {
+fn wait_with(tid: pid_t, flags: c_int) -> Sys<Option<WaitStatus>> {
     let mut raw = 0;
     loop {
         // SAFETY: `raw` is a valid place for one int.
@@ -117,7 +117,7 @@ fn wait_with(tid: pid_t, flags: c_int) -> Sys<Option<Status>> {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
             Ok(0) => return Ok(None),
-            Ok(_) => return Ok(Some(Status::from_raw(raw))),
+            Ok(_) => return Ok(Some(WaitStatus::from_raw(raw))),
         }
     }
 }
@@ -334,14 +334,14 @@ mod tests {
 
     #[test]
     fn statuses_are_told_apart() {
-        assert_eq!(Status::from_raw(3 << 8), Status::Exited(3));
-        assert_eq!(Status::from_raw(9), Status::Killed { signal: 9, core: false });
-        assert_eq!(Status::from_raw(0x857f), Status::Stopped(Stop::Syscall));
-        assert_eq!(Status::from_raw(0x0a7f), Status::Stopped(Stop::Signal(10)));
-        let Status::Stopped(stop) = Status::from_raw(0x80_137f) else { panic!("a stop") };
+        assert_eq!(WaitStatus::from_raw(3 << 8), WaitStatus::Exited(3));
+        assert_eq!(WaitStatus::from_raw(9), WaitStatus::Killed { signal: 9, core: false });
+        assert_eq!(WaitStatus::from_raw(0x857f), WaitStatus::Stopped(Stop::Syscall));
+        assert_eq!(WaitStatus::from_raw(0x0a7f), WaitStatus::Stopped(Stop::Signal(10)));
+        let WaitStatus::Stopped(stop) = WaitStatus::from_raw(0x80_137f) else { panic!("a stop") };
         assert!(stop.is_interrupt());
         assert_eq!(stop.group_stop(), Some(libc::SIGSTOP));
-        let Status::Stopped(stop) = Status::from_raw(0x80_057f) else { panic!("a stop") };
+        let WaitStatus::Stopped(stop) = WaitStatus::from_raw(0x80_057f) else { panic!("a stop") };
         assert_eq!(stop.group_stop(), None);
     }
 }

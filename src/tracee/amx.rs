@@ -7,7 +7,7 @@ use std::fs::File;
 
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{memory, xsave};
 use crate::tracee::batch::Batch;
@@ -58,9 +58,9 @@ fn step(tid: i32) -> Result<()> {
     loop {
         ptrace::step(tid, 0).doing(doing)?;
         match ptrace::wait(tid).doing(doing)? {
-            Status::Stopped(Stop::Signal(libc::SIGTRAP)) => return Ok(()),
+            WaitStatus::Stopped(Stop::Signal(libc::SIGTRAP)) => return Ok(()),
             // The interruption that the thread was stopped by shows once more.
-            Status::Stopped(stop) if stop.is_interrupt() => {}
+            WaitStatus::Stopped(stop) if stop.is_interrupt() => {}
             other => {
                 let cause = format!("{}: it did not come back: {other:?}", doing());
                 return Err(Error::new(Kind::TaskDied, cause));

@@ -60,7 +60,7 @@ pub fn fill(
     wanted: impl Fn(usize) -> bool,
     copier: &mut dyn FnMut(Copying) -> Result<()>,
 ) -> Result<Filled> {
-    let plan = Plan::new(mm, pagemap, wanted);
+    let plan = FillPlan::new(mm, pagemap, wanted);
     let uffd = if plan.copied >= WORTH_A_UFFD { uffd_of(blank)? } else { None };
     let copied = uffd.is_some();
     if let Some(uffd) = uffd {
@@ -71,7 +71,7 @@ pub fn fill(
     Ok(Filled { restored: bytes / PAGE_SIZE, ..Filled::default() })
 }
 
-struct Plan<'a> {
+struct FillPlan<'a> {
     vmas: &'a [VmaEntry],
     pagemap: &'a Pagemap,
     fillings: Vec<Filling>,
@@ -81,7 +81,7 @@ struct Plan<'a> {
     total: u64,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> FillPlan<'a> {
     fn new(mm: &'a MmEntry, pagemap: &'a Pagemap, wanted: impl Fn(usize) -> bool) -> Self {
         let mut fillings = fillings(&mm.vmas, pagemap);
         let unwanted = fillings.iter_mut().enumerate().filter(|(index, _)| !wanted(*index));
@@ -142,7 +142,7 @@ pub struct Copying {
 }
 
 impl Copying {
-    fn begin(pid: i32, uffd: Uffd, plan: &Plan<'_>, pages: &Arc<PageFile>) -> Result<Self> {
+    fn begin(pid: i32, uffd: Uffd, plan: &FillPlan<'_>, pages: &Arc<PageFile>) -> Result<Self> {
         for (index, vma) in plan.vmas.iter().enumerate() {
             if plan.by_copy(index) {
                 uffd.register(vma.start, vma.end - vma.start)?;
@@ -179,7 +179,7 @@ impl Copying {
 }
 
 /// Writes all but what was copied.
-fn write(blank: &Blank, plan: &Plan<'_>, pages: &PageFile, copied: bool) -> Result<()> {
+fn write(blank: &Blank, plan: &FillPlan<'_>, pages: &PageFile, copied: bool) -> Result<()> {
     let wanted = |index: usize| !(copied && plan.by_copy(index));
     let bytes = plan.total - if copied { plan.copied } else { 0 };
     if bytes == 0 {

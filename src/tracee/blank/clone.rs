@@ -10,10 +10,10 @@ use nix::errno::Errno;
 
 use super::run::died;
 use super::spawn::{CloneArgs, Patience, clone_error};
-use super::{Blank, HelperArea, Thread};
+use super::{Blank, BlankThread, HelperArea};
 use crate::args;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::ptrace::{self, Status};
+use crate::kernel::ptrace::{self, WaitStatus};
 use crate::tracee::batch::{Batch, CallId, ENTRY_SIZE, Outcome};
 
 /// A process to be cloned.
@@ -116,7 +116,7 @@ impl Blank {
             Rc::new(self.service.copied())
         };
         Blank {
-            threads: vec![Thread { tid: pid }],
+            threads: vec![BlankThread { tid: pid }],
             helper,
             service,
             registers: self.registers.clone(),
@@ -149,7 +149,7 @@ impl Blank {
         }
         // Where some had to be tried again, they were made in another order.
         self.threads.truncate(before);
-        self.threads.extend(specs.iter().map(|spec| Thread { tid: spec.tid }));
+        self.threads.extend(specs.iter().map(|spec| BlankThread { tid: spec.tid }));
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl Blank {
         let mut failed = Vec::new();
         for (spec, call) in specs.iter().zip(calls) {
             match outcome.ret(call) {
-                Ok(_) => self.threads.push(Thread { tid: spec.tid }),
+                Ok(_) => self.threads.push(BlankThread { tid: spec.tid }),
                 Err(errno) => failed.push((*spec, errno)),
             }
         }
@@ -227,7 +227,7 @@ fn push_clone(batch: &mut Batch, mut args: CloneArgs, pid: Option<i32>) -> CallI
 /// Waits for the stop at which a traced process or thread begins its life.
 fn wait_born(tid: i32) -> Result<()> {
     match ptrace::wait(tid) {
-        Ok(Status::Stopped(stop)) if stop.is_interrupt() => Ok(()),
+        Ok(WaitStatus::Stopped(stop)) if stop.is_interrupt() => Ok(()),
         Ok(other) => Err(died(tid, &format!("{other:?} at its birth"))),
         Err(errno) => Err(super::run::lost(tid, "wait for a new task", errno)),
     }

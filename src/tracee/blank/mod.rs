@@ -54,7 +54,7 @@ pub use self::spawn::SpawnSpec;
 /// Dropping it kills the process and waits for its threads.
 pub struct Blank {
     /// The leader first.
-    threads: Vec<Thread>,
+    threads: Vec<BlankThread>,
     helper: Rc<HelperArea>,
     service: Rc<ServiceFd>,
     /// Registers of a freshly executed program: what every batch starts from.
@@ -70,7 +70,7 @@ pub struct Blank {
     alive: bool,
 }
 
-struct Thread {
+struct BlankThread {
     tid: i32,
 }
 
@@ -147,7 +147,7 @@ impl Blank {
         }
         let _ = sys::kill(self.pid(), libc::SIGKILL);
         for thread in self.threads.iter().rev() {
-            while let Ok(ptrace::Status::Stopped(_)) = ptrace::wait(thread.tid) {}
+            while let Ok(ptrace::WaitStatus::Stopped(_)) = ptrace::wait(thread.tid) {}
         }
     }
 }

@@ -5,11 +5,11 @@ use std::io;
 use nix::errno::Errno;
 
 use super::stub::ENTRIES_AT;
-use super::{Blank, Thread};
+use super::{Blank, BlankThread};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
-use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::{Batch, ENTRY_SIZE, Outcome};
 
@@ -105,7 +105,7 @@ impl Blank {
     }
 
     /// Lets a thread run the entries at `entries`.
-    fn start(&self, thread: &Thread, entries: RemoteAddr) -> Result<()> {
+    fn start(&self, thread: &BlankThread, entries: RemoteAddr) -> Result<()> {
         let mut regs = *self.registers;
         regs.rip = self.helper.start.0;
         regs.rbx = entries.0;
@@ -144,7 +144,7 @@ impl Blank {
     }
 
     /// Waits for the end of a batch.
-    pub(super) fn wait_parked(&self, thread: &Thread) -> Result<()> {
+    pub(super) fn wait_parked(&self, thread: &BlankThread) -> Result<()> {
         loop {
             match self.wait_stop(thread)? {
                 Stop::Signal(signal) if signal == self.park => return Ok(()),
@@ -155,15 +155,15 @@ impl Blank {
     }
 
     /// Waits until a thread stops for whatever reason.
-    pub(super) fn wait_stop(&self, thread: &Thread) -> Result<Stop> {
+    pub(super) fn wait_stop(&self, thread: &BlankThread) -> Result<Stop> {
         match ptrace::wait(thread.tid).map_err(|errno| lost(thread.tid, "wait", errno))? {
-            Status::Stopped(stop) => Ok(stop),
+            WaitStatus::Stopped(stop) => Ok(stop),
             gone => Err(died(thread.tid, &format!("{gone:?}"))),
         }
     }
 
     /// Judges a stop in the middle of something: harmless, to be remembered, or fatal.
-    pub(super) fn pass(&self, thread: &Thread, stop: Stop) -> Result<()> {
+    pub(super) fn pass(&self, thread: &BlankThread, stop: Stop) -> Result<()> {
         match stop {
             // A SIGCONT makes one of these, even if it is blocked.
             Stop::Event { event: libc::PTRACE_EVENT_STOP, .. } => Ok(()),

@@ -15,12 +15,12 @@ use nix::sys::socket::{MsgFlags, send};
 
 use super::descriptors::{Delivery, Service, ServiceFd};
 use super::stub::STUB;
-use super::{Blank, HelperArea, Thread, choose_park_signal, elf, holder, vdso};
+use super::{Blank, BlankThread, HelperArea, choose_park_signal, elf, holder, vdso};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::capability::{self, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE};
 use crate::kernel::memory;
-use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::Batch;
 
@@ -123,7 +123,7 @@ impl Blank {
 
     fn of_child(pid: i32, spec: &SpawnSpec, service: Rc<Service>) -> Blank {
         Blank {
-            threads: vec![Thread { tid: pid }],
+            threads: vec![BlankThread { tid: pid }],
             helper: Rc::new(HelperArea { start: RemoteAddr(spec.helper), len: spec.helper_len }),
             service: Rc::new(ServiceFd::new(service, spec.service_fd)),
             registers: Rc::new(ptrace::zero_regs()),
@@ -143,8 +143,8 @@ impl Blank {
         send(self.service.engine_end(), &[0], MsgFlags::MSG_NOSIGNAL)
             .doing(|| "let the new process go on".to_owned())?;
         match ptrace::wait(pid).doing(|| "wait for the exec".to_owned())? {
-            Status::Stopped(Stop::Event { event: libc::PTRACE_EVENT_EXEC, .. }) => {}
-            Status::Exited(_) => {
+            WaitStatus::Stopped(Stop::Event { event: libc::PTRACE_EVENT_EXEC, .. }) => {}
+            WaitStatus::Exited(_) => {
                 self.alive = false;
                 return Err(pad.failure());
             }

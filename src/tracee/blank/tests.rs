@@ -8,7 +8,7 @@ use super::*;
 use crate::args;
 use crate::kernel::kcmp::{self, Kcmp};
 use crate::kernel::pin::Pin;
-use crate::kernel::ptrace::Status;
+use crate::kernel::ptrace::WaitStatus;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{pidfd, sys};
 use crate::tracee::batch::Batch;
@@ -138,7 +138,7 @@ fn a_launched_program_runs_and_has_no_helper_area() {
     let pid = blank.pid();
     map_code(&mut blank, CODE, &EXIT_42);
     blank.launch(&[entry(CODE)], None).unwrap();
-    assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+    assert_eq!(ptrace::wait(pid), Ok(WaitStatus::Exited(42)));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_stopped_process_executes_nothing() {
     assert_eq!(state(pid), 'T');
     assert_eq!(status_field(pid, "TracerPid"), "0");
     sys::kill(pid, libc::SIGCONT).unwrap();
-    assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+    assert_eq!(ptrace::wait(pid), Ok(WaitStatus::Exited(42)));
 }
 
 fn waitpid_untraced(pid: i32) -> i32 {
@@ -207,7 +207,7 @@ fn a_stopped_process_with_threads_counts_nothing_and_then_runs() {
         std::thread::yield_now();
     }
     sys::kill(pid, libc::SIGKILL).unwrap();
-    assert_eq!(ptrace::wait(pid), Ok(Status::Killed { signal: libc::SIGKILL, core: false }));
+    assert_eq!(ptrace::wait(pid), Ok(WaitStatus::Killed { signal: libc::SIGKILL, core: false }));
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn reserved_signals_stay_pending() {
     assert_eq!(status_field(pid, "ShdPnd"), format!("{:016x}", bit(libc::SIGURG)));
     map_code(&mut blank, CODE, &COUNT);
     blank.launch(&[entry(CODE)], None).unwrap();
-    let Ok(Status::Killed { signal: libc::SIGTRAP, .. }) = ptrace::wait(pid) else { panic!() };
+    let Ok(WaitStatus::Killed { signal: libc::SIGTRAP, .. }) = ptrace::wait(pid) else { panic!() };
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn a_stop_from_outside_is_kept_for_the_end() {
     waitpid_untraced(pid);
     assert_eq!(state(pid), 'T');
     sys::kill(pid, libc::SIGCONT).unwrap();
-    assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+    assert_eq!(ptrace::wait(pid), Ok(WaitStatus::Exited(42)));
 }
 
 #[test]
@@ -486,8 +486,8 @@ fn a_sibling_is_a_child_of_the_engines_parent() {
             unsafe { libc::_exit(i32::from(done.is_err())) }
         }
         nix::unistd::ForkResult::Parent { child } => {
-            assert_eq!(ptrace::wait(child.as_raw()), Ok(Status::Exited(0)));
-            assert_eq!(ptrace::wait(pid), Ok(Status::Exited(42)));
+            assert_eq!(ptrace::wait(child.as_raw()), Ok(WaitStatus::Exited(0)));
+            assert_eq!(ptrace::wait(pid), Ok(WaitStatus::Exited(42)));
         }
     }
 }

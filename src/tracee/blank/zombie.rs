@@ -14,7 +14,7 @@ use super::run::{died, lost};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::capability::Request;
-use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::tracee::batch::Batch;
 
 const CORE_FLAG: i32 = 0x80;
@@ -104,15 +104,15 @@ impl Blank {
         let pid = self.pid();
         loop {
             match ptrace::wait(pid).map_err(|errno| lost(pid, "wait for its end", errno))? {
-                Status::Exited(code) => return Ok(code << 8),
-                Status::Killed { signal, core } => {
+                WaitStatus::Exited(code) => return Ok(code << 8),
+                WaitStatus::Killed { signal, core } => {
                     return Ok(signal | if core { CORE_FLAG } else { 0 });
                 }
-                Status::Stopped(stop) if is_fault(stop) => {
+                WaitStatus::Stopped(stop) if is_fault(stop) => {
                     return Err(died(pid, &format!("{stop:?}")));
                 }
                 // Signals that came from outside do not matter to the dying.
-                Status::Stopped(_) => {}
+                WaitStatus::Stopped(_) => {}
             }
             ptrace::cont(pid, 0).map_err(|errno| lost(pid, "continue", errno))?;
         }

@@ -18,7 +18,7 @@ use super::FrozenThread;
 use super::code;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Sys;
-use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 
 /// How the end of a stub is announced.
@@ -209,14 +209,14 @@ impl Healable {
         loop {
             ptrace::cont(self.tid, 0).map_err(|errno| self.failed(errno))?;
             match wait_stop(self.tid).map_err(|errno| self.failed(errno))? {
-                Status::Stopped(stop) if stop.is_interrupt() => return Ok(()),
-                Status::Stopped(_) => {}
+                WaitStatus::Stopped(stop) if stop.is_interrupt() => return Ok(()),
+                WaitStatus::Stopped(_) => {}
                 status => return Err(self.died(status)),
             }
         }
     }
 
-    fn died(&self, status: Status) -> Error {
+    fn died(&self, status: WaitStatus) -> Error {
         Error::new(Kind::TaskDied, format!("it died: {status:?}")).context(self.doing())
     }
 }
@@ -229,9 +229,9 @@ impl Running {
         loop {
             let status = wait_stop(thread.tid).map_err(|errno| thread.failed(errno))?;
             let signal = match status {
-                Status::Stopped(Stop::Signal(libc::SIGSTOP)) => libc::SIGSTOP,
-                Status::Stopped(stop) if stop.is_interrupt() => 0,
-                Status::Stopped(stop) if thread.expects(stop) => {
+                WaitStatus::Stopped(Stop::Signal(libc::SIGSTOP)) => libc::SIGSTOP,
+                WaitStatus::Stopped(stop) if stop.is_interrupt() => 0,
+                WaitStatus::Stopped(stop) if thread.expects(stop) => {
                     if thread.is_parked()? {
                         reached();
                         return Ok(thread);
@@ -265,7 +265,7 @@ impl Healable {
 /// Waits for a stop that is microseconds away: sleeping at once would put this CPU to rest, and
 /// waking it takes longer than most batches. Without yielding, which on a busy machine gives away
 /// a whole time slice.
-fn wait_stop(tid: i32) -> Sys<Status> {
+fn wait_stop(tid: i32) -> Sys<WaitStatus> {
     const SPIN: Duration = Duration::from_micros(50);
     let begun = Instant::now();
     while begun.elapsed() < SPIN {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Kind, Refusal, Result};
-use crate::kernel::ptrace::{self, Status, Stop};
+use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::{Sys, proc};
 
 /// How long a thread may take to stop where the caller sets no limit of its own: one in state D
@@ -205,11 +205,13 @@ enum Seen {
 fn look(tid: i32) -> Sys<Seen> {
     match ptrace::try_wait(tid) {
         Ok(None) => Ok(Seen::Waiting),
-        Ok(Some(Status::Stopped(stop))) if stop.is_interrupt() => {
+        Ok(Some(WaitStatus::Stopped(stop))) if stop.is_interrupt() => {
             Ok(Seen::Stopped(Stopped { tid, group_stop: stop.group_stop() }))
         }
-        Ok(Some(Status::Stopped(stop))) => pass_on(tid, stop),
-        Ok(Some(Status::Exited(_) | Status::Killed { .. })) | Err(Errno::ECHILD) => Ok(Seen::Gone),
+        Ok(Some(WaitStatus::Stopped(stop))) => pass_on(tid, stop),
+        Ok(Some(WaitStatus::Exited(_) | WaitStatus::Killed { .. })) | Err(Errno::ECHILD) => {
+            Ok(Seen::Gone)
+        }
         Err(errno) => Err(errno),
     }
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::{code, frame, seize};
 use crate::error::{Context, Error, Kind, Refusal, Result};
-use crate::kernel::ptrace::{self, RseqConfig, Status, Stop};
+use crate::kernel::ptrace::{self, RseqConfig, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{Sys, memory, sys};
 
@@ -231,9 +231,11 @@ fn refuse_32_bit(pid: i32, regs: &user_regs_struct) -> Result<()> {
 pub(super) fn reap(tid: i32) -> Sys<()> {
     loop {
         match ptrace::wait(tid) {
-            Ok(Status::Exited(_) | Status::Killed { .. }) | Err(Errno::ECHILD) => return Ok(()),
+            Ok(WaitStatus::Exited(_) | WaitStatus::Killed { .. }) | Err(Errno::ECHILD) => {
+                return Ok(());
+            }
             // A stop that was reported before the signal came.
-            Ok(Status::Stopped(_)) => {}
+            Ok(WaitStatus::Stopped(_)) => {}
             Err(errno) => return Err(errno),
         }
     }
@@ -249,10 +251,10 @@ pub(super) fn enter_group_stop(tid: i32) -> Result<()> {
     loop {
         ptrace::cont(tid, signal).doing(doing)?;
         match ptrace::wait(tid).doing(doing)? {
-            Status::Stopped(stop) if stop.group_stop().is_some() => return Ok(()),
-            Status::Stopped(Stop::Signal(next)) => signal = next,
-            Status::Stopped(_) => signal = 0,
-            Status::Exited(_) | Status::Killed { .. } => {
+            WaitStatus::Stopped(stop) if stop.group_stop().is_some() => return Ok(()),
+            WaitStatus::Stopped(Stop::Signal(next)) => signal = next,
+            WaitStatus::Stopped(_) => signal = 0,
+            WaitStatus::Exited(_) | WaitStatus::Killed { .. } => {
                 return Err(Error::new(Kind::TaskDied, "it died").context(doing()));
             }
         }
