@@ -60,7 +60,7 @@ uninstall:
 test: build lint header-check manual-check symbols-check soname-check rust-test c-test
 
 lint:
-	$(CARGO) fmt --check
+	$(CARGO) fmt --check -- $$(find src -name '*.rs')
 	$(CARGO) clippy --all-targets -- -D warnings
 
 header:

@@ -50,6 +50,24 @@ impl Snapshot {
         private.chain(self.shared_memory.values()).map(|pagemap| pagemap.pages_id).collect()
     }
 
+    /// The path that the open file `id` is, if it is one.
+    pub fn path_entry(&self, id: u32) -> Option<&RegFileEntry> {
+        self.files.get(&id)?.reg.as_ref()
+    }
+
+    /// The descriptor table of the process `pid`.
+    pub fn table_of(&self, pid: u32) -> Option<&[FdinfoEntry]> {
+        let ids = self.tasks.get(&pid)?.ids.as_ref()?;
+        self.descriptor_tables.get(&ids.files_id).map(Vec::as_slice)
+    }
+
+    /// The process that has the open file `id` and the lowest pid of all that have it: it is in this
+    /// process's table that CRIU looks up the descriptors which a file refers to by their numbers.
+    pub fn first_holder(&self, id: u32) -> Option<u32> {
+        let has = |table: &[FdinfoEntry]| table.iter().any(|entry| entry.id == id);
+        self.tasks.keys().copied().find(|pid| self.table_of(*pid).is_some_and(has))
+    }
+
     /// The root of the tree.
     pub fn root(&self) -> &PstreeEntry {
         &self.tree[0]

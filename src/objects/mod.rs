@@ -6,4 +6,5 @@ pub mod files;
 pub mod memory;
 pub mod namespaces;
 pub mod phases;
+pub mod place;
 pub mod task;

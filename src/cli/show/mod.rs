@@ -1,11 +1,9 @@
 //! `criu show DIR`: a dump as a tree of processes, with their memory, files and sockets.
 //!
-//! [`model`] takes from the images what is worth showing, [`file`] says what an open file is,
-//! [`text`] and [`object`] print both. Images of CRIU's own are shown as well as ours, and such as
+//! [`model`] takes from the images what is worth showing, [`text`] and [`object`] print it. Images of CRIU's own are shown as well as ours, and such as
 //! cannot be restored here. Nothing in them is trusted: text is cleaned of what would steer a
 //! terminal, numbers may be impossible.
 
-mod file;
 mod model;
 mod object;
 mod text;

@@ -9,10 +9,9 @@ use crate::images::names::magic;
 use crate::images::proto::{FileEntry, PagemapEntry, StatsEntry, VmaEntry};
 use crate::images::snapshot::{Pagemap, Snapshot, TaskImage};
 use crate::kernel::PAGE_SIZE;
+use crate::objects::files;
 use crate::objects::memory::bits::{page, status};
 use crate::objects::memory::runs;
-
-use super::file;
 
 const STATS: &str = "stats-dump";
 
@@ -110,9 +109,11 @@ fn name_of(snapshot: &Snapshot, vma: &VmaEntry, stack: u64) -> String {
         return (*name).to_owned();
     }
     if has(status::FILE_PRIVATE | status::FILE_SHARED) {
-        let file = u32::try_from(vma.shmid).ok().and_then(|id| snapshot.files.get(&id));
-        return file
-            .map_or_else(|| format!("file {}", vma.shmid), |file| file::name(snapshot, file));
+        let id = u32::try_from(vma.shmid).ok().filter(|id| snapshot.files.contains_key(id));
+        return id.map_or_else(
+            || format!("file {}", vma.shmid),
+            |id| files::describe(snapshot, id).name,
+        );
     }
     if has(status::ANON_SHARED) {
         return format!("shared memory {}", vma.shmid);
@@ -174,20 +175,17 @@ pub struct Open<'a> {
     pub fd: u32,
     pub on_exec: bool,
     pub file: Option<&'a FileEntry>,
-    pub description: file::Description,
+    pub description: files::Description,
 }
 
 /// The descriptors of a process; of a shared table, those of everybody who shares it.
 pub fn descriptors<'a>(snapshot: &'a Snapshot, task: &TaskImage) -> Vec<Open<'a>> {
     let table = task.ids.and_then(|ids| snapshot.descriptor_tables.get(&ids.files_id));
-    let open = table.into_iter().flatten().map(|info| {
-        let file = snapshot.files.get(&info.id);
-        Open {
-            fd: info.fd,
-            on_exec: info.flags & libc::FD_CLOEXEC.cast_unsigned() == 0,
-            file,
-            description: file::describe(snapshot, info.id, file),
-        }
+    let open = table.into_iter().flatten().map(|info| Open {
+        fd: info.fd,
+        on_exec: info.flags & libc::FD_CLOEXEC.cast_unsigned() == 0,
+        file: snapshot.files.get(&info.id),
+        description: files::describe(snapshot, info.id),
     });
     open.collect()
 }

@@ -39,10 +39,7 @@ fn file(file: &Listed) -> Value {
 
 fn task(snapshot: &Snapshot, entry: &PstreeEntry, task: &TaskImage) -> Value {
     let creds = task.core.thread_core.as_ref().and_then(|core| core.creds.as_ref());
-    let path = |id: u32| {
-        let reg = snapshot.files.get(&id).and_then(|file| file.reg.as_ref());
-        reg.map(|reg| reg.name.clone())
-    };
+    let path = |id: u32| snapshot.path_entry(id).map(|reg| reg.name.clone());
     let open = model::descriptors(snapshot, task);
     let (sockets, files): (Vec<_>, Vec<_>) =
         open.iter().partition(|open| open.description.is_socket);
@@ -95,6 +92,6 @@ fn descriptor(open: &Open<'_>) -> Value {
         ("kind", what.kind.into()),
         ("access", Some(what.access).filter(|access| !access.is_empty()).into()),
         ("closed_on_exec", (!open.on_exec).into()),
-        ("text", what.text.clone().into()),
+        ("text", what.text().into()),
     ])
 }

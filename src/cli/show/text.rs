@@ -97,7 +97,7 @@ impl Page<'_> {
 
     fn places(&mut self, task: &TaskImage, depth: usize) {
         let path = |id: u32| {
-            let reg = self.snapshot.files.get(&id).and_then(|file| file.reg.as_ref());
+            let reg = self.snapshot.path_entry(id);
             reg.map_or_else(|| format!("file {id}"), |reg| clean(&reg.name))
         };
         let exe = task.mm.as_ref().map(|mm| format!("  program {}", path(mm.exe_file_id)));
@@ -138,7 +138,7 @@ impl Page<'_> {
             let what = &one.description;
             let exec = if one.on_exec { "" } else { ", closed on exec" };
             let line =
-                format!("{:>4} {:4} {:8} {}{exec}", one.fd, what.access, what.kind, what.text);
+                format!("{:>4} {:4} {:8} {}{exec}", one.fd, what.access, what.kind, what.text());
             self.line(depth, &format!("    {}", clean(&line)));
         }
     }

@@ -149,7 +149,7 @@ fn capture<'a>(
             ..Snapshot::default()
         },
         ids,
-        collector: Collector::new(collector_options(request, external, members))?,
+        collector: Collector::new(collector_options(request, external)),
         mapped,
         filters: SeccompEntry::default(),
         feed,
@@ -160,11 +160,7 @@ fn capture<'a>(
     capture.finish(refusals)
 }
 
-fn collector_options(
-    request: &Request,
-    external: Vec<String>,
-    members: &[Member],
-) -> CollectorOptions {
+fn collector_options(request: &Request, external: Vec<String>) -> CollectorOptions {
     let options = &request.options;
     CollectorOptions {
         shell_job: options.shell_job(),
@@ -174,7 +170,6 @@ fn collector_options(
         external,
         service_socket: request.service_socket,
         build_ids: options.file_validation() == FileValidation::Buildid,
-        pids: members.iter().map(|member| member.pid).collect(),
     }
 }
 
@@ -207,14 +202,14 @@ impl<'a> Capture<'a, '_, '_> {
         // What can be seen from outside comes first, while the second thread looks at the memory.
         let ids = self.ids.identify(frozen, refusals)?;
         if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
-            let table = self.collector.add_table(frozen, refusals)?;
+            let table = self.collector.add_table(frozen, &mut self.snapshot, refusals)?;
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
         let (shown, mut early) = self.feed.shown(frozen)?;
         let (mut layout, mut refused) = self.layout(frozen, &shown)?;
         let (captured, session) = task::capture_process(frozen, &mut self.filters, refusals)?;
         // The session leaves meanwhile.
-        let fs = self.collector.add_fs(frozen, refusals)?;
+        let fs = self.collector.add_fs(frozen, &mut self.snapshot, refusals)?;
         let cleared = session.has_cleared();
         session.finish()?;
         if cleared {
@@ -240,9 +235,9 @@ impl<'a> Capture<'a, '_, '_> {
     /// The layout of the memory, and what of it cannot be carried.
     fn layout(&mut self, frozen: &FrozenTask, shown: &memory::Shown) -> Result<(Layout, Refusals)> {
         let mut refusals = Refusals::default();
-        let collector = &mut self.collector;
+        let (collector, out) = (&mut self.collector, &mut self.snapshot);
         let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
-            collector.add_path(fd, flags, place, refusals)
+            collector.add_path(fd, flags, place, out, refusals)
         };
         let known = &mut self.mapped;
         let layout = memory::capture(frozen, shown, known, &mut add_file, &mut refusals)?;

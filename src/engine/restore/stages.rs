@@ -19,6 +19,7 @@ use crate::kernel::descriptor;
 use crate::kernel::pin::Pin;
 use crate::objects::files::{OpenFiles, RestoreOptions};
 use crate::objects::memory::Filled;
+use crate::objects::phases::Phase;
 use crate::objects::task::Rebuild;
 use crate::objects::task::credentials::Reach;
 use crate::objects::{memory, task};
@@ -104,10 +105,10 @@ impl<'a> Building<'a> {
 
     /// What the engine makes once for all holders: it needs the sessions, but no memory.
     pub fn open_files(&mut self) -> Result<()> {
-        self.files.open_all()?;
-        self.files.attach_terminals(self.tree.blanks())?;
-        self.files.watch()?;
-        for shared in self.files.shared_files()? {
+        for phase in [Phase::Open, Phase::Terminals, Phase::Watch, Phase::SharedMemory] {
+            self.files.run(phase, self.tree.blanks())?;
+        }
+        for shared in self.files.take_shared() {
             let file = File::from(shared.file);
             memory::fill_shared(&file, shared.shmid, shared.size, self.snapshot, self.pages)?;
         }
@@ -116,7 +117,7 @@ impl<'a> Building<'a> {
 
     /// Masters of terminals whose other holders were outside of the tree: they go to the caller.
     pub fn orphaned_masters(&mut self) -> Vec<OwnedFd> {
-        self.files.take_orphans()
+        self.files.take_for_caller()
     }
 
     /// Layout and contents of every address space; what `copier` takes is there when that has
@@ -166,13 +167,13 @@ impl<'a> Building<'a> {
             blank.clone_threads(&task.thread_specs())?;
             task.threads(blank)
         })?;
+        for phase in [Phase::Owners, Phase::FileLocks, Phase::Seals] {
+            self.files.run(phase, self.tree.blanks())?;
+        }
         let files = &self.files;
-        files.restore_owners()?;
-        files.lock()?;
-        files.seal()?;
         let mut all = Tasks { snapshot: self.snapshot, tree: &mut self.tree, logs: &self.logs };
         all.each("file locks, protection of memory", |blank, image| {
-            files.lock_process(blank)?;
+            files.run_in(Phase::ProcessLocks, blank)?;
             match (&image.mm, &image.pagemap) {
                 (Some(mm), Some(pagemap)) => memory::finish(blank, mm, pagemap),
                 _ => Ok(()),

@@ -1,129 +1,50 @@
 //! Collects the open files of the tasks that are dumped.
 //!
-//! The identity of open file descriptions is settled here, once: two descriptors are the same
-//! file if kcmp says so. Descriptions are sorted into buckets by what is cheap to know (mount,
-//! inode, position, flags) and ordered by kcmp within, so that a new descriptor costs a few
-//! comparisons; before that the guess is tried that a task has the same file under the same
-//! number as the task before it, which is right for nearly every forked child.
+//! The [`Collector`] is told of every table, working directory and mapped file. It finds out which
+//! descriptors lead to the same open file ([`identity`](super::identity)), numbers the open files,
+//! and has each captured once by the kind that claims it.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
+use super::context::{CollectorOptions, DumpCx, Gathered, SharedFile};
 use super::fdinfo::Fdinfo;
+use super::identity::{Fate, Found, KnownFiles};
+use super::kind::{Descriptor, FileId};
 use super::link::Links;
-use super::opened::{NotCaptured, Opened};
-use super::{KINDS, epoll, locks, memfd, pipe, refused, tty};
+use super::opened::{Captured, NotCaptured, Opened};
+use super::{ATTRIBUTES, AllMet, KINDS, refused};
 use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
-use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry, FsEntry};
+use crate::images::proto::{FdTypes, FdinfoEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::kcmp::{self, Kcmp};
 use crate::kernel::pidfd;
 use crate::tracee::dumpee::FrozenTask;
 
 /// `FdinfoEntry.flags`: closed by execve.
 pub(super) const FD_CLOEXEC: u32 = 1;
 
-/// What the request says about files of a dump.
-#[derive(Clone, Debug)]
-pub struct CollectorOptions {
-    /// Terminals from outside the tree are allowed: they are replaced by the restorer's.
-    pub shell_job: bool,
-    /// File locks are dumped.
-    pub file_locks: bool,
-    /// A file whose name is gone but that has other names may get a link of ours.
-    pub link_remap: bool,
-    /// Bytes that an unlinked file may hold.
-    pub ghost_limit: u64,
-    /// Keys of files that are brought from outside at restore: `file[MNT:INO]`, `tty[RDEV:DEV]`.
-    pub external: Vec<String>,
-    /// Inode number of the socket whose peer is dumped as the service socket.
-    pub service_socket: Option<u64>,
-    /// Build ids of programs and libraries are noted, for a check at restore.
-    pub build_ids: bool,
-    /// All processes that are dumped.
-    pub pids: BTreeSet<i32>,
-}
-
-impl Default for CollectorOptions {
-    fn default() -> Self {
-        Self {
-            shell_job: false,
-            file_locks: false,
-            link_remap: false,
-            ghost_limit: 1 << 20,
-            external: Vec::new(),
-            service_socket: None,
-            build_ids: true,
-            pids: BTreeSet::new(),
-        }
-    }
-}
-
-/// What is cheap to know of an open file and differs for different ones, mostly.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    mnt_id: i32,
-    ino: u64,
-    pos: u64,
-    flags: u32,
-}
-
-impl Key {
-    fn of(info: &Fdinfo) -> Self {
-        let flags = info.flags & !libc::O_CLOEXEC.cast_unsigned();
-        Self { mnt_id: info.mnt_id, ino: info.ino, pos: info.pos, flags }
-    }
-}
-
-/// A description that has been met, where, and what became of it.
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub pid: i32,
-    pub fd: i32,
-    pub ino: u64,
-    pub fate: Fate,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Fate {
-    Carried(u32, FdTypes),
-    Refused(Refusal),
-}
-
 /// What is left to do when all files are in the snapshot.
 #[derive(Debug)]
 #[must_use]
 pub struct Collected {
-    /// Memfds whose contents are to be stored as shared memory.
-    pub shared: Vec<memfd::SharedFile>,
+    /// Contents that are to be stored as shared memory.
+    pub shared: Vec<SharedFile>,
     /// What the user may want to be told: connections that are cut.
     pub notes: Vec<String>,
     /// Links to files that had lost their name; to be kept when the dump is whole.
     pub links: Links,
 }
 
-/// Collects files while tasks are captured; [`finish`](Self::finish) puts them into the snapshot.
-#[derive(Debug)]
+/// Collects files while tasks are captured, into the snapshot of the dump.
+#[derive(Debug, Default)]
 pub struct Collector {
-    pub(super) options: CollectorOptions,
-    pub(super) out: Snapshot,
-    next_id: u32,
-    known: Vec<Known>,
-    buckets: HashMap<Key, Vec<usize>>,
-    by_number: HashMap<i32, usize>,
-    paths: HashMap<(u64, u64, std::path::PathBuf), u32>,
-    /// The tables that were added: pid, and its descriptors by number.
-    pub(super) tables: BTreeMap<i32, BTreeMap<i32, u32>>,
-    pub(super) epolls: Vec<epoll::Pending>,
-    pub(super) ttys: tty::Terminals,
-    pub(super) memfds: memfd::Captures,
-    pub(super) ghosts: HashMap<(u64, u64), u32>,
-    /// Pipes, named or not, whose contents are stored.
-    pub(super) stored_pipes: HashSet<(i32, u32)>,
-    pub(super) locked: locks::Met,
-    pub(super) links: Links,
-    notes: Vec<String>,
+    options: CollectorOptions,
+    known: KnownFiles,
+    /// Files that were asked for by path.
+    paths: HashMap<(u64, u64, PathBuf), FileId>,
+    met: AllMet,
+    gathered: Gathered,
     /// A descriptor that is no part of the process.
     #[cfg(test)]
     pub(super) ignored: Option<i32>,
@@ -131,27 +52,8 @@ pub struct Collector {
 
 impl Collector {
     /// Nothing collected yet.
-    pub fn new(options: CollectorOptions) -> Result<Self> {
-        Ok(Self {
-            options,
-            out: Snapshot::default(),
-            next_id: 0,
-            known: Vec::new(),
-            buckets: HashMap::new(),
-            by_number: HashMap::new(),
-            paths: HashMap::new(),
-            tables: BTreeMap::new(),
-            epolls: Vec::new(),
-            ttys: tty::Terminals::default(),
-            memfds: memfd::Captures::default(),
-            ghosts: HashMap::new(),
-            stored_pipes: HashSet::new(),
-            locked: locks::Met::default(),
-            links: Links::default(),
-            notes: Vec::new(),
-            #[cfg(test)]
-            ignored: None,
-        })
+    pub fn new(options: CollectorOptions) -> Self {
+        Self { options, ..Self::default() }
     }
 
     /// Captures every descriptor of a process; its entries of fdinfo-ID.img.
@@ -160,15 +62,17 @@ impl Collector {
     pub fn add_table(
         &mut self,
         task: &FrozenTask,
+        out: &mut Snapshot,
         refusals: &mut Refusals,
     ) -> Result<Vec<FdinfoEntry>> {
-        self.add_table_of(task.pid, refusals)
+        self.add_table_of(task.pid, out, refusals)
     }
 
     /// The same for a process that does not change its descriptors meanwhile.
     pub(super) fn add_table_of(
         &mut self,
         pid: i32,
+        out: &mut Snapshot,
         refusals: &mut Refusals,
     ) -> Result<Vec<FdinfoEntry>> {
         let pidfd = pidfd::open(pid).doing(|| format!("pid {pid}: pidfd_open"))?;
@@ -179,21 +83,26 @@ impl Collector {
                 continue;
             }
             let info = Fdinfo::read(pid, number)?;
-            let cloexec = info.flags & libc::O_CLOEXEC.cast_unsigned() != 0;
-            let file_locks = info.locks.clone();
-            let known = self.identify(&pidfd, pid, number, info)?;
-            locks::capture(self, (pid, number), known, &file_locks, refusals);
-            match &self.known[known].fate {
-                Fate::Carried(id, kind) => {
-                    entries.push(FdinfoEntry {
-                        id: *id,
-                        flags: if cloexec { FD_CLOEXEC } else { 0 },
-                        r#type: *kind as i32,
-                        fd: number.cast_unsigned(),
-                        xattr_security_selinux: None,
-                    });
-                    self.tables.entry(pid).or_default().insert(number, *id);
+            let file = match self.known.find(pid, number, &info)? {
+                Found::Known(file) => file,
+                Found::New(vacancy) => {
+                    let fate = self.meet(&pidfd, pid, number, &info, out)?;
+                    self.known.add(vacancy, pid, number, fate)
                 }
+            };
+            let descriptor = Descriptor { pid, number, file, info: &info };
+            for attribute in ATTRIBUTES {
+                let (met, mut cx) = self.contexts(out);
+                (attribute.capture)(&descriptor, met, &mut cx, refusals)?;
+            }
+            match &self.known.all()[file].fate {
+                Fate::Carried(id, kind) => entries.push(FdinfoEntry {
+                    id: *id,
+                    flags: if info.is_cloexec() { FD_CLOEXEC } else { 0 },
+                    r#type: *kind as i32,
+                    fd: number.cast_unsigned(),
+                    xattr_security_selinux: None,
+                }),
                 Fate::Refused(refusal) => refusals
                     .add(Refusal { place: format!("pid {pid} fd {number}"), ..refusal.clone() }),
             }
@@ -209,15 +118,16 @@ impl Collector {
         file: OwnedFd,
         flags: u32,
         place: &str,
+        out: &mut Snapshot,
         refusals: &mut Refusals,
-    ) -> Result<u32> {
+    ) -> Result<FileId> {
         let opened = Opened::of_path(file, flags, place)?;
         let key = (opened.stat.st_dev, opened.stat.st_ino, opened.link.clone());
         if let Some(id) = self.paths.get(&key) {
             return Ok(*id);
         }
-        let id = self.new_id();
-        match self.capture(&opened, id) {
+        let id = self.gathered.new_id();
+        match self.capture(&opened, id, out) {
             Ok(_) => {}
             Err(NotCaptured::Refused(refusal)) => refusals.add(refusal),
             Err(NotCaptured::Failed(error)) => return Err(error.context(place)),
@@ -227,8 +137,13 @@ impl Collector {
     }
 
     /// Captures the working directory, root and umask of a process.
-    pub fn add_fs(&mut self, task: &FrozenTask, refusals: &mut Refusals) -> Result<FsEntry> {
-        self.add_fs_of(task.pid, task.status(0)?, refusals)
+    pub fn add_fs(
+        &mut self,
+        task: &FrozenTask,
+        out: &mut Snapshot,
+        refusals: &mut Refusals,
+    ) -> Result<FsEntry> {
+        self.add_fs_of(task.pid, task.status(0)?, out, refusals)
     }
 
     /// The same of a process whose `/proc/PID/status` says this.
@@ -236,6 +151,7 @@ impl Collector {
         &mut self,
         pid: i32,
         status: &[u8],
+        out: &mut Snapshot,
         refusals: &mut Refusals,
     ) -> Result<FsEntry> {
         let mut directory = |name: &str| {
@@ -243,87 +159,47 @@ impl Collector {
             let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
             let file = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
                 .doing(|| format!("open {path}"))?;
-            self.add_path(file, 0, &place, refusals)
+            self.add_path(file, 0, &place, out, refusals)
         };
         let (cwd_id, root_id) = (directory("cwd")?, directory("root")?);
         Ok(FsEntry { cwd_id, root_id, umask: Some(umask(pid, status)?) })
     }
 
-    /// Settles what needs all tables to be known (targets of epoll files, sessions of terminals)
-    /// and puts everything into `snapshot`.
+    /// Has every kind say what needs all tables of `out` to be known.
     ///
-    /// Unread data of terminals is taken out and put back here, the only thing that touches what the
-    /// dumpee can see; not if something is refused already.
-    pub fn finish(mut self, snapshot: &mut Snapshot, refusals: &mut Refusals) -> Result<Collected> {
-        epoll::resolve(&mut self, refusals)?;
-        tty::resolve(&mut self, refusals)?;
-        pipe::resolve(&mut self);
+    /// What can only be learnt by touching what the dumpee can see comes last, and not if something
+    /// is refused already.
+    pub fn finish(mut self, out: &mut Snapshot, refusals: &mut Refusals) -> Result<Collected> {
+        for kind in KINDS {
+            let (met, mut cx) = self.contexts(out);
+            (kind.settle)(met, &mut cx, refusals)?;
+        }
         if refusals.is_empty() {
-            tty::capture_data(&mut self)?;
-        }
-        snapshot.absorb(std::mem::take(&mut self.out));
-        let notes = std::mem::take(&mut self.notes);
-        let links = std::mem::take(&mut self.links);
-        Ok(Collected { shared: self.memfds.take(), notes, links })
-    }
-
-    pub(super) fn new_id(&mut self) -> u32 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    pub(super) fn note(&mut self, text: String) {
-        self.notes.push(text);
-    }
-
-    pub(super) fn put(&mut self, entry: FileEntry) {
-        self.out.files.insert(entry.id, entry);
-    }
-
-    pub(super) fn known(&self) -> &[Known] {
-        &self.known
-    }
-
-    /// Who this descriptor is: an index into `known`, captured if it was not met before.
-    fn identify(&mut self, pidfd: &OwnedFd, pid: i32, fd: i32, info: Fdinfo) -> Result<usize> {
-        if let Some(&guess) = self.by_number.get(&fd)
-            && self.order(guess, pid, fd)?.is_eq()
-        {
-            return Ok(guess);
-        }
-        let key = Key::of(&info);
-        let at = match self.search(&key, pid, fd)? {
-            Ok(found) => {
-                self.by_number.insert(fd, found);
-                return Ok(found);
+            for kind in KINDS {
+                let (met, mut cx) = self.contexts(out);
+                (kind.touch)(met, &mut cx)?;
             }
-            Err(at) => at,
-        };
-        let fate = self.meet(pidfd, pid, fd, info)?;
-        self.known.push(Known { pid, fd, ino: key.ino, fate });
-        let new = self.known.len() - 1;
-        self.buckets.entry(key).or_default().insert(at, new);
-        self.by_number.insert(fd, new);
-        Ok(new)
+        }
+        let Gathered { shared, notes, links, .. } = self.gathered;
+        Ok(Collected { shared, notes, links })
     }
 
-    fn search(&self, key: &Key, pid: i32, fd: i32) -> Result<std::result::Result<usize, usize>> {
-        let bucket = self.buckets.get(key).map_or(&[][..], Vec::as_slice);
-        let found = kcmp::search(bucket, |known| self.order(*known, pid, fd))?;
-        Ok(found.map(|place| bucket[place]))
+    fn contexts<'a>(&'a mut self, out: &'a mut Snapshot) -> (&'a mut AllMet, DumpCx<'a>) {
+        let Self { options, known, met, gathered, .. } = self;
+        (met, DumpCx { options, out, known: known.all(), gathered })
     }
 
-    /// How the known file is ordered against a descriptor.
-    fn order(&self, known: usize, pid: i32, fd: i32) -> Result<Ordering> {
-        let one = &self.known[known];
-        kcmp::compare(one.pid, pid, Kcmp::File, one.fd as u64, fd as u64)
-            .doing(|| format!("compare pid {pid} fd {fd} with pid {} fd {}", one.pid, one.fd))
-    }
-
-    fn meet(&mut self, pidfd: &OwnedFd, pid: i32, fd: i32, info: Fdinfo) -> Result<Fate> {
-        let opened = Opened::of_task(pidfd, pid, fd, info)?;
-        let id = self.new_id();
-        match self.capture(&opened, id) {
+    fn meet(
+        &mut self,
+        pidfd: &OwnedFd,
+        pid: i32,
+        number: i32,
+        info: &Fdinfo,
+        out: &mut Snapshot,
+    ) -> Result<Fate> {
+        let opened = Opened::of_task(pidfd, pid, number, info.clone())?;
+        let id = self.gathered.new_id();
+        match self.capture(&opened, id, out) {
             Ok(kind) => Ok(Fate::Carried(id, kind)),
             Err(NotCaptured::Refused(refusal)) => Ok(Fate::Refused(refusal)),
             Err(NotCaptured::Failed(error)) => {
@@ -332,9 +208,11 @@ impl Collector {
         }
     }
 
-    fn capture(&mut self, opened: &Opened, id: u32) -> super::opened::Captured<FdTypes> {
-        match KINDS.iter().find(|kind| (kind.claim)(self, opened)) {
-            Some(kind) => (kind.capture)(opened, id, self),
+    /// Captures an open file, if it is of any kind.
+    fn capture(&mut self, opened: &Opened, id: FileId, out: &mut Snapshot) -> Captured<FdTypes> {
+        let (met, mut cx) = self.contexts(out);
+        match KINDS.iter().find(|kind| (kind.claim)(opened, &cx)) {
+            Some(kind) => (kind.capture)(opened, id, met, &mut cx).map(|()| kind.file_type),
             None => Err(refused::refuse(opened)),
         }
     }

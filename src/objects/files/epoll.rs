@@ -8,122 +8,229 @@
 //! that `inode` and `pos` are the target's file id and the number it was added under.
 //!
 //! The restore adds each target under its number in a thread with a table of its own, where any
-//! number can be used. Only a signalfd has to be added by the process it belongs to: watching ties
-//! it to that process's signals.
+//! number can be used. Only a target whose kind is [watched from within](FileKind::WATCHED_FROM_WITHIN)
+//! has to be added by the process it belongs to.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::fdinfo::Target;
+use super::context::{DumpCx, RestoreCx};
+use super::describe::Description;
+use super::fdinfo::{Fdinfo, hex};
+use super::identity::Fate;
+use super::kind::{Blanks, FileId, FileKind, Step, held_as};
 use super::opened::{Captured, Opened};
-use super::{Collector, Fate, OpenFiles, set_status_flags};
+use super::registry::kind_of;
+use super::set_status_flags;
+use crate::args;
 use crate::error::{Context, Error, Refusals, Result};
-use crate::images::proto::{EventpollFileEntry, EventpollTfdEntry, FdTypes, FileEntry};
+use crate::images::proto::{
+    EventpollFileEntry, EventpollTfdEntry, FdTypes, FdinfoEntry, FownEntry,
+};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::kcmp::{self, EpollSlot};
 use crate::kernel::{descriptor, epoll};
+use crate::objects::phases::Phase;
+use crate::tracee::batch::Batch;
+use crate::tracee::blank::Blank;
 
 /// `dev` of an entry whose `inode` is a file id and whose `pos` is the number.
 const BY_FILE_ID: u32 = u32::MAX;
 
+pub(super) struct Epoll;
+
+impl FileKind for Epoll {
+    const TYPE: FdTypes = FdTypes::Eventpoll;
+    const NAME: &'static str = "epoll";
+    type Entry = EventpollFileEntry;
+    /// Epoll files whose targets are still to be found.
+    type Met = Vec<Pending>;
+    type Made = Late;
+    held_as!(epfd);
+
+    fn claim(file: &Opened, _: &DumpCx<'_>) -> bool {
+        file.is_anonymous("eventpoll")
+    }
+
+    fn capture(
+        file: &Opened,
+        id: FileId,
+        met: &mut Vec<Pending>,
+        _: &mut DumpCx<'_>,
+    ) -> Captured<EventpollFileEntry> {
+        let Some(targets) = targets(&file.info) else {
+            return Err(file.refuse("the kernel does not tell what it watches", ""));
+        };
+        met.push(Pending { id, pid: file.pid, fd: file.fd, place: file.place.clone(), targets });
+        Ok(EventpollFileEntry { id, flags: file.flags(), fown: file.owner, tfd: Vec::new() })
+    }
+
+    /// Finds the targets of all epoll files.
+    fn settle(met: &mut Vec<Pending>, cx: &mut DumpCx<'_>, refusals: &mut Refusals) -> Result<()> {
+        for pending in std::mem::take(met) {
+            let tfd = pending.find_targets(cx, refusals)?;
+            let file = cx.out.files.get_mut(&pending.id);
+            if let Some(epoll) = file.and_then(|file| file.epfd.as_mut()) {
+                epoll.tfd = tfd;
+            }
+        }
+        Ok(())
+    }
+
+    fn validate(entry: &EventpollFileEntry, all: &Snapshot) -> Result<()> {
+        for watch in watches(entry, all)? {
+            if watch.number < 0 || !all.files.contains_key(&watch.target) {
+                let cause = format!("epoll file {} watches an impossible file", watch.epoll);
+                return Err(Error::image("files.img", cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an epoll file that watches nothing yet.
+    fn open(
+        entry: &EventpollFileEntry,
+        _: &mut Late,
+        _: &RestoreCx<'_>,
+    ) -> Result<Option<OwnedFd>> {
+        let made = epoll::create().doing(|| "make an epoll file")?;
+        set_status_flags(&made, entry.flags).doing(|| "set the flags of an epoll file")?;
+        Ok(Some(made))
+    }
+
+    const STEPS: &'static [(Phase, Step<Late>)] = &[
+        (Phase::Watch, Step::Tree(watch_all)),
+        (Phase::EmptyTable, Step::Process(watch_from_within)),
+    ];
+
+    fn owner<'a>(entry: &'a EventpollFileEntry, _: &'a Snapshot) -> Option<&'a FownEntry> {
+        Some(&entry.fown)
+    }
+
+    fn describe(entry: &EventpollFileEntry, _: &Snapshot) -> Description {
+        let numbers: Vec<String> = entry.tfd.iter().map(|tfd| tfd.tfd.to_string()).collect();
+        let numbers = if numbers.is_empty() { "nothing".into() } else { numbers.join(" ") };
+        Description::saying(format!("watches {numbers}"))
+    }
+}
+
+/// A file watched by an epoll file, as the kernel tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Target {
+    /// The number it was added under; it may have been closed or reused since.
+    number: u32,
+    events: u32,
+    data: u64,
+    pos: u64,
+    ino: u64,
+    /// The file system's device as the kernel encodes it: major << 20 | minor.
+    dev: u32,
+}
+
+fn targets(info: &Fdinfo) -> Option<Vec<Target>> {
+    info.values("tfd").map(Target::parse).collect()
+}
+
+impl Target {
+    /// `16 events: 80000019 data: 10  pos:0 ino:555d sdev:f`
+    fn parse(text: &str) -> Option<Self> {
+        let spaced = text.replace(':', ": ");
+        let mut words = spaced.split_whitespace();
+        let mut target = Self { number: words.next()?.parse().ok()?, ..Self::default() };
+        while let (Some(key), Some(value)) = (words.next(), words.next()) {
+            match key {
+                "events:" => target.events = hex(value)?.try_into().ok()?,
+                "data:" => target.data = hex(value)?,
+                "pos:" => target.pos = value.parse::<i64>().ok()?.cast_unsigned(),
+                "ino:" => target.ino = hex(value)?,
+                "sdev:" => target.dev = hex(value)?.try_into().ok()?,
+                _ => {}
+            }
+        }
+        Some(target)
+    }
+}
+
 /// An epoll file whose targets are still to be found.
 #[derive(Debug)]
 pub(super) struct Pending {
-    id: u32,
+    id: FileId,
     pid: i32,
     fd: i32,
     place: String,
     targets: Vec<Target>,
 }
 
-pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
-    file.is_anonymous("eventpoll")
+/// The files of a descriptor table, by number.
+type Numbers = HashMap<u32, FileId>;
+
+fn numbers(table: Option<&[FdinfoEntry]>) -> Numbers {
+    table.into_iter().flatten().map(|entry| (entry.fd, entry.id)).collect()
 }
 
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    let epfd = EventpollFileEntry { id, flags: file.flags(), fown: file.owner, tfd: Vec::new() };
-    collector.put(FileEntry {
-        r#type: FdTypes::Eventpoll as i32,
-        id,
-        epfd: Some(epfd),
-        ..Default::default()
-    });
-    collector.epolls.push(Pending {
-        id,
-        pid: file.pid,
-        fd: file.fd,
-        place: file.place.clone(),
-        targets: file.info.targets.clone(),
-    });
-    Ok(FdTypes::Eventpoll)
+/// The table that numbers of targets refer to.
+fn first_holders(id: FileId, all: &Snapshot) -> Option<&[FdinfoEntry]> {
+    all.table_of(all.first_holder(id)?)
 }
 
-/// Finds the targets of all epoll files, once all tables are known.
-pub(super) fn resolve(collector: &mut Collector, refusals: &mut Refusals) -> Result<()> {
-    for pending in std::mem::take(&mut collector.epolls) {
-        let holder = first_holder(collector, pending.id);
+impl Pending {
+    fn find_targets(
+        &self,
+        cx: &DumpCx<'_>,
+        refusals: &mut Refusals,
+    ) -> Result<Vec<EventpollTfdEntry>> {
+        let own = numbers(cx.out.table_of(self.pid.cast_unsigned()));
+        let holders = numbers(first_holders(self.id, cx.out));
         let mut met: HashMap<u32, u32> = HashMap::new();
-        for target in &pending.targets {
+        let mut found = Vec::new();
+        for target in &self.targets {
             let seen = met.entry(target.number).or_default();
-            let slot = EpollSlot { efd: pending.fd as u32, tfd: target.number, toff: *seen };
+            let slot = EpollSlot { efd: self.fd as u32, tfd: target.number, toff: *seen };
             *seen += 1;
-            match find(collector, &pending, target, slot)? {
-                Some(id) => {
-                    let entry = tfd_entry(target, id, &holder);
-                    let file = collector.out.files.get_mut(&pending.id);
-                    if let Some(epoll) = file.and_then(|file| file.epfd.as_mut()) {
-                        epoll.tfd.push(entry);
-                    }
-                }
+            match self.find(target, slot, own.get(&target.number), cx)? {
+                Some(id) => found.push(tfd_entry(target, id, &holders)),
                 None => refusals.refuse(
-                    pending.place.clone(),
+                    self.place.clone(),
                     format!("epoll entry {}", target.number),
                     "it watches a file that no process of the tree has open",
                     "dump the processes that have it open too",
                 ),
             }
         }
+        Ok(found)
     }
-    Ok(())
-}
 
-/// The table that numbers of targets refer to: that of the lowest pid that has the epoll file.
-fn first_holder(collector: &Collector, id: u32) -> BTreeMap<i32, u32> {
-    let mut tables = collector.tables.values();
-    tables.find(|table| table.values().any(|held| *held == id)).cloned().unwrap_or_default()
-}
-
-/// The file id of a target: most likely what stands under its number, else what kcmp says.
-fn find(
-    collector: &Collector,
-    pending: &Pending,
-    target: &Target,
-    slot: EpollSlot,
-) -> Result<Option<u32>> {
-    let same = |pid: i32, fd: i32| {
-        kcmp::compare_epoll(pid, fd, pending.pid, slot).map(Ordering::is_eq).doing(|| {
-            format!("{}: compare entry {} with pid {pid} fd {fd}", pending.place, slot.tfd)
-        })
-    };
-    let number = target.number.cast_signed();
-    let likely = collector.tables.get(&pending.pid).and_then(|table| table.get(&number));
-    if let Some(id) = likely
-        && same(pending.pid, number)?
-    {
-        return Ok(Some(*id));
-    }
-    for known in collector.known().iter().filter(|known| known.ino == target.ino) {
-        if let Fate::Carried(id, _) = known.fate
-            && same(known.pid, known.fd)?
+    /// The file id of a target: most likely what stands under its number, else what kcmp says.
+    fn find(
+        &self,
+        target: &Target,
+        slot: EpollSlot,
+        likely: Option<&FileId>,
+        cx: &DumpCx<'_>,
+    ) -> Result<Option<FileId>> {
+        let same = |pid: i32, fd: i32| {
+            kcmp::compare_epoll(pid, fd, self.pid, slot).map(Ordering::is_eq).doing(|| {
+                format!("{}: compare entry {} with pid {pid} fd {fd}", self.place, slot.tfd)
+            })
+        };
+        if let Some(id) = likely
+            && same(self.pid, target.number.cast_signed())?
         {
-            return Ok(Some(id));
+            return Ok(Some(*id));
         }
+        for known in cx.known.iter().filter(|known| known.ino == target.ino) {
+            if let Fate::Carried(id, _) = known.fate
+                && same(known.pid, known.fd)?
+            {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
-    Ok(None)
 }
 
-fn tfd_entry(target: &Target, id: u32, holder: &BTreeMap<i32, u32>) -> EventpollTfdEntry {
+fn tfd_entry(target: &Target, id: FileId, holders: &Numbers) -> EventpollTfdEntry {
     let plain = EventpollTfdEntry {
         id: 0,
         tfd: target.number,
@@ -133,12 +240,12 @@ fn tfd_entry(target: &Target, id: u32, holder: &BTreeMap<i32, u32>) -> Eventpoll
         inode: Some(target.ino),
         pos: Some(target.pos),
     };
-    if holder.get(&target.number.cast_signed()) == Some(&id) {
+    if holders.get(&target.number) == Some(&id) {
         return plain;
     }
-    let elsewhere = holder.iter().find(|(_, held)| **held == id).map(|(number, _)| *number);
+    let elsewhere = holders.iter().filter(|(_, held)| **held == id).map(|(number, _)| *number);
     EventpollTfdEntry {
-        tfd: elsewhere.map_or(target.number, i32::cast_unsigned),
+        tfd: elsewhere.min().unwrap_or(target.number),
         dev: Some(BY_FILE_ID),
         inode: Some(id.into()),
         pos: Some(target.number.into()),
@@ -148,33 +255,22 @@ fn tfd_entry(target: &Target, id: u32, holder: &BTreeMap<i32, u32>) -> Eventpoll
 
 /// A target to be added: which file, under which number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Watch {
-    pub epoll: u32,
-    pub target: u32,
-    pub number: i32,
-    pub events: u32,
-    pub data: u64,
+struct Watch {
+    epoll: FileId,
+    target: FileId,
+    number: i32,
+    events: u32,
+    data: u64,
 }
 
-/// All targets of all epoll files, as far as they are held by a table of descriptors.
-pub(super) fn watches(snapshot: &Snapshot) -> Result<Vec<Watch>> {
-    let mut all = Vec::new();
-    for epoll in snapshot.files.values().filter_map(|file| file.epfd.as_ref()) {
-        let table = snapshot
-            .tree
-            .iter()
-            .filter_map(|task| super::table_of(snapshot, task.pid))
-            .find(|table| table.iter().any(|entry| entry.id == epoll.id));
-        let Some(table) = table else { continue };
-        let table: HashMap<u32, u32> = table.iter().map(|entry| (entry.fd, entry.id)).collect();
-        for tfd in &epoll.tfd {
-            all.push(watch(epoll.id, tfd, &table)?);
-        }
-    }
-    Ok(all)
+/// The targets of an epoll file; none if no process of the tree has it open.
+fn watches(entry: &EventpollFileEntry, all: &Snapshot) -> Result<Vec<Watch>> {
+    let Some(table) = first_holders(entry.id, all) else { return Ok(Vec::new()) };
+    let table = numbers(Some(table));
+    entry.tfd.iter().map(|tfd| watch(entry.id, tfd, &table)).collect()
 }
 
-fn watch(epoll: u32, tfd: &EventpollTfdEntry, table: &HashMap<u32, u32>) -> Result<Watch> {
+fn watch(epoll: FileId, tfd: &EventpollTfdEntry, table: &Numbers) -> Result<Watch> {
     let (target, number) = if tfd.dev == Some(BY_FILE_ID) {
         (tfd.inode.and_then(|id| u32::try_from(id).ok()), tfd.pos.unwrap_or_default() as u32)
     } else {
@@ -188,36 +284,37 @@ fn watch(epoll: u32, tfd: &EventpollTfdEntry, table: &HashMap<u32, u32>) -> Resu
     Ok(Watch { epoll, target, number: number.cast_signed(), events, data })
 }
 
-pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
-    for watch in watches(snapshot)? {
-        if watch.number < 0 || !snapshot.files.contains_key(&watch.target) {
-            let cause = format!("epoll file {} watches an impossible file", watch.epoll);
-            return Err(Error::image("files.img", cause));
+/// What is left to processes to add, by the descriptor table that the epoll file is in.
+#[derive(Debug, Default)]
+pub(super) struct Late(BTreeMap<u32, Vec<Watch>>);
+
+/// Adds every target that the engine can add; the others are left to the processes.
+fn watch_all(late: &mut Late, cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> {
+    let all = cx.snapshot;
+    let mut ours = Vec::new();
+    for entry in all.files.values().filter_map(|file| file.epfd.as_ref()) {
+        for watch in watches(entry, all)? {
+            let kind = all.files.get(&watch.target).and_then(kind_of);
+            if kind.is_some_and(|kind| kind.watched_from_within) {
+                late.0.entry(holders_table(entry.id, all)).or_default().push(watch);
+            } else {
+                ours.push((cx.number(watch.epoll)?, cx.number(watch.target)?, watch));
+            }
         }
     }
-    Ok(())
+    if ours.is_empty() { Ok(()) } else { add_all(&ours) }
 }
 
-/// Makes an epoll file that watches nothing yet.
-pub(super) fn open(entry: &EventpollFileEntry) -> Result<OwnedFd> {
-    let made = epoll::create().doing(|| "make an epoll file")?;
-    set_status_flags(&made, entry.flags).doing(|| "set the flags of an epoll file")?;
-    Ok(made)
+fn holders_table(id: FileId, all: &Snapshot) -> u32 {
+    let ids = all.first_holder(id).and_then(|pid| all.tasks.get(&pid)?.ids.as_ref());
+    ids.map_or(0, |ids| ids.files_id)
 }
 
-/// Adds every target that the engine can add; the others are left to the tasks.
-pub(super) fn watch_all(files: &OpenFiles<'_>) -> Result<()> {
-    let watches = watches(files.snapshot)?;
-    let mut ours = Vec::new();
-    for watch in watches.into_iter().filter(|watch| !is_late(files.snapshot, watch)) {
-        ours.push((files.number(watch.epoll)?, files.number(watch.target)?, watch));
-    }
-    if ours.is_empty() {
-        return Ok(());
-    }
+/// Adds targets to epoll files, both given by the engine's numbers, in a table of our own.
+fn add_all(watches: &[(i32, i32, Watch)]) -> Result<()> {
     let mut failed = None;
     let done = descriptor::with_private_table(|| {
-        for (epoll, target, watch) in &ours {
+        for (epoll, target, watch) in watches {
             if let Err(errno) = add(*epoll, *target, watch) {
                 failed = Some(*watch);
                 return Err(errno);
@@ -229,12 +326,6 @@ pub(super) fn watch_all(files: &OpenFiles<'_>) -> Result<()> {
         Some(watch) => format!("watch descriptor {} by an epoll file", watch.number),
         None => "make a thread for epoll files".to_string(),
     })
-}
-
-/// Whether only the process it belongs to can add it.
-pub(super) fn is_late(snapshot: &Snapshot, watch: &Watch) -> bool {
-    let target = snapshot.files.get(&watch.target);
-    target.is_some_and(|file| file.r#type == FdTypes::Signalfd as i32)
 }
 
 /// In a table of our own: adds `target` as if it stood at its number.
@@ -260,6 +351,44 @@ fn add(epoll: i32, target: i32, watch: &Watch) -> nix::Result<()> {
     added
 }
 
+/// Has the process that fills a table add what it has to add itself, while any number is free.
+fn watch_from_within(late: &Late, cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
+    let task = cx.snapshot.tasks.get(&blank.pid().cast_unsigned());
+    let ids = task.and_then(|task| task.ids.as_ref());
+    let Some(late) = ids.and_then(|ids| late.0.get(&ids.files_id)) else { return Ok(()) };
+    let above = late.iter().map(|watch| watch.number + 1).max().unwrap_or(0);
+    if blank.service_fd().is_none_or(|service| service.0 < above) {
+        blank.move_service_fd(above)?;
+    }
+    late.iter().try_for_each(|watch| add_from_within(watch, above, cx, blank))
+}
+
+/// Adds one target, by numbers that are used for this only; `above` are no numbers of targets.
+fn add_from_within(watch: &Watch, above: i32, cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
+    let received = blank.send_fds(&[cx.fd(watch.epoll)?, cx.fd(watch.target)?])?;
+    let mut batch = Batch::new();
+    let moved = [received[0], received[1]].map(|number| {
+        batch.must("move it aside", libc::SYS_fcntl, args![number, libc::F_DUPFD, above])
+    });
+    for number in received {
+        batch.must("close it", libc::SYS_close, args![number]);
+    }
+    let outcome = blank.run(batch)?;
+    let [epoll, target] = moved.map(|call| outcome.ret(call).doing(|| "move it aside"));
+    let (epoll, target) = (epoll?, target?);
+    let mut batch = Batch::new();
+    let event = [&watch.events.to_le_bytes()[..], &watch.data.to_le_bytes()].concat();
+    let event = batch.bytes(&event);
+    let what = format!("pid {}: watch descriptor {}", blank.pid(), watch.number);
+    let add = args![epoll, libc::EPOLL_CTL_ADD, watch.number, event];
+    batch.must("place it", libc::SYS_dup3, args![target, watch.number, libc::O_CLOEXEC]);
+    batch.must(what, libc::SYS_epoll_ctl, add);
+    for number in [i64::from(watch.number), epoll, target] {
+        batch.must("close it", libc::SYS_close, args![number]);
+    }
+    blank.run(batch).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
@@ -271,10 +400,23 @@ mod tests {
 
     fn targets(holder: &Blank, number: i32) -> Vec<(u32, u32, u64)> {
         let info = super::super::fdinfo::Fdinfo::read(holder.pid(), number).unwrap();
-        let mut all: Vec<_> =
-            info.targets.iter().map(|one| (one.number, one.events, one.data)).collect();
+        let all = super::targets(&info).unwrap();
+        let mut all: Vec<_> = all.iter().map(|one| (one.number, one.events, one.data)).collect();
         all.sort_unstable();
         all
+    }
+
+    #[test]
+    fn the_kernel_tells_targets() {
+        let text = "pos:\t0\nflags:\t02000002\nmnt_id:\t17\nino:\t1038\n\
+            tfd:       16 events: 80000019 data:               10  pos:0 ino:555d sdev:f\n\
+            tfd:       23 events:       19 data:     7f2600000017  pos:7 ino:518406 sdev:fe00000\n";
+        let told = super::targets(&Fdinfo::parse(text.into()).unwrap()).unwrap();
+        let first =
+            Target { number: 16, events: 0x8000_0019, data: 0x10, pos: 0, ino: 0x555d, dev: 15 };
+        assert_eq!(told[0], first);
+        assert_eq!((told[1].data, told[1].pos), (0x7f26_0000_0017, 7));
+        assert_eq!(super::targets(&Fdinfo::parse("tfd: x\n".into()).unwrap()), None);
     }
 
     #[test]

@@ -6,56 +6,93 @@
 
 use std::os::fd::OwnedFd;
 
+use super::context::{DumpCx, RestoreCx};
+use super::describe::Description;
+use super::fdinfo::{Fdinfo, hex};
+use super::kind::{FileId, FileKind, held_as};
 use super::opened::{Captured, Opened};
-use super::{Collector, set_status_flags};
+use super::set_status_flags;
 use crate::error::{Context, Error, Result};
-use crate::images::proto::{EventfdFileEntry, FdTypes, FileEntry};
+use crate::images::proto::{EventfdFileEntry, FdTypes, FownEntry};
+use crate::images::snapshot::Snapshot;
 use crate::kernel::eventfd;
 
 const SEMAPHORE: u32 = libc::EFD_SEMAPHORE.cast_unsigned();
 
-pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
-    file.is_anonymous("eventfd")
-}
+pub(super) struct Eventfd;
 
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    let Some(counter) = file.info.eventfd else {
-        return Err(file.refuse("the kernel does not tell its counter", ""));
-    };
-    let flags = file.flags() | if counter.semaphore { SEMAPHORE } else { 0 };
-    let efd = EventfdFileEntry { id, flags, fown: file.owner, counter: counter.count };
-    collector.put(FileEntry {
-        r#type: FdTypes::Eventfd as i32,
-        id,
-        efd: Some(efd),
-        ..Default::default()
-    });
-    Ok(FdTypes::Eventfd)
-}
+impl FileKind for Eventfd {
+    const TYPE: FdTypes = FdTypes::Eventfd;
+    const NAME: &'static str = "eventfd";
+    type Entry = EventfdFileEntry;
+    type Met = ();
+    type Made = ();
+    held_as!(efd);
 
-/// The largest count is reserved.
-pub(super) fn validate(entry: &EventfdFileEntry) -> Result<()> {
-    if entry.counter == u64::MAX {
-        return Err(Error::image("files.img", format!("eventfd {}: impossible count", entry.id)));
+    fn claim(file: &Opened, _: &DumpCx<'_>) -> bool {
+        file.is_anonymous("eventfd")
     }
-    Ok(())
+
+    fn capture(
+        file: &Opened,
+        id: FileId,
+        _: &mut (),
+        _: &mut DumpCx<'_>,
+    ) -> Captured<EventfdFileEntry> {
+        let Some((counter, semaphore)) = counter(&file.info) else {
+            return Err(file.refuse("the kernel does not tell its counter", ""));
+        };
+        let flags = file.flags() | if semaphore { SEMAPHORE } else { 0 };
+        Ok(EventfdFileEntry { id, flags, fown: file.owner, counter })
+    }
+
+    /// The largest count is reserved.
+    fn validate(entry: &EventfdFileEntry, _: &Snapshot) -> Result<()> {
+        if entry.counter == u64::MAX {
+            let cause = format!("eventfd {}: impossible count", entry.id);
+            return Err(Error::image("files.img", cause));
+        }
+        Ok(())
+    }
+
+    fn open(entry: &EventfdFileEntry, _: &mut (), _: &RestoreCx<'_>) -> Result<Option<OwnedFd>> {
+        let what = || format!("make an eventfd with count {}", entry.counter);
+        let semaphore = if entry.flags & SEMAPHORE != 0 { libc::EFD_SEMAPHORE } else { 0 };
+        let made = eventfd::create(semaphore).doing(what)?;
+        if entry.counter > 0 {
+            nix::unistd::write(&made, &entry.counter.to_ne_bytes()).doing(what)?;
+        }
+        set_status_flags(&made, entry.flags).doing(what)?;
+        Ok(Some(made))
+    }
+
+    fn owner<'a>(entry: &'a EventfdFileEntry, _: &'a Snapshot) -> Option<&'a FownEntry> {
+        Some(&entry.fown)
+    }
+
+    fn describe(entry: &EventfdFileEntry, _: &Snapshot) -> Description {
+        Description::saying(format!("counter {}", entry.counter))
+    }
 }
 
-pub(super) fn open(entry: &EventfdFileEntry) -> Result<OwnedFd> {
-    let what = || format!("make an eventfd with count {}", entry.counter);
-    let semaphore = if entry.flags & SEMAPHORE != 0 { libc::EFD_SEMAPHORE } else { 0 };
-    let made = eventfd::create(semaphore).doing(what)?;
-    if entry.counter > 0 {
-        nix::unistd::write(&made, &entry.counter.to_ne_bytes()).doing(what)?;
-    }
-    set_status_flags(&made, entry.flags).doing(what)?;
-    Ok(made)
+/// Count, and whether it is a semaphore.
+fn counter(info: &Fdinfo) -> Option<(u64, bool)> {
+    let semaphore = info.value("eventfd-semaphore").is_some_and(|value| value != "0");
+    Some((hex(info.value("eventfd-count")?)?, semaphore))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
+
+    #[test]
+    fn the_kernel_tells_a_counter() {
+        let text = "pos:\t0\nflags:\t04002\nmnt_id:\t17\nino:\t1038\n\
+                    eventfd-count:                a\neventfd-id: 3\neventfd-semaphore: 1\n";
+        assert_eq!(counter(&Fdinfo::parse(text.into()).unwrap()), Some((10, true)));
+        assert_eq!(counter(&Fdinfo::default()), None);
+    }
 
     #[test]
     fn counts_come_back() {

@@ -3,72 +3,101 @@
 //! Opening one end waits for the other: the restore holds both ends open meanwhile, which also
 //! keeps the contents.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use nix::sys::stat::SFlag;
 
+use super::context::{DumpCx, RestoreCx};
+use super::describe::Description;
+use super::kind::{FileId, FileKind, held_as};
 use super::opened::{Captured, Opened, PIPE_FS};
-use super::{Collector, OpenFiles, pipe, regular};
+use super::{paths, pipe};
 use crate::error::{Context, Error, Result};
-use crate::images::proto::{FdTypes, FifoEntry, FileEntry, RegFileEntry};
+use crate::images::proto::{FdTypes, FifoEntry, FownEntry, RegFileEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::tty;
 
-pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
-    file.is(SFlag::S_IFIFO) && file.fs_type != PIPE_FS
-}
+pub(super) struct Fifo;
 
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    let regf_id = collector.new_id();
-    let reg = regular::entry(file, regf_id, collector)?;
-    let pipe_id = pipe::number(file);
-    if file.is_readable() && collector.stored_pipes.insert((FdTypes::Fifo as i32, pipe_id)) {
-        let data = pipe::contents(file)?;
-        collector.out.fifo_data.extend(data);
+impl FileKind for Fifo {
+    const TYPE: FdTypes = FdTypes::Fifo;
+    const NAME: &'static str = "fifo";
+    type Entry = FifoEntry;
+    /// Named pipes whose contents are stored.
+    type Met = HashSet<u32>;
+    /// Named pipes that are held open at both ends, by their number in the image.
+    type Made = BTreeMap<u32, OwnedFd>;
+    held_as!(fifo);
+
+    fn claim(file: &Opened, _: &DumpCx<'_>) -> bool {
+        file.is(SFlag::S_IFIFO) && file.fs_type != PIPE_FS
     }
-    collector.put(FileEntry {
-        r#type: FdTypes::Reg as i32,
-        id: regf_id,
-        reg: Some(reg),
-        ..Default::default()
-    });
-    let fifo = FifoEntry { id, pipe_id, regf_id: Some(regf_id) };
-    collector.put(FileEntry {
-        r#type: FdTypes::Fifo as i32,
-        id,
-        fifo: Some(fifo),
-        ..Default::default()
-    });
-    Ok(FdTypes::Fifo)
+
+    fn capture(
+        file: &Opened,
+        id: FileId,
+        met: &mut HashSet<u32>,
+        cx: &mut DumpCx<'_>,
+    ) -> Captured<FifoEntry> {
+        let regf_id = paths::put(file, cx)?;
+        let pipe_id = pipe::number(file);
+        if file.is_readable() && met.insert(pipe_id) {
+            cx.out.fifo_data.extend(pipe::contents(file)?);
+        }
+        Ok(FifoEntry { id, pipe_id, regf_id: Some(regf_id) })
+    }
+
+    fn validate(entry: &FifoEntry, all: &Snapshot) -> Result<()> {
+        path(entry, all).map(drop)
+    }
+
+    fn validate_all(all: &Snapshot) -> Result<()> {
+        pipe::validate("fifo-data.img", &all.fifo_data)
+    }
+
+    fn open(
+        entry: &FifoEntry,
+        made: &mut BTreeMap<u32, OwnedFd>,
+        cx: &RestoreCx<'_>,
+    ) -> Result<Option<OwnedFd>> {
+        let reg = path(entry, cx.snapshot)?;
+        if let Entry::Vacant(place) = made.entry(entry.pipe_id) {
+            place.insert(open_both_ends(entry, reg, cx)?);
+        }
+        paths::open_with(reg, cx, reg.flags).map(Some)
+    }
+
+    fn opened(made: &mut BTreeMap<u32, OwnedFd>) {
+        made.clear();
+    }
+
+    fn owner<'a>(entry: &'a FifoEntry, all: &'a Snapshot) -> Option<&'a FownEntry> {
+        path(entry, all).ok().map(|reg| &reg.fown)
+    }
+
+    fn describe(entry: &FifoEntry, all: &Snapshot) -> Description {
+        let name = path(entry, all).map(|reg| reg.name.clone()).unwrap_or_default();
+        let held = pipe::describe_contents(entry.pipe_id, &all.fifo_data);
+        Description::named(name).and_saying(format!("fifo {}{held}", entry.pipe_id))
+    }
 }
 
 /// The path entry that belongs to a named pipe.
-pub(super) fn path<'s>(entry: &FifoEntry, snapshot: &'s Snapshot) -> Result<&'s RegFileEntry> {
+fn path<'s>(entry: &FifoEntry, all: &'s Snapshot) -> Result<&'s RegFileEntry> {
     let id = entry.regf_id.unwrap_or(entry.id);
-    snapshot.files.get(&id).and_then(|file| file.reg.as_ref()).ok_or_else(|| {
+    all.path_entry(id).ok_or_else(|| {
         Error::image("files.img", format!("named pipe {} has no path: {id} is not there", entry.id))
     })
 }
 
-/// The named pipes that are held open at both ends, by their number in the image.
-pub(super) type Fifos = BTreeMap<u32, OwnedFd>;
-
-pub(super) fn open(entry: &FifoEntry, files: &OpenFiles<'_>, fifos: &mut Fifos) -> Result<OwnedFd> {
-    let reg = path(entry, files.snapshot)?;
-    if let Entry::Vacant(place) = fifos.entry(entry.pipe_id) {
-        place.insert(open_both_ends(entry, reg, files)?);
-    }
-    regular::open_with(reg, files, reg.flags)
-}
-
 /// Opens both ends, with the contents in between.
-fn open_both_ends(entry: &FifoEntry, reg: &RegFileEntry, files: &OpenFiles<'_>) -> Result<OwnedFd> {
-    let both = regular::open_with(reg, files, libc::O_RDWR.cast_unsigned())?;
+fn open_both_ends(entry: &FifoEntry, reg: &RegFileEntry, cx: &RestoreCx<'_>) -> Result<OwnedFd> {
+    let both = paths::open_with(reg, cx, libc::O_RDWR.cast_unsigned())?;
     // Somebody outside the tree who has it open has kept its contents.
     if tty::readable(&both).doing(|| format!("ask what is in {}", reg.name))? == 0 {
-        let stored = files.snapshot.fifo_data.iter();
+        let stored = cx.snapshot.fifo_data.iter();
         let mine: Vec<_> = stored.filter(|(data, _)| data.pipe_id == entry.pipe_id).collect();
         pipe::fill(&both, entry.pipe_id, &mine, false)
             .map_err(|error| error.context(reg.name.clone()))?;
@@ -79,6 +108,7 @@ fn open_both_ends(entry: &FifoEntry, reg: &RegFileEntry, files: &OpenFiles<'_>) 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+    use crate::objects::place::Place;
 
     use std::time::Duration;
 
@@ -89,9 +119,9 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.path("fifo");
         nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-        let both = super::super::open_for(&path, libc::O_RDWR).unwrap();
-        let out = super::super::open_for(&path, libc::O_RDONLY | libc::O_NONBLOCK).unwrap();
-        let into = super::super::open_for(&path, libc::O_WRONLY).unwrap();
+        let both = Place::in_tree(&path).open(libc::O_RDWR).unwrap();
+        let out = Place::in_tree(&path).open(libc::O_RDONLY | libc::O_NONBLOCK).unwrap();
+        let into = Place::in_tree(&path).open(libc::O_WRONLY).unwrap();
         nix::unistd::write(&into, b"waiting").unwrap();
         drop(both);
         let (snapshot, restored) = round_trip(vec![(3, out), (4, into)]);

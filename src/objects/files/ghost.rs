@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,39 +17,43 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, lseek};
 
+use super::context::DumpCx;
+use super::kind::FileId;
+use super::link;
 use super::opened::{Captured, Opened};
-use super::{Collector, link};
+use super::paths::Remapped;
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{GhostFileEntry, RemapFilePathEntry, RemapType, Timeval};
 use crate::images::snapshot::{GhostFile, Snapshot};
 use crate::kernel::descriptor::own_path;
+use crate::objects::place::Place;
 
 /// Smaller files are stored in one piece, holes included.
 const CHUNKED_FROM: i64 = 3 * 4096;
 const BLOCK: u64 = 512;
 
 /// Captures the unlinked file that file `id` leads to.
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<()> {
+pub(super) fn capture(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<()> {
     let key = (file.stat.st_dev, file.stat.st_ino);
-    let ghost_id = match collector.ghosts.get(&key) {
+    let ghost_id = match cx.gathered.ghosts.get(&key) {
         Some(known) => *known,
         None => {
             let held = file.stat.st_blocks.cast_unsigned() * BLOCK;
-            if held > collector.options.ghost_limit {
+            if held > cx.options.ghost_limit {
                 let reason = format!(
                     "it is unlinked and holds {held} bytes, more than the {} allowed",
-                    collector.options.ghost_limit
+                    cx.options.ghost_limit
                 );
                 return Err(file.refuse(reason, "allow more (--ghost-limit)"));
             }
-            let new = u32::try_from(collector.ghosts.len() + 1).unwrap_or(u32::MAX);
-            collector.ghosts.insert(key, new);
+            let new = u32::try_from(cx.gathered.ghosts.len() + 1).unwrap_or(u32::MAX);
+            cx.gathered.ghosts.insert(key, new);
             let ghost = contents(file)?;
-            collector.out.ghosts.insert(new, ghost);
+            cx.out.ghosts.insert(new, ghost);
             new
         }
     };
-    collector.out.remaps.push(RemapFilePathEntry {
+    cx.out.remaps.push(RemapFilePathEntry {
         orig_id: id,
         remap_id: ghost_id,
         remap_type: Some(RemapType::Ghost as i32),
@@ -134,7 +138,7 @@ fn data_runs(source: &File, size: u64) -> Result<Vec<(u64, u64)>> {
 /// What ghost files have to satisfy before anything is restored.
 pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
     for remap in &snapshot.remaps {
-        let file = snapshot.files.get(&remap.orig_id).and_then(|entry| entry.reg.as_ref());
+        let file = snapshot.path_entry(remap.orig_id);
         let wrong = |cause: String| Err(Error::image("remap-fpath.img", cause));
         if file.is_none() {
             return wrong(format!("it remaps file {}, which is not there", remap.orig_id));
@@ -157,14 +161,11 @@ pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
 }
 
 /// Makes every file that has lost its name; by the id of the file entry that leads to it.
-pub(super) fn make_all(snapshot: &Snapshot) -> Result<BTreeMap<u32, OwnedFd>> {
+pub(super) fn make_all(snapshot: &Snapshot) -> Result<Remapped> {
     let mut by_ghost: BTreeMap<u32, OwnedFd> = BTreeMap::new();
     let mut by_file = BTreeMap::new();
     for remap in &snapshot.remaps {
-        let Some(name) = snapshot.files.get(&remap.orig_id).and_then(|file| file.reg.as_ref())
-        else {
-            continue;
-        };
+        let Some(name) = snapshot.path_entry(remap.orig_id) else { continue };
         let name = Path::new(&name.name);
         let linked = remap.remap_type == Some(RemapType::Linked as i32);
         let inode = if linked {
@@ -186,13 +187,13 @@ pub(super) fn make_all(snapshot: &Snapshot) -> Result<BTreeMap<u32, OwnedFd>> {
 
 fn make(ghost: &GhostFile, id: u32, name: &Path) -> Result<OwnedFd> {
     let parents = Parents::make(name)?;
-    let taken = super::opened::exists(name);
+    let taken = Place::in_tree(name).exists();
     let path = if taken { beside(name, id) } else { name.to_path_buf() };
     let doing = || format!("make the unlinked file {}", path.display());
     create(ghost, &path).map_err(|error| error.context(doing()))?;
     let is_dir = SFlag::from_bits_truncate(ghost.entry.mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
     let made = attributes(&ghost.entry, &path)
-        .and_then(|()| super::open_for(&path, libc::O_PATH | libc::O_NOFOLLOW));
+        .and_then(|()| Place::in_tree(&path).open(libc::O_PATH | libc::O_NOFOLLOW));
     let removed = if is_dir { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) };
     drop(parents);
     let made = made.map_err(|error| error.context(doing()))?;
@@ -271,7 +272,7 @@ impl Parents {
         let missing: Vec<&Path> = name
             .ancestors()
             .skip(1)
-            .take_while(|path| !path.as_os_str().is_empty() && !super::opened::exists(path))
+            .take_while(|path| !path.as_os_str().is_empty() && !Place::in_tree(*path).exists())
             .collect();
         for path in missing.into_iter().rev() {
             std::fs::create_dir(path).doing(|| format!("make {}", path.display()))?;
@@ -287,11 +288,6 @@ impl Drop for Parents {
             let _ = std::fs::remove_dir(path);
         }
     }
-}
-
-/// The ghost's descriptor, for opening the file once more.
-pub(super) fn inode(ghosts: &BTreeMap<u32, OwnedFd>, file_id: u32) -> Option<BorrowedFd<'_>> {
-    ghosts.get(&file_id).map(AsFd::as_fd)
 }
 
 #[cfg(test)]
@@ -311,8 +307,8 @@ mod tests {
         let reader: OwnedFd = File::open(&path).unwrap().into();
         let directory = scratch.path("directory");
         std::fs::create_dir(&directory).unwrap();
-        let directory_fd = super::super::open_for(&directory, libc::O_DIRECTORY).unwrap();
-        let temporary = super::super::open_for(&scratch.0, libc::O_TMPFILE | libc::O_RDWR).unwrap();
+        let directory_fd = Place::in_tree(&directory).open(libc::O_DIRECTORY).unwrap();
+        let temporary = Place::in_tree(&scratch.0).open(libc::O_TMPFILE | libc::O_RDWR).unwrap();
         nix::unistd::write(&temporary, b"small").unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_dir(&directory).unwrap();

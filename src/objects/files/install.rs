@@ -6,13 +6,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::OpenFiles;
 use super::collect::FD_CLOEXEC;
-use super::epoll::{self, Watch};
-use super::{OpenFiles, locks, table_of};
 use crate::args;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::images::proto::{FdinfoEntry, FsEntry};
 use crate::kernel::remote::RemoteFd;
+use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::{Blank, Delivery};
 
@@ -20,17 +20,15 @@ use crate::tracee::blank::{Blank, Delivery};
 const AT_A_TIME: usize = 100;
 
 impl OpenFiles<'_> {
-    /// What has to be done in an empty table that is to be filled, before anything is sent.
+    /// Takes the steps of [`Phase::EmptyTable`] in the process that fills a table.
     pub fn prepare_table(&self, blank: &mut Blank, table: &[FdinfoEntry]) -> Result<()> {
-        let late = self.late_watches(blank.pid())?;
-        let numbers = table.iter().map(|entry| entry.fd.cast_signed());
-        let Some(highest) = numbers.chain(late.iter().map(|watch| watch.number)).max() else {
-            return Ok(());
-        };
-        if blank.service_fd().is_none_or(|number| number.0 <= highest) {
+        let highest = table.iter().map(|entry| entry.fd.cast_signed()).max();
+        if let Some(highest) = highest
+            && blank.service_fd().is_none_or(|service| service.0 <= highest)
+        {
             blank.move_service_fd(highest + 1)?;
         }
-        self.watch_late(blank, &late, highest + 1)
+        self.run_in(Phase::EmptyTable, blank)
     }
 
     /// Fills the empty, [prepared](Self::prepare_table) table of a process.
@@ -73,71 +71,7 @@ impl OpenFiles<'_> {
     }
 
     fn is_our_root(&self, id: u32) -> bool {
-        let entry = self.snapshot.files.get(&id).and_then(|file| file.reg.as_ref());
-        entry.is_some_and(|reg| reg.name == "/")
-    }
-
-    /// Gives a process its POSIX and BSD locks, once its table is in place.
-    pub fn lock_process(&self, blank: &mut Blank) -> Result<()> {
-        let mut batch = Batch::new();
-        locks::process_locks(self.snapshot, blank.pid().cast_unsigned(), &mut batch);
-        if batch.is_empty() { Ok(()) } else { blank.run(batch).map(drop) }
-    }
-
-    /// Signalfds that `pid` has to add to epoll files: it is the first that has both.
-    fn late_watches(&self, pid: i32) -> Result<Vec<Watch>> {
-        if !self.snapshot.files.values().any(|file| file.sgfd.is_some()) {
-            return Ok(Vec::new());
-        }
-        let mut late = epoll::watches(self.snapshot)?;
-        late.retain(|watch| epoll::is_late(self.snapshot, watch));
-        let holder = |watch: &Watch| {
-            let mut tasks = self.snapshot.tree.iter();
-            tasks.find(|task| {
-                table_of(self.snapshot, task.pid)
-                    .is_some_and(|table| table.iter().any(|entry| entry.id == watch.epoll))
-            })
-        };
-        late.retain(|watch| holder(watch).is_some_and(|task| task.pid.cast_signed() == pid));
-        Ok(late)
-    }
-
-    /// Adds them while the table is still empty, so that any number can be used.
-    fn watch_late(&self, blank: &mut Blank, late: &[Watch], floor: i32) -> Result<()> {
-        for watch in late {
-            let pair = [self.fd(watch.epoll)?, self.fd(watch.target)?];
-            let received = blank.send_fds(&pair)?;
-            let mut batch = Batch::new();
-            let moved = [0, 1].map(|at| {
-                batch.must(
-                    "move it aside",
-                    libc::SYS_fcntl,
-                    args![received[at], libc::F_DUPFD, floor],
-                )
-            });
-            for number in received {
-                batch.must("close it", libc::SYS_close, args![number]);
-            }
-            let outcome = blank.run(batch)?;
-            let number = |at: usize| outcome.ret(moved[at]).doing(|| "move it aside");
-            let (epoll, target) = (number(0)?, number(1)?);
-            let mut batch = Batch::new();
-            let mut event = watch.events.to_le_bytes().to_vec();
-            event.extend(watch.data.to_le_bytes());
-            let event = batch.bytes(&event);
-            let what = format!("pid {}: watch descriptor {}", blank.pid(), watch.number);
-            batch.must("place it", libc::SYS_dup3, args![target, watch.number, libc::O_CLOEXEC]);
-            batch.must(
-                what,
-                libc::SYS_epoll_ctl,
-                args![epoll, libc::EPOLL_CTL_ADD, watch.number, event],
-            );
-            for number in [i64::from(watch.number), epoll, target] {
-                batch.must("close it", libc::SYS_close, args![number]);
-            }
-            blank.run(batch)?;
-        }
-        Ok(())
+        self.cx.snapshot.path_entry(id).is_some_and(|reg| reg.name == "/")
     }
 }
 

@@ -14,15 +14,16 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
+use super::context::DumpCx;
 use super::ghost::{Parents, beside};
-use super::opened::{Captured, Opened, exists, without_deleted};
-use super::{Collector, open_for};
+use super::kind::FileId;
+use super::opened::{Captured, Opened, without_deleted};
+use super::paths;
 use crate::error::{Context, Error, Result};
-use crate::images::proto::{
-    FdTypes, FileEntry, FownEntry, RegFileEntry, RemapFilePathEntry, RemapType,
-};
+use crate::images::proto::{RegFileEntry, RemapFilePathEntry, RemapType};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::descriptor::own_path;
+use crate::objects::place::Place;
 
 /// The links that a dump has made. Dropped, it removes them.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub struct Links {
     /// Directory and name.
     made: Vec<(OwnedFd, String)>,
     /// Ids of the files that the images know the links by.
-    ids: HashMap<(u64, u64), u32>,
+    ids: HashMap<(u64, u64), FileId>,
 }
 
 impl Links {
@@ -49,23 +50,23 @@ impl Drop for Links {
 }
 
 /// Captures the file that file `id` leads to; the result is its old name.
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<String> {
+pub(super) fn capture(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<String> {
     let name = without_deleted(file.path()?).to_owned();
-    if !collector.options.link_remap {
+    if !cx.options.link_remap {
         let reason = "its name is gone but other names lead to it";
         let remedy = "let the dump link it to a temporary name beside the old one (--link-remap)";
         return Err(file.refuse(reason, remedy));
     }
     let inode = (file.stat.st_dev, file.stat.st_ino);
-    let link_id = match collector.links.ids.get(&inode) {
+    let link_id = match cx.gathered.links.ids.get(&inode) {
         Some(known) => *known,
         None => {
-            let made = make(file, Path::new(&name), collector)?;
-            collector.links.ids.insert(inode, made);
+            let made = make(file, Path::new(&name), cx)?;
+            cx.gathered.links.ids.insert(inode, made);
             made
         }
     };
-    collector.out.remaps.push(RemapFilePathEntry {
+    cx.out.remaps.push(RemapFilePathEntry {
         orig_id: id,
         remap_id: link_id,
         remap_type: Some(RemapType::Linked as i32),
@@ -74,13 +75,13 @@ pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Capt
 }
 
 /// Makes the link, and its entry in the images; the result is the entry's id.
-fn make(file: &Opened, name: &Path, collector: &mut Collector) -> Captured<u32> {
-    let Some(path) = name.parent().filter(|parent| exists(parent)) else {
+fn make(file: &Opened, name: &Path, cx: &mut DumpCx<'_>) -> Captured<FileId> {
+    let Some(path) = name.parent().filter(|parent| Place::in_tree(parent).exists()) else {
         return Err(file.refuse("its directory is gone, so that it cannot be linked", "close it"));
     };
-    let directory = open_for(path, libc::O_PATH | libc::O_DIRECTORY)?;
+    let directory = Place::in_tree(path).open(libc::O_PATH | libc::O_DIRECTORY)?;
     let (id, link) = loop {
-        let id = collector.new_id();
+        let id = cx.gathered.new_id();
         let link = format!("link_remap.{id}");
         // Not by AT_EMPTY_PATH, which takes CAP_DAC_READ_SEARCH.
         let inode = own_path(file.file.as_fd());
@@ -95,31 +96,22 @@ fn make(file: &Opened, name: &Path, collector: &mut Collector) -> Captured<u32> 
         }
     };
     let text = path.join(&link).to_string_lossy().into_owned();
-    collector.links.made.push((directory, link));
-    collector.put(FileEntry {
-        r#type: FdTypes::Reg as i32,
-        id,
-        reg: Some(RegFileEntry {
-            id,
-            name: text,
-            fown: FownEntry::default(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    });
+    cx.gathered.links.made.push((directory, link));
+    cx.put(paths::entry_of(RegFileEntry { id, name: text, ..RegFileEntry::default() }));
     Ok(id)
 }
 
 /// Links the file to its old name while it is opened, so that it is known by it.
 pub(super) fn open(snapshot: &Snapshot, link_id: u32, name: &Path) -> Result<OwnedFd> {
-    let Some(link) = snapshot.files.get(&link_id).and_then(|file| file.reg.as_ref()) else {
+    let Some(link) = snapshot.path_entry(link_id) else {
         return Err(Error::image("remap-fpath.img", format!("link {link_id} is not there")));
     };
     let parents = Parents::make(name)?;
-    let path = if exists(name) { beside(name, link_id) } else { name.to_path_buf() };
+    let path =
+        if Place::in_tree(name).exists() { beside(name, link_id) } else { name.to_path_buf() };
     std::fs::hard_link(&link.name, &path)
         .doing(|| format!("link {} to {}", path.display(), link.name))?;
-    let opened = open_for(&path, libc::O_PATH | libc::O_NOFOLLOW);
+    let opened = Place::in_tree(&path).open(libc::O_PATH | libc::O_NOFOLLOW);
     let removed = std::fs::remove_file(&path).doing(|| format!("unlink {}", path.display()));
     drop(parents);
     removed.and(opened)
@@ -131,7 +123,7 @@ pub(super) fn remove_all(snapshot: &Snapshot) -> Result<()> {
         if remap.remap_type != Some(RemapType::Linked as i32) {
             continue;
         }
-        if let Some(reg) = snapshot.files.get(&remap.remap_id).and_then(|file| file.reg.as_ref()) {
+        if let Some(reg) = snapshot.path_entry(remap.remap_id) {
             match std::fs::remove_file(&reg.name) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io(format!("remove {}", reg.name), &error));

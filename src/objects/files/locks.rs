@@ -3,48 +3,109 @@
 
 use std::collections::HashSet;
 
-use super::fdinfo::Lock;
-use super::{Collector, OpenFiles};
+use super::context::{DumpCx, RestoreCx};
+use super::fdinfo::Fdinfo;
+use super::kind::{Blanks, Descriptor, DescriptorAttribute, FileId, Step};
 use crate::args;
-use crate::error::{Context, Error, Refusals, Result};
+use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::FileLockEntry;
 use crate::images::snapshot::Snapshot;
-use crate::kernel::lock;
-use crate::kernel::lock::RangeLock;
+use crate::kernel::lock::{self, RangeLock};
+use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
+use crate::tracee::blank::Blank;
 
 /// `FileLockEntry.flag`.
 const POSIX: u32 = 1;
 const FLOCK: u32 = 2;
 const OPEN_FILE: u32 = 4;
 
-/// Locks met so far: class, process (of those that belong to one), file, first byte.
-pub(super) type Met = HashSet<(u32, i32, usize, u64)>;
+pub(super) struct Locks;
 
-/// Captures the locks that a descriptor shows, where `file` is the identity of its open file.
-pub(super) fn capture(
-    collector: &mut Collector,
-    (pid, number): (i32, i32),
-    file: usize,
-    locks: &[Lock],
-    refusals: &mut Refusals,
-) {
-    for lock in locks {
-        let (place, object) = (format!("pid {pid} fd {number}"), format!("{} lock", lock.class));
-        let Some(entry) = entry(lock, pid, number) else {
-            refusals.refuse(place, object, "leases and such locks are not carried", "release it");
-            continue;
-        };
-        // Every copy of the descriptor shows the same lock.
-        let holder = if entry.flag == POSIX { pid } else { 0 };
-        if !collector.locked.insert((entry.flag, holder, file, lock.start)) {
-            continue;
+impl DescriptorAttribute for Locks {
+    /// Locks met so far: class, process (of those that belong to one), file, first byte.
+    type Met = HashSet<(u32, i32, usize, u64)>;
+
+    fn capture(
+        descriptor: &Descriptor<'_>,
+        met: &mut Self::Met,
+        cx: &mut DumpCx<'_>,
+        refusals: &mut Refusals,
+    ) -> Result<()> {
+        let (pid, number) = (descriptor.pid, descriptor.number);
+        let place = || format!("pid {pid} fd {number}");
+        let locks = locks(descriptor.info).ok_or_else(|| {
+            Error::new(Kind::System, format!("{}: its locks are not understood", place()))
+        })?;
+        for lock in locks {
+            let object = format!("{} lock", lock.class);
+            let Some(entry) = entry(&lock, pid, number) else {
+                let reason = "leases and such locks are not carried";
+                refusals.refuse(place(), object, reason, "release it");
+                continue;
+            };
+            // Every copy of the descriptor shows the same lock.
+            let holder = if entry.flag == POSIX { pid } else { 0 };
+            if !met.insert((entry.flag, holder, descriptor.file, lock.start)) {
+                continue;
+            }
+            if cx.options.file_locks {
+                cx.out.file_locks.push(entry);
+            } else {
+                let remedy = "dump locks too (--file-locks)";
+                refusals.refuse(place(), object, "the file is locked", remedy);
+            }
         }
-        if collector.options.file_locks {
-            collector.out.file_locks.push(entry);
-        } else {
-            refusals.refuse(place, object, "the file is locked", "dump locks too (--file-locks)");
+        Ok(())
+    }
+
+    fn validate(all: &Snapshot) -> Result<()> {
+        for lock in &all.file_locks {
+            let kind = lock.r#type.cast_signed();
+            let known = [POSIX, FLOCK, OPEN_FILE].contains(&lock.flag)
+                && [libc::F_RDLCK, libc::F_WRLCK].contains(&kind);
+            if !known || lock.start < 0 || lock.len < 0 || file_of(all, lock).is_none() {
+                let cause = format!("impossible lock of pid {} on fd {}", lock.pid, lock.fd);
+                return Err(Error::image("filelocks.img", cause));
+            }
         }
+        Ok(())
+    }
+
+    const STEPS: &'static [(Phase, Step<()>)] = &[
+        (Phase::FileLocks, Step::Tree(lock_files)),
+        (Phase::ProcessLocks, Step::Process(lock_process)),
+    ];
+}
+
+/// A lock or lease held through an open file, as the kernel tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Lock {
+    /// `POSIX`, `FLOCK`, `OFDLCK`, `LEASE`, `DELEG`.
+    class: String,
+    /// `READ`, `WRITE`, `UNLCK`.
+    access: String,
+    start: u64,
+    /// Last byte; none: to the end of the file.
+    end: Option<u64>,
+}
+
+fn locks(info: &Fdinfo) -> Option<Vec<Lock>> {
+    info.values("lock").map(Lock::parse).collect()
+}
+
+impl Lock {
+    /// `1: POSIX  ADVISORY  WRITE 14591 fe:00:5342173 20 29`
+    fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [_, class, _, access, _, _, start, end] = words[..] else { return None };
+        let end = if end == "EOF" { None } else { Some(end.parse().ok()?) };
+        Some(Self {
+            class: class.to_string(),
+            access: access.to_string(),
+            start: start.parse().ok()?,
+            end,
+        })
     }
 }
 
@@ -71,42 +132,30 @@ fn entry(lock: &Lock, pid: i32, number: i32) -> Option<FileLockEntry> {
     })
 }
 
-pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
-    for lock in &snapshot.file_locks {
-        let kind = lock.r#type.cast_signed();
-        let known = [POSIX, FLOCK, OPEN_FILE].contains(&lock.flag)
-            && [libc::F_RDLCK, libc::F_WRLCK].contains(&kind);
-        if !known || lock.start < 0 || lock.len < 0 || file_of(snapshot, lock).is_none() {
-            let cause = format!("impossible lock of pid {} on fd {}", lock.pid, lock.fd);
-            return Err(Error::image("filelocks.img", cause));
-        }
-    }
-    Ok(())
-}
-
-fn file_of(snapshot: &Snapshot, lock: &FileLockEntry) -> Option<u32> {
-    let table = super::table_of(snapshot, lock.pid.cast_unsigned())?;
+fn file_of(all: &Snapshot, lock: &FileLockEntry) -> Option<FileId> {
+    let table = all.table_of(lock.pid.cast_unsigned())?;
     table.iter().find(|entry| entry.fd == lock.fd.cast_unsigned()).map(|entry| entry.id)
 }
 
 /// Puts the locks that belong to open file descriptions, which name no process.
-pub(super) fn lock_files(files: &OpenFiles<'_>) -> Result<()> {
+fn lock_files(_: &mut (), cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> {
     // Other writers of the format may list the lock of a description once per holder.
     let mut done = HashSet::new();
-    for lock in files.snapshot.file_locks.iter().filter(|lock| lock.flag == OPEN_FILE) {
-        let Some(id) = file_of(files.snapshot, lock) else { continue };
+    for lock in cx.snapshot.file_locks.iter().filter(|lock| lock.flag == OPEN_FILE) {
+        let Some(id) = file_of(cx.snapshot, lock) else { continue };
         if done.insert((id, lock.start)) {
             let what = || format!("lock descriptor {} of pid {} again", lock.fd, lock.pid);
-            lock::lock_open_file(files.fd(id)?, range(lock)).doing(what)?;
+            lock::lock_open_file(cx.fd(id)?, range(lock)).doing(what)?;
         }
     }
     Ok(())
 }
 
-/// The calls by which process `pid` gets its locks back, once its table is in place: POSIX locks
-/// are its own, and a BSD lock tells who took it.
-pub(super) fn process_locks(snapshot: &Snapshot, pid: u32, batch: &mut Batch) {
-    for lock in snapshot.file_locks.iter().filter(|lock| lock.pid.cast_unsigned() == pid) {
+/// Has a process put its locks: POSIX locks are its own, and a BSD lock tells who took it.
+fn lock_process(_: &(), cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
+    let pid = blank.pid();
+    let mut batch = Batch::new();
+    for lock in cx.snapshot.file_locks.iter().filter(|lock| lock.pid == pid) {
         let what = format!("lock descriptor {} of pid {pid} again", lock.fd);
         match lock.flag {
             POSIX => {
@@ -121,6 +170,7 @@ pub(super) fn process_locks(snapshot: &Snapshot, pid: u32, batch: &mut Batch) {
             _ => {}
         }
     }
+    if batch.is_empty() { Ok(()) } else { blank.run(batch).map(drop) }
 }
 
 fn range(lock: &FileLockEntry) -> RangeLock {
@@ -131,15 +181,31 @@ fn range(lock: &FileLockEntry) -> RangeLock {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::objects::place::Place;
 
     use std::os::fd::OwnedFd;
+
+    #[test]
+    fn the_kernel_tells_locks() {
+        let text = "pos:\t5\nlock:\t1: POSIX  ADVISORY  WRITE 14591 fe:00:5342173 20 29\n\
+                    lock:\t2: FLOCK  ADVISORY  READ 14591 fe:00:5342173 0 EOF\n";
+        let lock = |class: &str, access: &str, start, end| Lock {
+            class: class.into(),
+            access: access.into(),
+            start,
+            end,
+        };
+        let told = [lock("POSIX", "WRITE", 20, Some(29)), lock("FLOCK", "READ", 0, None)];
+        assert_eq!(locks(&Fdinfo::parse(text.into()).unwrap()).unwrap(), told);
+        assert_eq!(locks(&Fdinfo::parse("lock:\t1: POSIX\n".into()).unwrap()), None);
+    }
 
     #[test]
     fn locks_need_leave_and_come_back() {
         let scratch = Scratch::new();
         let path = scratch.path("locked");
         std::fs::write(&path, b"0123456789").unwrap();
-        let open = || super::super::open_for(&path, libc::O_RDWR).unwrap();
+        let open = || Place::in_tree(&path).open(libc::O_RDWR).unwrap();
         let (whole, range): (OwnedFd, OwnedFd) = (open(), open());
         lock::flock(&whole, libc::LOCK_SH).unwrap();
         let part = RangeLock { kind: libc::F_WRLCK, start: 2, len: 3 };

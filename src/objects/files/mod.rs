@@ -1,90 +1,71 @@
-//! Open files: regular files and directories, unlinked files, pipes, named pipes, event counters,
-//! timers, signal files, epoll files, memfds, pseudo terminals, locks, and the socket of a process
-//! that asked for its own dump.
+//! Open files, and what belongs to descriptors.
 //!
-//! One file per kind: what it is, claim, capture, validate, rebuild. [`KINDS`] lists them; a file that
-//! none of them claims is refused by name ([`refused`]).
+//! A kind of open file is one file with a [`FileKind`] in it and one line in the registry below; a
+//! file that no kind claims is refused by name ([`refused`]). Nothing else knows a kind.
 //!
-//! * Dump: [`Collector`] is told of every table, working directory and mapped file, settles which
-//!   descriptors are the same open file, and fills the snapshot.
+//! * Dump: [`Collector`] is told of every table, working directory and mapped file, finds out which
+//!   descriptors are the same open file, and has the kinds fill the snapshot.
 //! * Restore: [`OpenFiles`] makes every open file once, in the engine, and hands it to each holder.
-//!   The order, and the reason for it:
-//!   0. [`OpenFiles::prepare`]: before memory is mapped.
-//!   1. [`OpenFiles::open_all`]: when the processes exist, since files of `/proc/PID` are opened.
-//!   2. [`OpenFiles::attach_terminals`]: when sessions and groups exist; `/dev/tty` can only be
-//!      opened from within a session that has its terminal.
-//!   3. [`OpenFiles::watch`]: epoll files need all their targets, `/dev/tty` included.
-//!   4. [`OpenFiles::install_table`], [`OpenFiles::install_fs`] per table and process.
-//!   5. [`OpenFiles::restore_owners`]: when all threads exist, since one may be the owner.
-//!   6. [`OpenFiles::lock`], [`OpenFiles::lock_process`]: tables must be in place.
-//!   7. [`OpenFiles::seal`]: when memory is filled and mapped.
-//!   8. [`OpenFiles::finish`]: when nothing can fail any more.
+//!   [`phases`](super::phases) has the order of the steps: [`OpenFiles::run`] takes those of the whole
+//!   tree in a phase, [`OpenFiles::run_in`] those of one process; in between come
+//!   [`OpenFiles::install_fs`] and [`OpenFiles::install_table`]. [`OpenFiles::finish`] is last, when
+//!   nothing can fail any more.
 
 mod build_id;
 mod collect;
-mod epoll;
-mod eventfd;
+mod context;
+mod describe;
 mod fdinfo;
-mod fifo;
 mod ghost;
+mod identity;
 mod install;
+mod kind;
 mod link;
-mod locks;
-mod memfd;
 mod open;
 mod opened;
-mod pipe;
+mod owners;
+mod paths;
 mod refused;
-mod regular;
-mod service_socket;
-mod signalfd;
-mod timerfd;
-mod tty;
-mod tty_data;
-mod tty_open;
+mod registry;
 
 #[cfg(test)]
 mod testing;
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
-
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry};
 use crate::images::sections::SECTIONS;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::fcntl;
 
-use self::collect::Fate;
-use self::opened::{Captured, Opened};
+use self::kind::{DescriptorAttribute, FileKind};
+use self::registry::{Attribute, Kind, kind_of, kinds, slot};
 
-pub use self::collect::{Collected, Collector, CollectorOptions};
+pub use self::collect::{Collected, Collector};
+pub use self::context::{CollectorOptions, RestoreOptions, SharedFile};
+pub use self::describe::{Description, describe};
+pub use self::kind::{Blanks, FileId};
 pub use self::link::Links;
-pub use self::memfd::SharedFile;
-pub use self::open::{OpenFiles, RestoreOptions};
+pub use self::open::OpenFiles;
 
-/// A kind of open file.
-struct KindOfFile {
-    claim: fn(&Collector, &Opened) -> bool,
-    capture: fn(&Opened, u32, &mut Collector) -> Captured<FdTypes>,
+// The order is that in which kinds are asked and opened: a memfd would pass for a regular file, and
+// terminals have to be there for whoever has their paths open.
+kinds! {
+    files {
+        tty: Tty,
+        regular: Regular,
+        pipe: Pipe,
+        eventfd: Eventfd,
+        epoll: Epoll,
+        timerfd: Timerfd,
+        fifo: Fifo,
+        service_socket: ServiceSocket,
+    }
+    descriptors {
+        locks: Locks,
+    }
 }
-
-/// All kinds, asked in this order: a memfd would pass for a regular file.
-const KINDS: [KindOfFile; 10] = [
-    KindOfFile { claim: memfd::claim, capture: memfd::capture },
-    KindOfFile { claim: regular::claim, capture: regular::capture },
-    KindOfFile { claim: pipe::claim, capture: pipe::capture },
-    KindOfFile { claim: eventfd::claim, capture: eventfd::capture },
-    KindOfFile { claim: epoll::claim, capture: epoll::capture },
-    KindOfFile { claim: timerfd::claim, capture: timerfd::capture },
-    KindOfFile { claim: signalfd::claim, capture: signalfd::capture },
-    KindOfFile { claim: tty::claim, capture: tty::capture },
-    KindOfFile { claim: fifo::claim, capture: fifo::capture },
-    KindOfFile { claim: service_socket::claim, capture: service_socket::capture },
-];
 
 /// More descriptors than Linux gives a process (fs.nr_open is at most this).
 const MOST_DESCRIPTORS: u32 = 0x7fff_ffc0;
@@ -97,24 +78,18 @@ pub fn validate(snapshot: &Snapshot) -> Result<()> {
     for task in snapshot.tasks.values() {
         let Some(fs) = &task.fs else { continue };
         for id in [fs.cwd_id, fs.root_id] {
-            if snapshot.files.get(&id).is_none_or(|file| file.reg.is_none()) {
+            if snapshot.path_entry(id).is_none() {
                 return Err(Error::image("fs.img", format!("directory {id} is not there")));
             }
         }
     }
     for file in snapshot.files.values() {
-        validate_file(file)?;
+        let kind = kind_of(file).ok_or_else(|| unknown(file))?;
+        (kind.validate)(file, snapshot)?;
     }
-    for fifo in snapshot.files.values().filter_map(|file| file.fifo.as_ref()) {
-        fifo::path(fifo, snapshot)?;
-    }
-    pipe::validate("pipes-data.img", &snapshot.pipe_data)?;
-    pipe::validate("fifo-data.img", &snapshot.fifo_data)?;
     ghost::validate(snapshot)?;
-    memfd::validate(snapshot)?;
-    tty::validate(snapshot)?;
-    epoll::validate(snapshot)?;
-    locks::validate(snapshot)
+    KINDS.iter().try_for_each(|kind| (kind.validate_all)(snapshot))?;
+    ATTRIBUTES.iter().try_for_each(|attribute| (attribute.validate)(snapshot))
 }
 
 fn validate_table(snapshot: &Snapshot, files_id: u32, table: &[FdinfoEntry]) -> Result<()> {
@@ -134,43 +109,12 @@ fn validate_table(snapshot: &Snapshot, files_id: u32, table: &[FdinfoEntry]) -> 
     Ok(())
 }
 
-fn validate_file(file: &FileEntry) -> Result<()> {
-    let missing =
-        || Error::image("files.img", format!("file {} has no contents of its kind", file.id));
-    let kind = FdTypes::try_from(file.r#type);
-    match kind {
-        Ok(FdTypes::Reg) => regular::validate(file.reg.as_ref().ok_or_else(missing)?),
-        Ok(FdTypes::Pipe) => file.pipe.as_ref().ok_or_else(missing).map(drop),
-        Ok(FdTypes::Fifo) => file.fifo.as_ref().ok_or_else(missing).map(drop),
-        Ok(FdTypes::Eventfd) => eventfd::validate(file.efd.as_ref().ok_or_else(missing)?),
-        Ok(FdTypes::Eventpoll) => file.epfd.as_ref().ok_or_else(missing).map(drop),
-        Ok(FdTypes::Signalfd) => file.sgfd.as_ref().ok_or_else(missing).map(drop),
-        Ok(FdTypes::Timerfd) => timerfd::validate(file.tfd.as_ref().ok_or_else(missing)?),
-        Ok(FdTypes::Memfd) => file.memfd.as_ref().ok_or_else(missing).map(drop),
-        Ok(FdTypes::Tty) => file.tty.as_ref().ok_or_else(missing).map(drop),
-        Ok(FdTypes::Unixsk) => service_socket::validate(file.usk.as_ref().ok_or_else(missing)?),
-        Ok(other) => {
-            let cause = format!(
-                "file {} is of kind {}, which is not restored",
-                file.id,
-                other.as_str_name()
-            );
-            Err(Error::image("files.img", cause))
-        }
-        Err(_) => Err(Error::image("files.img", format!("file {} is of an unknown kind", file.id))),
-    }
-}
-
-/// The table of descriptors of a process.
-fn table_of(snapshot: &Snapshot, pid: u32) -> Option<&[FdinfoEntry]> {
-    let ids = snapshot.tasks.get(&pid)?.ids.as_ref()?;
-    snapshot.descriptor_tables.get(&ids.files_id).map(Vec::as_slice)
-}
-
-/// Opens a path for a restored task: close-on-exec in the engine, and never as our terminal.
-fn open_for(path: &Path, flags: i32) -> Result<OwnedFd> {
-    let flags = OFlag::from_bits_retain(flags | libc::O_CLOEXEC | libc::O_NOCTTY);
-    nix::fcntl::open(path, flags, Mode::empty()).doing(|| format!("open {}", path.display()))
+fn unknown(file: &FileEntry) -> Error {
+    let cause = match FdTypes::try_from(file.r#type) {
+        Ok(kind) => format!("kind {}, which is not restored", kind.as_str_name()),
+        Err(_) => "an unknown kind".to_owned(),
+    };
+    Error::image("files.img", format!("file {} is of {cause}", file.id))
 }
 
 /// Gives an open file those status flags of an image that can be set after opening.

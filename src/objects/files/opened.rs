@@ -1,7 +1,7 @@
 //! One open file as it is seen while it is captured.
 
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::fstatfs;
@@ -62,7 +62,7 @@ impl Opened {
         let place = format!("pid {pid} fd {number}");
         let file = pidfd::getfd(pidfd, RemoteFd(number)).doing(|| format!("{place}: copy it"))?;
         let mut opened = Self::complete(pid, number, place, file, info)?;
-        if opened.flags() & libc::O_PATH.cast_unsigned() == 0 {
+        if !opened.is_path_only() {
             opened.owner = owner_of(&opened.file).doing(|| opened.place.clone())?;
         }
         Ok(opened)
@@ -70,14 +70,13 @@ impl Opened {
 
     /// A file that is no descriptor of a task: its executable, a mapped file, its directory.
     pub fn of_path(file: OwnedFd, flags: u32, place: &str) -> Result<Self> {
-        let info = Fdinfo { flags, ..Fdinfo::default() };
-        Self::complete(0, -1, place.to_string(), file, info)
+        Self::complete(0, -1, place.to_string(), file, Fdinfo::of_path(flags))
     }
 
     fn complete(pid: i32, number: i32, place: String, file: OwnedFd, info: Fdinfo) -> Result<Self> {
         let stat = fstat(&file).doing(|| format!("{place}: fstat"))?;
         let fs_type = fstatfs(&file).doing(|| format!("{place}: fstatfs"))?.filesystem_type().0;
-        let own = descriptor::own_path(std::os::fd::AsFd::as_fd(&file));
+        let own = descriptor::own_path(file.as_fd());
         let link = std::fs::read_link(&own).doing(|| format!("{place}: find its path"))?;
         let owner = FownEntry::default();
         Ok(Self { pid, fd: number, place, file, stat, fs_type, link, info, owner })
@@ -98,6 +97,11 @@ impl Opened {
         let short = self.link.to_str().and_then(|link| link.strip_prefix("anon_inode:"));
         self.fs_type == ANON_INODE_FS
             && short.is_some_and(|short| short.trim_matches(['[', ']']) == name)
+    }
+
+    /// Whether it was opened with O_PATH, and so nothing can be asked of it.
+    pub fn is_path_only(&self) -> bool {
+        self.flags() & libc::O_PATH.cast_unsigned() != 0
     }
 
     /// Whether data can be read from it.
@@ -144,9 +148,4 @@ fn owner_of(file: &OwnedFd) -> nix::Result<FownEntry> {
         entry.pid = owner.pid.cast_unsigned();
     }
     Ok(entry)
-}
-
-/// Whether `path` exists for us.
-pub(super) fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }

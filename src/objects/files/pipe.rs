@@ -7,41 +7,88 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 use nix::unistd::pipe2;
 
+use super::context::{DumpCx, RestoreCx};
+use super::describe::Description;
+use super::identity::Fate;
+use super::kind::{Blanks, FileId, FileKind, Step, held_as};
 use super::opened::{Captured, Opened, PIPE_FS};
-use super::{Collector, Fate, OpenFiles, set_status_flags};
-use crate::error::{Context, Error, Kind, Result};
-use crate::images::proto::{FdTypes, FileEntry, PipeDataEntry, PipeEntry};
+use super::set_status_flags;
+use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::proto::{FdTypes, FownEntry, PipeDataEntry, PipeEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::{descriptor, fcntl, pipe, tty};
+use crate::kernel::{fcntl, pipe, tty};
+use crate::objects::phases::Phase;
+use crate::objects::place::reopen;
 
 const O_DIRECT: u32 = libc::O_DIRECT.cast_unsigned();
 const O_LARGEFILE: u32 = 0o100_000;
 
-pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
-    file.is(SFlag::S_IFIFO) && file.fs_type == PIPE_FS
-}
+pub(super) struct Pipe;
 
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    let pipe_id = number(file);
-    let pipe = PipeEntry { id, pipe_id, flags: file.flags(), fown: file.owner };
-    if file.is_readable() && collector.stored_pipes.insert((FdTypes::Pipe as i32, pipe_id)) {
-        let data = contents(file)?;
-        collector.out.pipe_data.extend(data);
+impl FileKind for Pipe {
+    const TYPE: FdTypes = FdTypes::Pipe;
+    const NAME: &'static str = "pipe";
+    type Entry = PipeEntry;
+    /// Pipes whose contents are stored.
+    type Met = HashSet<u32>;
+    type Made = Pipes;
+    held_as!(pipe);
+
+    fn claim(file: &Opened, _: &DumpCx<'_>) -> bool {
+        file.is(SFlag::S_IFIFO) && file.fs_type == PIPE_FS
     }
-    collector.put(FileEntry {
-        r#type: FdTypes::Pipe as i32,
-        id,
-        pipe: Some(pipe),
-        ..Default::default()
-    });
-    Ok(FdTypes::Pipe)
+
+    fn capture(
+        file: &Opened,
+        id: FileId,
+        met: &mut HashSet<u32>,
+        cx: &mut DumpCx<'_>,
+    ) -> Captured<PipeEntry> {
+        let pipe_id = number(file);
+        if file.is_readable() && met.insert(pipe_id) {
+            cx.out.pipe_data.extend(contents(file)?);
+        }
+        Ok(PipeEntry { id, pipe_id, flags: file.flags(), fown: file.owner })
+    }
+
+    fn settle(_: &mut HashSet<u32>, cx: &mut DumpCx<'_>, _: &mut Refusals) -> Result<()> {
+        note_lone_ends(cx);
+        Ok(())
+    }
+
+    fn validate(_: &PipeEntry, _: &Snapshot) -> Result<()> {
+        Ok(())
+    }
+
+    fn validate_all(all: &Snapshot) -> Result<()> {
+        validate("pipes-data.img", &all.pipe_data)
+    }
+
+    fn open(entry: &PipeEntry, pipes: &mut Pipes, cx: &RestoreCx<'_>) -> Result<Option<OwnedFd>> {
+        open(entry, pipes, cx).map(Some)
+    }
+
+    fn opened(pipes: &mut Pipes) {
+        *pipes = Pipes::default();
+    }
+
+    const STEPS: &'static [(Phase, Step<Pipes>)] = &[(Phase::Open, Step::Tree(Pipes::prepare))];
+
+    fn owner<'a>(entry: &'a PipeEntry, _: &'a Snapshot) -> Option<&'a FownEntry> {
+        Some(&entry.fown)
+    }
+
+    fn describe(entry: &PipeEntry, all: &Snapshot) -> Description {
+        let held = describe_contents(entry.pipe_id, &all.pipe_data);
+        Description::saying(format!("pipe {}{held}", entry.pipe_id)).opened_with(entry.flags)
+    }
 }
 
 /// The image's number of a pipe.
@@ -94,27 +141,22 @@ fn copy(file: &Opened, size: i32) -> Captured<Vec<Vec<u8>>> {
 
 /// Notes pipes with an end outside the tree: the restored end stands alone unless the caller
 /// gives a descriptor for it.
-pub(super) fn resolve(collector: &mut Collector) {
+fn note_lone_ends(cx: &mut DumpCx<'_>) {
     let mut ends: HashMap<u32, u32> = HashMap::new();
-    for entry in collector.out.files.values() {
-        if let Some(pipe) = &entry.pipe {
-            *ends.entry(pipe.pipe_id).or_default() |= ends_of(pipe.flags);
-        }
+    for pipe in cx.out.files.values().filter_map(|file| file.pipe.as_ref()) {
+        *ends.entry(pipe.pipe_id).or_default() |= ends_of(pipe.flags);
     }
-    let mut lone = Vec::new();
-    for known in collector.known() {
+    for known in cx.known {
         let Fate::Carried(id, FdTypes::Pipe) = known.fate else { continue };
-        let pipe = collector.out.files.get(&id).and_then(|entry| entry.pipe.as_ref());
-        let Some(pipe) = pipe else { continue };
-        if ends.remove(&pipe.pipe_id).is_some_and(|ends| ends != 3) {
-            lone.push((known.pid, known.fd, pipe.pipe_id));
+        let pipe = cx.out.files.get(&id).and_then(|file| file.pipe.as_ref());
+        let Some(PipeEntry { pipe_id, .. }) = pipe else { continue };
+        if ends.remove(pipe_id).is_some_and(|ends| ends != 3) {
+            cx.gathered.notes.push(format!(
+                "pid {} fd {}: pipe:[{pipe_id}] has its other end outside the tree: it is \
+                 restored without, unless a descriptor is given for it (--inherit-fd)",
+                known.pid, known.fd
+            ));
         }
-    }
-    for (pid, number, pipe_id) in lone {
-        collector.note(format!(
-            "pid {pid} fd {number}: pipe:[{pipe_id}] has its other end outside the tree: \
-             it is restored without, unless a descriptor is given for it (--inherit-fd)"
-        ));
     }
 }
 
@@ -149,35 +191,36 @@ pub(super) fn validate(name: &str, stored: &[(PipeDataEntry, Vec<u8>)]) -> Resul
 
 /// What the image says about its pipes, and those that have been made, by their number.
 #[derive(Debug, Default)]
-pub(super) struct Pipes<'s> {
+pub(super) struct Pipes {
     made: BTreeMap<u32, Ends>,
     packet_mode: HashSet<u32>,
-    stored: HashMap<u32, Vec<&'s (PipeDataEntry, Vec<u8>)>>,
+    /// Where the contents stand among those of all.
+    stored: HashMap<u32, Vec<usize>>,
 }
 
-impl<'s> Pipes<'s> {
-    pub(super) fn of(snapshot: &'s Snapshot) -> Self {
-        let mut pipes = Self::default();
-        let ends = snapshot.files.values().filter_map(|file| file.pipe.as_ref());
+impl Pipes {
+    fn prepare(&mut self, cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> {
+        let ends = cx.snapshot.files.values().filter_map(|file| file.pipe.as_ref());
         let packets = ends.filter(|pipe| ends_of(pipe.flags) != 1 && pipe.flags & O_DIRECT != 0);
-        pipes.packet_mode.extend(packets.map(|pipe| pipe.pipe_id));
-        for data in &snapshot.pipe_data {
-            pipes.stored.entry(data.0.pipe_id).or_default().push(data);
+        self.packet_mode.extend(packets.map(|pipe| pipe.pipe_id));
+        for (at, (entry, _)) in cx.snapshot.pipe_data.iter().enumerate() {
+            self.stored.entry(entry.pipe_id).or_default().push(at);
         }
-        pipes
+        Ok(())
     }
 
-    fn make(&self, pipe_id: u32) -> Result<Ends> {
+    fn make(&self, pipe_id: u32, all: &Snapshot) -> Result<Ends> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).doing(|| format!("make pipe:[{pipe_id}]"))?;
-        let stored = self.stored.get(&pipe_id).map_or(&[][..], Vec::as_slice);
-        fill(&write, pipe_id, stored, self.packet_mode.contains(&pipe_id))?;
+        let stored = self.stored.get(&pipe_id).into_iter().flatten();
+        let stored: Vec<_> = stored.map(|at| &all.pipe_data[*at]).collect();
+        fill(&write, pipe_id, &stored, self.packet_mode.contains(&pipe_id))?;
         Ok(Ends { read, write, read_taken: false, write_taken: false })
     }
 }
 
 /// Both ends of a new pipe; each serves once as the description it is.
 #[derive(Debug)]
-pub(super) struct Ends {
+struct Ends {
     read: OwnedFd,
     write: OwnedFd,
     read_taken: bool,
@@ -185,19 +228,14 @@ pub(super) struct Ends {
 }
 
 /// Makes the description of one end, and the pipe when its first end is asked for.
-pub(super) fn open(
-    entry: &PipeEntry,
-    files: &OpenFiles<'_>,
-    pipes: &mut Pipes<'_>,
-) -> Result<OwnedFd> {
+fn open(entry: &PipeEntry, pipes: &mut Pipes, cx: &RestoreCx<'_>) -> Result<OwnedFd> {
     let what = || format!("open pipe:[{}] again", entry.pipe_id);
     let flags = entry.flags.cast_signed();
-    if let Some(inherited) = files.inherited(&format!("pipe:[{}]", entry.pipe_id))? {
-        return super::open_for(descriptor::own_path(inherited.as_fd()).as_ref(), flags)
-            .doing(what);
+    if let Some(inherited) = cx.inherited(&format!("pipe:[{}]", entry.pipe_id))? {
+        return reopen(inherited, flags).doing(what);
     }
     if !pipes.made.contains_key(&entry.pipe_id) {
-        let ends = pipes.make(entry.pipe_id)?;
+        let ends = pipes.make(entry.pipe_id, cx.snapshot)?;
         pipes.made.insert(entry.pipe_id, ends);
     }
     let Some(ends) = pipes.made.get_mut(&entry.pipe_id) else {
@@ -212,8 +250,7 @@ pub(super) fn open(
     let made = if original && ends_of(entry.flags) != 3 && !std::mem::replace(taken, true) {
         end.try_clone().doing(what)?
     } else {
-        super::open_for(descriptor::own_path(end.as_fd()).as_ref(), flags & !libc::O_DIRECT)
-            .doing(what)?
+        reopen(end, flags & !libc::O_DIRECT).doing(what)?
     };
     set_status_flags(&made, entry.flags).doing(what)?;
     Ok(made)
@@ -255,6 +292,14 @@ fn set_size(pipe: &OwnedFd, size: u32) -> Result<()> {
     }
 }
 
+/// What is in a pipe, for people.
+pub(super) fn describe_contents(pipe_id: u32, stored: &[(PipeDataEntry, Vec<u8>)]) -> String {
+    match stored.iter().find(|(entry, _)| entry.pipe_id == pipe_id) {
+        Some((entry, _)) if entry.bytes > 0 => format!(", holds {} bytes", entry.bytes),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
@@ -275,8 +320,7 @@ mod tests {
         pipe::set_size(&into, 1 << 17).unwrap();
         let data: Vec<u8> = (0..100_000u32).map(|number| number as u8).collect();
         assert_eq!(nix::unistd::write(&into, &data).unwrap(), data.len());
-        let both = super::super::open_for(descriptor::own_path(out.as_fd()).as_ref(), libc::O_RDWR)
-            .unwrap();
+        let both = reopen(&out, libc::O_RDWR).unwrap();
         let copy_of_out = out.try_clone().unwrap();
         let fds = vec![(4, out), (5, into), (6, both), (7, copy_of_out)];
         let (snapshot, restored) = round_trip(fds);

@@ -1,50 +1,181 @@
-//! Open files of kinds that are not carried, each refused by its name.
+//! Kinds of open files that are not carried. Of each: by what the kernel names it, why it is refused,
+//! and what it is in an image of CRIU's, which can be shown. A row goes when a kind claims it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nix::sys::stat::SFlag;
 
+use super::describe::{Description, socket_type};
 use super::opened::{NotCaptured, Opened};
+use crate::images::proto::{FdTypes, FileEntry, InetSkEntry};
 
-/// Kinds that the kernel names: what `/proc/PID/fd/N` begins with, and what it is.
-const NAMED: [(&str, &str); 22] = [
-    ("anon_inode:inotify", "inotify instances are not carried"),
-    ("anon_inode:[fanotify]", "fanotify groups are not carried"),
-    ("anon_inode:[io_uring]", "io_uring instances are not carried"),
-    ("anon_inode:[userfaultfd]", "userfaultfds are not carried"),
-    ("anon_inode:[perf_event]", "performance counters are not carried"),
-    ("anon_inode:bpf-map", "BPF maps are not carried"),
-    ("anon_inode:bpf-prog", "BPF programs are not carried"),
-    ("anon_inode:bpf_link", "BPF links are not carried"),
-    ("anon_inode:btf", "BPF type information is not carried"),
-    ("anon_inode:[pidfd]", "pidfds are not carried"),
-    ("pidfd:", "pidfds are not carried"),
-    ("anon_inode:seccomp notify", "seccomp listeners are not carried"),
-    ("anon_inode:landlock", "Landlock rulesets are not carried"),
-    ("anon_inode:kvm", "virtual machines are not carried"),
-    ("anon_inode:[fscontext]", "file systems being configured are not carried"),
-    ("anon_inode:[secretmem]", "secret memory is not carried"),
-    ("/secretmem", "secret memory is not carried"),
-    ("mnt:", "namespace files are not carried"),
-    ("net:", "namespace files are not carried"),
-    ("pid:", "namespace files are not carried"),
-    ("user:", "namespace files are not carried"),
-    ("mqueue:", "message queues are not carried"),
+/// A kind that is not carried.
+struct Refused {
+    /// What `/proc/PID/fd/N` begins with.
+    links: &'static [&'static str],
+    reason: &'static str,
+    shown: Option<Shown>,
+}
+
+/// What images of other writers say of a kind.
+struct Shown {
+    file_type: FdTypes,
+    word: &'static str,
+    is_socket: bool,
+    details: fn(&FileEntry) -> Option<String>,
+}
+
+const fn kind(links: &'static [&'static str], reason: &'static str) -> Refused {
+    Refused { links, reason, shown: None }
+}
+
+impl Refused {
+    const fn shown(
+        self,
+        file_type: FdTypes,
+        word: &'static str,
+        details: fn(&FileEntry) -> Option<String>,
+    ) -> Self {
+        Self { shown: Some(Shown { file_type, word, is_socket: false, details }), ..self }
+    }
+}
+
+/// Sockets have no names of their own.
+const fn socket(
+    file_type: FdTypes,
+    word: &'static str,
+    details: fn(&FileEntry) -> Option<String>,
+) -> Refused {
+    let shown = Shown { file_type, word, is_socket: true, details };
+    Refused { links: &[], reason: SOCKETS, shown: Some(shown) }
+}
+
+const SOCKETS: &str = "sockets of this kind are not carried";
+
+const REFUSED: [Refused; 24] = [
+    socket(FdTypes::Inetsk, "inet", |file| file.isk.as_ref().map(inet)),
+    socket(FdTypes::Packetsk, "packet", |file| {
+        let socket = file.psk.as_ref()?;
+        Some(format!("protocol {:#x}, device {}", socket.protocol, socket.ifindex))
+    }),
+    socket(FdTypes::Netlinksk, "netlink", |file| {
+        let socket = file.nlsk.as_ref()?;
+        Some(format!("protocol {}, port {}", socket.protocol, socket.portid))
+    }),
+    kind(&["anon_inode:inotify"], "inotify instances are not carried").shown(
+        FdTypes::Inotify,
+        "inotify",
+        |file| Some(watched(file.ify.as_ref()?.wd.len())),
+    ),
+    kind(&["anon_inode:[fanotify]"], "fanotify groups are not carried").shown(
+        FdTypes::Fanotify,
+        "fanotify",
+        |file| Some(watched(file.ffy.as_ref()?.mark.len())),
+    ),
+    kind(&["anon_inode:[pidfd]", "pidfd:"], "pidfds are not carried").shown(
+        FdTypes::Pidfd,
+        "pidfd",
+        |file| Some(format!("of pid {}", file.pidfd.as_ref()?.nspid)),
+    ),
+    kind(&["mnt:", "net:", "pid:", "user:"], "namespace files are not carried").shown(
+        FdTypes::Ns,
+        "namespace",
+        |file| Some(format!("namespace {}", file.nsf.as_ref()?.ns_id)),
+    ),
+    kind(&["anon_inode:bpf-map"], "BPF maps are not carried").shown(
+        FdTypes::Bpfmap,
+        "bpf map",
+        |_| None,
+    ),
+    kind(&["anon_inode:bpf-prog"], "BPF programs are not carried"),
+    kind(&["anon_inode:bpf_link"], "BPF links are not carried"),
+    kind(&["anon_inode:btf"], "BPF type information is not carried"),
+    kind(&["anon_inode:[io_uring]"], "io_uring instances are not carried"),
+    kind(&["anon_inode:[userfaultfd]"], "userfaultfds are not carried"),
+    kind(&["anon_inode:[perf_event]"], "performance counters are not carried"),
+    kind(&["anon_inode:seccomp notify"], "seccomp listeners are not carried"),
+    kind(&["anon_inode:landlock"], "Landlock rulesets are not carried"),
+    kind(&["anon_inode:kvm"], "virtual machines are not carried"),
+    kind(&["anon_inode:[fscontext]"], "file systems being configured are not carried"),
+    kind(&["anon_inode:[secretmem]", "/secretmem"], "secret memory is not carried"),
+    kind(&["mqueue:"], "message queues are not carried"),
+    kind(&[], OTHERS).shown(FdTypes::Tunf, "tun", |file| {
+        Some(format!("device {}", file.tunf.as_ref()?.netdev()))
+    }),
+    kind(&[], OTHERS).shown(FdTypes::Ext, "external", |_| None),
+    kind(&[], OTHERS).shown(FdTypes::CtlTty, "tty", |_| None),
+    kind(&[], OTHERS).shown(FdTypes::AutofsPipe, "autofs", |_| None),
 ];
+
+const OTHERS: &str = "files of this kind are not carried";
 
 /// The refusal of a file that no kind claims.
 pub(super) fn refuse(file: &Opened) -> NotCaptured {
     let link = file.object();
-    let named = NAMED.iter().find(|(prefix, _)| link.starts_with(prefix)).map(|(_, why)| *why);
-    let reason = match named {
-        Some(reason) => reason.to_string(),
-        None if file.is(SFlag::S_IFSOCK) => "sockets of this kind are not carried".to_string(),
+    let named = |row: &&Refused| row.links.iter().any(|start| link.starts_with(start));
+    let reason = match REFUSED.iter().find(named) {
+        Some(row) => row.reason.to_string(),
+        None if file.is(SFlag::S_IFSOCK) => SOCKETS.to_string(),
         None if file.is(SFlag::S_IFCHR) || file.is(SFlag::S_IFBLK) => format!(
             "devices of number {}:{} are not carried",
             libc::major(file.stat.st_rdev),
             libc::minor(file.stat.st_rdev)
         ),
-        None => "files of this kind are not carried".to_string(),
+        None => OTHERS.to_string(),
     };
     file.refuse(reason, "close it before the dump")
+}
+
+/// A file of an image that is of no kind of ours.
+pub(super) fn describe(file: &FileEntry) -> Description {
+    let mut shown = REFUSED.iter().filter_map(|row| row.shown.as_ref());
+    match shown.find(|shown| shown.file_type as i32 == file.r#type) {
+        Some(Shown { word, is_socket, details, .. }) => Description {
+            kind: word,
+            is_socket: *is_socket,
+            ..Description::saying(details(file).unwrap_or_default())
+        },
+        None => Description { kind: "unknown", ..Description::default() },
+    }
+}
+
+fn watched(count: usize) -> String {
+    format!("{count} watched")
+}
+
+fn inet(socket: &InetSkEntry) -> String {
+    const ESTABLISHED: u32 = 1;
+    const CLOSED: u32 = 7;
+    const LISTEN: u32 = 10;
+    let protocol = match socket.proto.cast_signed() {
+        libc::IPPROTO_TCP => "tcp".to_owned(),
+        libc::IPPROTO_UDP => "udp".to_owned(),
+        libc::IPPROTO_UDPLITE => "udplite".to_owned(),
+        other => format!("{} of protocol {other}", socket_type(socket.r#type)),
+    };
+    let state = match socket.state {
+        ESTABLISHED => "established".to_owned(),
+        CLOSED => "closed".to_owned(),
+        LISTEN => "listening".to_owned(),
+        other => format!("state {other}"),
+    };
+    let source = address(&socket.src_addr, socket.src_port);
+    if socket.dst_port == 0 {
+        return format!("{protocol} {source}, {state}");
+    }
+    format!("{protocol} {source} to {}, {state}", address(&socket.dst_addr, socket.dst_port))
+}
+
+/// The words of an address are in network order, as they lay in memory.
+fn address(words: &[u32], port: u32) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    if let Ok(bytes) = <[u8; 16]>::try_from(&bytes[..]) {
+        return format!("[{}]:{port}", Ipv6Addr::from(bytes));
+    }
+    match bytes.first_chunk::<4>() {
+        Some(bytes) => format!("{}:{port}", Ipv4Addr::from(*bytes)),
+        None => format!("?:{port}"),
+    }
 }
 
 #[cfg(test)]

@@ -12,49 +12,103 @@ use nix::sys::socket::{
 use nix::sys::stat::SFlag;
 use prost::Message as _;
 
+use super::context::{DumpCx, RestoreCx};
+use super::describe::{Description, socket_type};
+use super::kind::{FileId, FileKind, held_as};
 use super::opened::{Captured, Opened};
-use super::{Collector, set_status_flags};
+use super::set_status_flags;
 use crate::error::{Context, Error, Result};
 use crate::images::proto::{
-    CriuDumpResp, CriuReqType, CriuResp, FdTypes, FileEntry, SkOptsEntry, UnixSkEntry,
+    CriuDumpResp, CriuReqType, CriuResp, FdTypes, FownEntry, SkOptsEntry, UnixSkEntry,
 };
+use crate::images::snapshot::Snapshot;
 use crate::kernel::socket;
 
 /// `UnixSkEntry.uflags`: the mark.
 const SERVICE: u32 = 2;
 /// `UnixSkEntry.state` of a socket without a peer.
 const CLOSED: u32 = 7;
+const LISTENING: u32 = 10;
 
-pub(super) fn claim(collector: &Collector, file: &Opened) -> bool {
-    let Some(service) = collector.options.service_socket else { return false };
-    file.is(SFlag::S_IFSOCK)
-        && socket::option(&file.file, libc::SO_DOMAIN) == Ok(libc::AF_UNIX as u32)
-        && matches!(peer(file.stat.st_ino as u32), Ok(Some(peer)) if u64::from(peer) == service)
-}
+pub(super) struct ServiceSocket;
 
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    let what = || format!("{}: read the options of {}", file.place, file.object());
-    let usk = UnixSkEntry {
-        id,
-        ino: file.stat.st_ino as u32,
-        r#type: socket::option(&file.file, libc::SO_TYPE).doing(what)?,
-        state: CLOSED,
-        flags: file.flags(),
-        uflags: SERVICE,
-        backlog: 0,
-        peer: 0,
-        fown: file.owner,
-        opts: options(&file.file).doing(what)?,
-        name: Vec::new(),
-        ..Default::default()
-    };
-    collector.put(FileEntry {
-        r#type: FdTypes::Unixsk as i32,
-        id,
-        usk: Some(usk),
-        ..Default::default()
-    });
-    Ok(FdTypes::Unixsk)
+impl FileKind for ServiceSocket {
+    const TYPE: FdTypes = FdTypes::Unixsk;
+    const NAME: &'static str = "unix";
+    const IS_SOCKET: bool = true;
+    type Entry = UnixSkEntry;
+    type Met = ();
+    type Made = ();
+    held_as!(usk);
+
+    fn claim(file: &Opened, cx: &DumpCx<'_>) -> bool {
+        let Some(service) = cx.options.service_socket else { return false };
+        file.is(SFlag::S_IFSOCK)
+            && socket::option(&file.file, libc::SO_DOMAIN) == Ok(libc::AF_UNIX as u32)
+            && matches!(peer(file.stat.st_ino as u32), Ok(Some(peer)) if u64::from(peer) == service)
+    }
+
+    fn capture(file: &Opened, id: FileId, _: &mut (), _: &mut DumpCx<'_>) -> Captured<UnixSkEntry> {
+        let what = || format!("{}: read the options of {}", file.place, file.object());
+        Ok(UnixSkEntry {
+            id,
+            ino: file.stat.st_ino as u32,
+            r#type: socket::option(&file.file, libc::SO_TYPE).doing(what)?,
+            state: CLOSED,
+            flags: file.flags(),
+            uflags: SERVICE,
+            backlog: 0,
+            peer: 0,
+            fown: file.owner,
+            opts: options(&file.file).doing(what)?,
+            name: Vec::new(),
+            ..Default::default()
+        })
+    }
+
+    /// Only the marked socket can be restored by this kind.
+    fn validate(entry: &UnixSkEntry, _: &Snapshot) -> Result<()> {
+        let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
+        if entry.uflags & SERVICE == 0 || !kinds.contains(&entry.r#type.cast_signed()) {
+            let cause =
+                format!("unix socket {} (socket:[{}]) is not restored", entry.id, entry.ino);
+            return Err(Error::image("files.img", cause));
+        }
+        Ok(())
+    }
+
+    fn open(entry: &UnixSkEntry, _: &mut (), _: &RestoreCx<'_>) -> Result<Option<OwnedFd>> {
+        answered(entry).map(Some)
+    }
+
+    fn owner<'a>(entry: &'a UnixSkEntry, _: &'a Snapshot) -> Option<&'a FownEntry> {
+        Some(&entry.fown)
+    }
+
+    /// Images of other writers have any unix socket.
+    fn describe(entry: &UnixSkEntry, all: &Snapshot) -> Description {
+        let mut text = socket_type(entry.r#type).to_owned();
+        text += &match entry.name.split_first() {
+            None => String::new(),
+            Some((0, name)) => format!(" @{}", String::from_utf8_lossy(name)),
+            Some(_) => {
+                let name = entry.name.strip_suffix(&[0]).unwrap_or(&entry.name);
+                format!(" {}", String::from_utf8_lossy(name))
+            }
+        };
+        if entry.state == LISTENING {
+            text += " listening";
+        }
+        text += &format!(", socket {}", entry.ino);
+        if entry.peer != 0 {
+            text += &format!(" to {}", entry.peer);
+        }
+        match all.socket_queues.iter().filter(|(packet, _)| packet.id_for == entry.id).count() {
+            0 => {}
+            count => text += &format!(", {count} packets wait"),
+        }
+        Description::saying(text)
+    }
 }
 
 fn options(socket: &OwnedFd) -> nix::Result<SkOptsEntry> {
@@ -83,18 +137,8 @@ fn options(socket: &OwnedFd) -> nix::Result<SkOptsEntry> {
     })
 }
 
-/// Only the marked socket can be restored by this kind.
-pub(super) fn validate(entry: &UnixSkEntry) -> Result<()> {
-    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
-    if entry.uflags & SERVICE == 0 || !kinds.contains(&entry.r#type.cast_signed()) {
-        let cause = format!("unix socket {} (socket:[{}]) is not restored", entry.id, entry.ino);
-        return Err(Error::image("files.img", cause));
-    }
-    Ok(())
-}
-
 /// Makes a pair, puts the answer into it and keeps the end that reads it.
-pub(super) fn open(entry: &UnixSkEntry) -> Result<OwnedFd> {
+fn answered(entry: &UnixSkEntry) -> Result<OwnedFd> {
     let what = || "make the socket of a process that asked for its own dump";
     let kind = match entry.r#type.cast_signed() {
         libc::SOCK_STREAM => SockType::Stream,
@@ -211,8 +255,9 @@ mod tests {
         let kind = libc::SOCK_SEQPACKET.cast_unsigned();
         let entry =
             UnixSkEntry { r#type: kind, uflags: SERVICE, opts: opts.clone(), ..Default::default() };
-        validate(&entry).unwrap();
-        let socket = open(&entry).unwrap();
+        let all = Snapshot::default();
+        ServiceSocket::validate(&entry, &all).unwrap();
+        let socket = answered(&entry).unwrap();
         let mut bytes = [0u8; 256];
         let len = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap();
         let answer = CriuResp::decode(&bytes[..len]).unwrap();
@@ -220,6 +265,7 @@ mod tests {
         assert_eq!(answer.dump.unwrap().restored, Some(true));
         let now = options(&socket).unwrap();
         assert_eq!((now.so_sndbuf, now.so_passcred), (opts.so_sndbuf, Some(true)));
-        assert!(validate(&UnixSkEntry { uflags: 0, ..entry }).is_err());
+        let other = UnixSkEntry { uflags: 0, ..entry };
+        assert!(ServiceSocket::validate(&other, &all).is_err());
     }
 }

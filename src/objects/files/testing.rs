@@ -2,17 +2,16 @@
 //! and given to another process.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use super::install::place;
-use super::{
-    Collected, Collector, CollectorOptions, OpenFiles, RestoreOptions, open_for, validate,
-};
+use super::{Blanks, Collected, Collector, CollectorOptions, OpenFiles, RestoreOptions, validate};
 use crate::error::{Refusals, Result};
 use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{pidfd, tty};
+use crate::objects::phases::{ORDER, Phase};
+use crate::objects::place::Place;
 use crate::tracee::blank::tests::support::blank;
 use crate::tracee::blank::{Blank, Delivery};
 
@@ -50,14 +49,14 @@ pub(super) fn capture_all(
 ) -> Result<(Snapshot, Collected)> {
     let pid = holder.pid();
     let mut refusals = Refusals::default();
-    let mut collector = Collector::new(CollectorOptions { pids: [pid].into(), ..options })?;
+    let mut collector = Collector::new(options);
     collector.ignored = holder.service_fd().map(|fd| fd.0);
-    let table = collector.add_table_of(pid, &mut refusals)?;
     let mut snapshot = Snapshot::default();
     snapshot.tree.push(PstreeEntry { pid: pid.cast_unsigned(), ..Default::default() });
+    let table = collector.add_table_of(pid, &mut snapshot, &mut refusals)?;
     let ids = TaskKobjIdsEntry { files_id: FILES_ID, ..Default::default() };
     let status = std::fs::read(format!("/proc/{pid}/status")).unwrap();
-    let fs = collector.add_fs_of(pid, &status, &mut refusals)?;
+    let fs = collector.add_fs_of(pid, &status, &mut snapshot, &mut refusals)?;
     let task = TaskImage { ids: Some(ids), fs: Some(fs), ..Default::default() };
     snapshot.tasks.insert(pid.cast_unsigned(), task);
     snapshot.descriptor_tables.insert(FILES_ID, table);
@@ -75,23 +74,33 @@ pub(super) fn entry_of(snapshot: &Snapshot, number: u32) -> &FileEntry {
 
 /// Makes the files of a snapshot anew, in a new process that takes the place of the old one.
 pub(super) fn restore(snapshot: &Snapshot) -> Result<Blank> {
-    let mut holder = blank();
+    let holder = blank();
     let snapshot = with_pid(snapshot, holder.pid());
     validate(&snapshot)?;
-    let files = OpenFiles::made(&snapshot, RestoreOptions::default())?;
-    files.watch()?;
-    let table = &snapshot.descriptor_tables[&FILES_ID];
-    files.prepare_table(&mut holder, table)?;
-    let mut delivery = Delivery::to(&mut holder);
-    files
-        .install_fs(&mut delivery, snapshot.tasks.values().next().unwrap().fs.as_ref().unwrap())?;
-    files.install_table(&mut delivery, table)?;
-    delivery.flush()?;
-    files.restore_owners()?;
-    files.lock()?;
-    files.lock_process(&mut holder)?;
-    files.seal()?;
-    Ok(holder)
+    let mut files = OpenFiles::prepare(&snapshot, RestoreOptions::default())?;
+    let mut blanks = Blanks::from([(holder.pid(), holder)]);
+    let (mut later, task) = (ORDER.iter(), snapshot.tasks.values().next().unwrap());
+    later.find(|row| row.phase == Phase::Processes);
+    for phase in later.map(|row| row.phase) {
+        files.run(phase, &mut blanks)?;
+        let blank = blanks.values_mut().next().unwrap();
+        let table = &snapshot.descriptor_tables[&FILES_ID];
+        match phase {
+            Phase::EmptyTable => files.prepare_table(blank, table)?,
+            Phase::Directories => {
+                deliver(blank, |to| files.install_fs(to, task.fs.as_ref().unwrap()))?;
+            }
+            Phase::Tables => deliver(blank, |to| files.install_table(to, table))?,
+            _ => files.run_in(phase, blank)?,
+        }
+    }
+    Ok(blanks.pop_first().unwrap().1)
+}
+
+fn deliver(blank: &mut Blank, step: impl FnOnce(&mut Delivery<'_>) -> Result<()>) -> Result<()> {
+    let mut delivery = Delivery::to(blank);
+    step(&mut delivery)?;
+    delivery.flush()
 }
 
 pub(super) fn with_pid(snapshot: &Snapshot, pid: i32) -> Snapshot {
@@ -165,7 +174,7 @@ pub(super) fn terminals() -> std::sync::MutexGuard<'static, ()> {
 
 /// Both sides of a new terminal, which no program has that another test starts.
 pub(super) fn pty() -> (OwnedFd, OwnedFd) {
-    let master = open_for(Path::new("/dev/ptmx"), libc::O_RDWR).unwrap();
+    let master = Place::in_tree("/dev/ptmx").open(libc::O_RDWR).unwrap();
     tty::set_locked(&master, false).unwrap();
     let slave = tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).unwrap();
     (master, slave)

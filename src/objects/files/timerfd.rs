@@ -7,11 +7,15 @@
 
 use std::os::fd::OwnedFd;
 
-use super::fdinfo::Fdinfo;
+use super::context::{DumpCx, RestoreCx};
+use super::describe::Description;
+use super::fdinfo::{Fdinfo, octal};
+use super::kind::{FileId, FileKind, held_as};
 use super::opened::{Captured, Opened};
-use super::{Collector, set_status_flags};
+use super::set_status_flags;
 use crate::error::{Context, Error, Result};
-use crate::images::proto::{FdTypes, FileEntry, TimerfdEntry};
+use crate::images::proto::{FdTypes, FownEntry, TimerfdEntry};
+use crate::images::snapshot::Snapshot;
 use crate::kernel::{clock, timerfd};
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -23,57 +27,87 @@ const CLOCKS: [i32; 5] = [
     libc::CLOCK_BOOTTIME_ALARM,
 ];
 
-pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
-    file.is_anonymous("timerfd")
-}
+pub(super) struct Timerfd;
 
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    timerfd::gettime(&file.file).doing(|| format!("{}: timerfd_gettime", file.place))?;
-    let Some(timer) = Fdinfo::read(file.pid, file.fd)?.timer else {
-        return Err(file.refuse("the kernel does not tell its state", ""));
-    };
-    let tfd = TimerfdEntry {
-        id,
-        flags: file.flags(),
-        fown: file.owner,
-        clockid: timer.clock,
-        ticks: timer.ticks,
-        settime_flags: timer.settime_flags,
-        vsec: timer.value.0,
-        vnsec: timer.value.1,
-        isec: timer.interval.0,
-        insec: timer.interval.1,
-    };
-    collector.put(FileEntry {
-        r#type: FdTypes::Timerfd as i32,
-        id,
-        tfd: Some(tfd),
-        ..Default::default()
-    });
-    Ok(FdTypes::Timerfd)
-}
+impl FileKind for Timerfd {
+    const TYPE: FdTypes = FdTypes::Timerfd;
+    const NAME: &'static str = "timerfd";
+    type Entry = TimerfdEntry;
+    type Met = ();
+    type Made = ();
+    held_as!(tfd);
 
-pub(super) fn validate(entry: &TimerfdEntry) -> Result<()> {
-    let known = CLOCKS.contains(&entry.clockid.cast_signed());
-    if !known || entry.vnsec >= NANOSECONDS || entry.insec >= NANOSECONDS {
-        return Err(Error::image("files.img", format!("timerfd {}: impossible time", entry.id)));
+    fn claim(file: &Opened, _: &DumpCx<'_>) -> bool {
+        file.is_anonymous("timerfd")
     }
-    Ok(())
+
+    fn capture(
+        file: &Opened,
+        id: FileId,
+        _: &mut (),
+        _: &mut DumpCx<'_>,
+    ) -> Captured<TimerfdEntry> {
+        timerfd::gettime(&file.file).doing(|| format!("{}: timerfd_gettime", file.place))?;
+        let Some(state) = state(&Fdinfo::read(file.pid, file.fd)?) else {
+            return Err(file.refuse("the kernel does not tell its state", ""));
+        };
+        Ok(TimerfdEntry { id, flags: file.flags(), fown: file.owner, ..state })
+    }
+
+    fn validate(entry: &TimerfdEntry, _: &Snapshot) -> Result<()> {
+        let known = CLOCKS.contains(&entry.clockid.cast_signed());
+        if !known || entry.vnsec >= NANOSECONDS || entry.insec >= NANOSECONDS {
+            let cause = format!("timerfd {}: impossible time", entry.id);
+            return Err(Error::image("files.img", cause));
+        }
+        Ok(())
+    }
+
+    fn open(entry: &TimerfdEntry, _: &mut (), _: &RestoreCx<'_>) -> Result<Option<OwnedFd>> {
+        let what = || format!("make a timerfd of clock {}", entry.clockid);
+        let clock = entry.clockid.cast_signed();
+        let made = timerfd::create(clock).doing(what)?;
+        set_status_flags(&made, entry.flags).doing(what)?;
+        let flags = entry.settime_flags.cast_signed();
+        let now = clock::gettime(clock).doing(what)?;
+        timerfd::settime(&made, flags, &setting(entry, now)).doing(what)?;
+        // Arming clears the expirations, so that these come last. Zero cannot be set and is there.
+        if entry.ticks > 0 {
+            timerfd::set_ticks(&made, entry.ticks).doing(what)?;
+        }
+        Ok(Some(made))
+    }
+
+    fn owner<'a>(entry: &'a TimerfdEntry, _: &'a Snapshot) -> Option<&'a FownEntry> {
+        Some(&entry.fown)
+    }
+
+    fn describe(entry: &TimerfdEntry, _: &Snapshot) -> Description {
+        let every = if entry.isec | entry.insec == 0 { "" } else { ", repeats" };
+        Description::saying(format!("clock {}, {} s left{every}", entry.clockid, entry.vsec))
+    }
 }
 
-pub(super) fn open(entry: &TimerfdEntry) -> Result<OwnedFd> {
-    let what = || format!("make a timerfd of clock {}", entry.clockid);
-    let clock = entry.clockid.cast_signed();
-    let made = timerfd::create(clock).doing(what)?;
-    set_status_flags(&made, entry.flags).doing(what)?;
-    let flags = entry.settime_flags.cast_signed();
-    let now = clock::gettime(clock).doing(what)?;
-    timerfd::settime(&made, flags, &setting(entry, now)).doing(what)?;
-    // Arming clears the expirations, so that these come last. Zero cannot be set and is there.
-    if entry.ticks > 0 {
-        timerfd::set_ticks(&made, entry.ticks).doing(what)?;
-    }
-    Ok(made)
+/// What the kernel tells of a timer.
+fn state(info: &Fdinfo) -> Option<TimerfdEntry> {
+    let (vsec, vnsec) = pair(info.value("it_value")?)?;
+    let (isec, insec) = pair(info.value("it_interval")?)?;
+    Some(TimerfdEntry {
+        clockid: info.value("clockid")?.parse().ok()?,
+        ticks: info.value("ticks")?.parse().ok()?,
+        settime_flags: octal(info.value("settime flags")?)?,
+        vsec,
+        vnsec,
+        isec,
+        insec,
+        ..TimerfdEntry::default()
+    })
+}
+
+/// `(1, 0)`
+fn pair(text: &str) -> Option<(u64, u64)> {
+    let (first, second) = text.strip_prefix('(')?.strip_suffix(')')?.split_once(',')?;
+    Some((first.trim().parse().ok()?, second.trim().parse().ok()?))
 }
 
 /// What to arm the timer with, at the time `now` of its clock.
@@ -99,6 +133,16 @@ fn setting(entry: &TimerfdEntry, now: libc::timespec) -> libc::itimerspec {
 mod tests {
     use super::super::testing::*;
     use super::*;
+
+    #[test]
+    fn the_kernel_tells_a_timer() {
+        let text = "pos:\t0\nflags:\t02\nmnt_id:\t17\nino:\t1038\nclockid: 0\nticks: 2\n\
+                    settime flags: 01\nit_value: (737, 13757342)\nit_interval: (1, 0)\n";
+        let timer = state(&Fdinfo::parse(text.into()).unwrap()).unwrap();
+        assert_eq!((timer.clockid, timer.ticks, timer.settime_flags), (0, 2, 1));
+        assert_eq!((timer.vsec, timer.vnsec), (737, 13_757_342));
+        assert_eq!((timer.isec, timer.insec), (1, 0));
+    }
 
     const NOW: libc::timespec = libc::timespec { tv_sec: 100, tv_nsec: 900_000_000 };
 

@@ -187,7 +187,7 @@ impl Drop for Quiet<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{pty, terminals};
+    use super::super::super::testing::{pty, terminals};
     use super::*;
 
     fn read_once(side: &OwnedFd) -> Vec<u8> {

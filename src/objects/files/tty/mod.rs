@@ -1,4 +1,4 @@
-//! Terminals: capture.
+//! Terminals.
 //!
 //! A pseudo terminal has a number, one master and any number of slaves; each open side is a
 //! `tty_file_entry` that refers to its side's `tty_info_entry` (number * 2, plus one for the master)
@@ -7,8 +7,11 @@
 //! session only.
 //!
 //! A slave without its master in the tree is a terminal from outside, as that of a shell: it is
-//! dumped if the request says so and replaced by the restorer's terminal. Rebuild:
-//! [`tty_open`](super::tty_open); unread data: [`tty_data`](super::tty_data).
+//! dumped if the request says so and replaced by the restorer's terminal. How terminals are made
+//! anew is in [`rebuild`], how unread data is taken and put back in [`unread`].
+
+mod rebuild;
+mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -16,16 +19,20 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 
+use super::context::{DumpCx, RestoreCx};
+use super::describe::Description;
+use super::kind::{FileId, FileKind, Step, held_as};
 use super::opened::{Captured, Opened};
-use super::{Collector, regular, tty_data};
+use super::paths;
 use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::{
-    FdTypes, FileEntry, TermiosEntry, TtyFileEntry, TtyInfoEntry, TtyPtyEntry, TtyType,
-    WinsizeEntry,
+    FdTypes, FownEntry, RegFileEntry, TermiosEntry, TtyFileEntry, TtyInfoEntry, TtyPtyEntry,
+    TtyType, WinsizeEntry,
 };
 use crate::images::snapshot::Snapshot;
 use crate::kernel::proc::{self, Stat};
 use crate::kernel::tty::{self, Termios, Winsize};
+use crate::objects::phases::Phase;
 
 const TTY_MAJOR: u32 = 4;
 const TTYAUX_MAJOR: u32 = 5;
@@ -49,6 +56,90 @@ enum Side {
     Other,
 }
 
+pub(super) struct Tty;
+
+impl FileKind for Tty {
+    const TYPE: FdTypes = FdTypes::Tty;
+    const NAME: &'static str = "tty";
+    type Entry = TtyFileEntry;
+    type Met = Terminals;
+    type Made = ();
+    held_as!(tty);
+
+    fn claim(file: &Opened, _: &DumpCx<'_>) -> bool {
+        let major = libc::major(file.stat.st_rdev);
+        let known = [TTY_MAJOR, TTYAUX_MAJOR, USB_SERIAL_MAJOR, SERIAL_MAJOR].contains(&major)
+            || PTY_MASTER_MAJORS.contains(&major)
+            || PTY_SLAVE_MAJORS.contains(&major);
+        file.is(SFlag::S_IFCHR) && known && !file.is_path_only()
+    }
+
+    fn capture(
+        file: &Opened,
+        id: FileId,
+        met: &mut Terminals,
+        cx: &mut DumpCx<'_>,
+    ) -> Captured<TtyFileEntry> {
+        let key = external_key(file.stat.st_rdev, file.stat.st_dev);
+        let (tty_info_id, regf_id) = if cx.is_external(&key) {
+            (capture_external(file, met, cx)?, None)
+        } else {
+            let (kind, info_id) = known_side(file, &key)?;
+            let regf_id = paths::put(file, cx)?;
+            note_side(file, info_id, kind, met, cx)?;
+            (info_id, Some(regf_id))
+        };
+        Ok(TtyFileEntry { id, tty_info_id, flags: file.flags(), fown: file.owner, regf_id })
+    }
+
+    fn settle(met: &mut Terminals, cx: &mut DumpCx<'_>, refusals: &mut Refusals) -> Result<()> {
+        settle(met, cx, refusals)
+    }
+
+    /// Takes unread data of terminals that have both sides in the tree, and puts it back at once.
+    fn touch(met: Terminals, cx: &mut DumpCx<'_>) -> Result<()> {
+        capture_data(&met.sides, cx)
+    }
+
+    fn validate(entry: &TtyFileEntry, all: &Snapshot) -> Result<()> {
+        let Some(info) = all.tty_info.iter().find(|info| info.id == entry.tty_info_id) else {
+            return Err(wrong(format!(
+                "file {} is of terminal {}, which is not there",
+                entry.id, entry.tty_info_id
+            )));
+        };
+        if path(entry, all).is_none() && info.r#type != TtyType::ExtTty as i32 {
+            return Err(wrong(format!("file {} of a terminal has no path", entry.id)));
+        }
+        Ok(())
+    }
+
+    fn validate_all(all: &Snapshot) -> Result<()> {
+        all.tty_info.iter().try_for_each(validate_info)?;
+        validate_masters(all)
+    }
+
+    /// Terminals are opened in pairs, and `/dev/tty` later.
+    fn open(_: &TtyFileEntry, _: &mut (), _: &RestoreCx<'_>) -> Result<Option<OwnedFd>> {
+        Ok(None)
+    }
+
+    const STEPS: &'static [(Phase, Step<()>)] = &[
+        (Phase::Open, Step::Tree(rebuild::open_all)),
+        (Phase::Terminals, Step::Tree(rebuild::attach_all)),
+    ];
+
+    fn owner<'a>(entry: &'a TtyFileEntry, _: &'a Snapshot) -> Option<&'a FownEntry> {
+        Some(&entry.fown)
+    }
+
+    fn describe(entry: &TtyFileEntry, all: &Snapshot) -> Description {
+        let name = path(entry, all).map(|reg| reg.name.clone()).filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| terminal(entry.tty_info_id, all));
+        Description::named(name).opened_with(entry.flags)
+    }
+}
+
 /// Terminals met so far.
 #[derive(Debug, Default)]
 pub(super) struct Terminals {
@@ -65,14 +156,6 @@ struct Met {
     pid: i32,
 }
 
-pub(super) fn claim(_: &Collector, file: &Opened) -> bool {
-    let major = libc::major(file.stat.st_rdev);
-    let known = [TTY_MAJOR, TTYAUX_MAJOR, USB_SERIAL_MAJOR, SERIAL_MAJOR].contains(&major)
-        || PTY_MASTER_MAJORS.contains(&major)
-        || PTY_SLAVE_MAJORS.contains(&major);
-    file.is(SFlag::S_IFCHR) && known
-}
-
 fn side(file: &Opened) -> Side {
     match (libc::major(file.stat.st_rdev), libc::minor(file.stat.st_rdev)) {
         (TTYAUX_MAJOR, 2) => Side::Master,
@@ -83,56 +166,30 @@ fn side(file: &Opened) -> Side {
     }
 }
 
-pub(super) fn capture(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    let key = external_key(file.stat.st_rdev, file.stat.st_dev);
-    if collector.options.external.contains(&key) {
-        return capture_external(file, id, collector);
-    }
+/// What kind of terminal a file is, and the number of its side in the image.
+fn known_side(file: &Opened, key: &str) -> Captured<(TtyType, u32)> {
     let what = || format!("{}: ask {}", file.place, file.object());
-    let (kind, info_id) = match side(file) {
-        Side::Master => (TtyType::Pty, (tty::pty_index(&file.file).doing(what)? << 1) + 1),
-        Side::Slave => (TtyType::Pty, slave_index(file.stat.st_rdev) << 1),
-        Side::Own => (TtyType::Ctty, CTTY_INDEX << 1),
+    match side(file) {
+        Side::Master => Ok((TtyType::Pty, (tty::pty_index(&file.file).doing(what)? << 1) + 1)),
+        Side::Slave => Ok((TtyType::Pty, slave_index(file.stat.st_rdev) << 1)),
+        Side::Own => Ok((TtyType::Ctty, CTTY_INDEX << 1)),
         Side::Other => {
             let remedy = format!("bring it from outside at restore (--external {key})");
-            return Err(file.refuse("only pseudo terminals are carried", remedy));
+            Err(file.refuse("only pseudo terminals are carried", remedy))
         }
-    };
-    let regf_id = collector.new_id();
-    let reg = regular::entry(file, regf_id, collector)?;
-    note_side(file, info_id, kind, collector)?;
-    collector.put(FileEntry {
-        r#type: FdTypes::Reg as i32,
-        id: regf_id,
-        reg: Some(reg),
-        ..Default::default()
-    });
-    put_file(file, id, info_id, Some(regf_id), collector);
-    Ok(FdTypes::Tty)
+    }
 }
 
 /// The key by which a terminal is brought from outside.
-pub(super) fn external_key(rdev: u64, dev: u64) -> String {
+fn external_key(rdev: u64, dev: u64) -> String {
     format!("tty[{rdev:x}:{dev:x}]")
 }
 
-fn capture_external(file: &Opened, id: u32, collector: &mut Collector) -> Captured<FdTypes> {
-    collector.ttys.external += 1;
-    let info_id = (EXTERNAL_INDEX + collector.ttys.external) << 1;
-    note_side(file, info_id, TtyType::ExtTty, collector)?;
-    put_file(file, id, info_id, None, collector);
-    Ok(FdTypes::Tty)
-}
-
-fn put_file(file: &Opened, id: u32, info_id: u32, regf_id: Option<u32>, collector: &mut Collector) {
-    let tty =
-        TtyFileEntry { id, tty_info_id: info_id, flags: file.flags(), fown: file.owner, regf_id };
-    collector.put(FileEntry {
-        r#type: FdTypes::Tty as i32,
-        id,
-        tty: Some(tty),
-        ..Default::default()
-    });
+fn capture_external(file: &Opened, met: &mut Terminals, cx: &mut DumpCx<'_>) -> Result<u32> {
+    met.external += 1;
+    let info_id = (EXTERNAL_INDEX + met.external) << 1;
+    note_side(file, info_id, TtyType::ExtTty, met, cx)?;
+    Ok(info_id)
 }
 
 fn slave_index(rdev: u64) -> u32 {
@@ -140,8 +197,14 @@ fn slave_index(rdev: u64) -> u32 {
 }
 
 /// Writes the info of a side when it is met first.
-fn note_side(file: &Opened, id: u32, kind: TtyType, collector: &mut Collector) -> Result<()> {
-    if collector.ttys.sides.contains_key(&id) {
+fn note_side(
+    file: &Opened,
+    id: u32,
+    kind: TtyType,
+    met: &mut Terminals,
+    cx: &mut DumpCx<'_>,
+) -> Result<()> {
+    if met.sides.contains_key(&id) {
         return Ok(());
     }
     let what = || format!("{}: read the state of {}", file.place, file.object());
@@ -174,15 +237,15 @@ fn note_side(file: &Opened, id: u32, kind: TtyType, collector: &mut Collector) -
         Err(Errno::EIO) => {}
         Err(errno) => return Err(Error::sys(what(), errno)),
     }
-    collector.out.tty_info.push(info);
+    cx.out.tty_info.push(info);
     let copy = file.file.try_clone().doing(what)?;
-    let met = Met { place: file.place.clone(), object: file.object(), file: copy, pid: file.pid };
-    collector.ttys.sides.insert(id, met);
+    let side = Met { place: file.place.clone(), object: file.object(), file: copy, pid: file.pid };
+    met.sides.insert(id, side);
     Ok(())
 }
 
 /// The kernel's settings as the image holds them: `c_cc` is bytes packed into words.
-pub(super) fn to_entry(termios: &Termios) -> TermiosEntry {
+fn to_entry(termios: &Termios) -> TermiosEntry {
     let mut bytes = [0u8; CC_WORDS.next_multiple_of(4)];
     bytes[..CC_WORDS].copy_from_slice(&termios.cc);
     let mut words = vec![0u32; CC_WORDS];
@@ -202,7 +265,7 @@ pub(super) fn to_entry(termios: &Termios) -> TermiosEntry {
 }
 
 /// The reverse; whatever follows the bytes is not ours to read.
-pub(super) fn from_entry(entry: &TermiosEntry) -> Termios {
+fn from_entry(entry: &TermiosEntry) -> Termios {
     let mut cc = [0u8; CC_WORDS];
     let bytes = entry.c_cc.iter().flat_map(|word| word.to_le_bytes());
     for (place, byte) in cc.iter_mut().zip(bytes) {
@@ -228,33 +291,30 @@ fn to_winsize(size: Winsize) -> WinsizeEntry {
 }
 
 /// Fills in sessions and refuses terminals that cannot be had again.
-pub(super) fn resolve(collector: &mut Collector, refusals: &mut Refusals) -> Result<()> {
-    if collector.out.tty_info.is_empty() {
+fn settle(met: &Terminals, cx: &mut DumpCx<'_>, refusals: &mut Refusals) -> Result<()> {
+    if cx.out.tty_info.is_empty() {
         return Ok(());
     }
     let mut stats = BTreeMap::new();
-    for &pid in &collector.options.pids {
+    for pid in cx.out.tree.iter().map(|task| task.pid.cast_signed()) {
         stats.insert(pid, proc::stat(pid)?);
     }
-    let sides: BTreeSet<u32> = collector.ttys.sides.keys().copied().collect();
     let mut outside = BTreeSet::new();
-    for info in &mut collector.out.tty_info {
-        let met = &collector.ttys.sides[&info.id];
-        sit(info, met.pid, &stats);
+    for info in &mut cx.out.tty_info {
+        let Some(side) = met.sides.get(&info.id) else { continue };
+        sit(info, side.pid, &stats);
         let leader_in_tree = info.sid == 0 || stats.contains_key(&info.sid.cast_signed());
         let lone_slave = info.r#type == TtyType::Pty as i32
             && info.id % 2 == 0
             && info.termios.is_some()
-            && !sides.contains(&(info.id + 1));
+            && !met.sides.contains_key(&(info.id + 1));
         if lone_slave {
             outside.insert(info.id);
         }
         let reason = match () {
             () if info.r#type == TtyType::ExtTty as i32 => continue,
-            () if lone_slave && !collector.options.shell_job => {
-                "it is a terminal from outside the tree"
-            }
-            () if !leader_in_tree && !collector.options.shell_job => {
+            () if lone_slave && !cx.options.shell_job => "it is a terminal from outside the tree",
+            () if !leader_in_tree && !cx.options.shell_job => {
                 "its session's leader is outside the tree"
             }
             () if lone_slave && outside.len() > 1 => {
@@ -262,12 +322,12 @@ pub(super) fn resolve(collector: &mut Collector, refusals: &mut Refusals) -> Res
             }
             () => continue,
         };
-        let remedy = if collector.options.shell_job {
+        let remedy = if cx.options.shell_job {
             "redirect it"
         } else {
             "let the restorer's terminal take its place (--shell-job)"
         };
-        refusals.refuse(met.place.clone(), met.object.clone(), reason, remedy);
+        refusals.refuse(side.place.clone(), side.object.clone(), reason, remedy);
     }
     Ok(())
 }
@@ -288,10 +348,8 @@ fn sit(info: &mut TtyInfoEntry, holder: i32, stats: &BTreeMap<i32, Stat>) {
     }
 }
 
-/// Takes unread data of terminals that have both sides in the tree, and puts it back at once.
-pub(super) fn capture_data(collector: &mut Collector) -> Result<()> {
-    let sides = std::mem::take(&mut collector.ttys.sides);
-    for info in &collector.out.tty_info {
+fn capture_data(sides: &BTreeMap<u32, Met>, cx: &mut DumpCx<'_>) -> Result<()> {
+    for info in &cx.out.tty_info {
         let pair = info.r#type == TtyType::Pty as i32 && info.id % 2 == 0 && info.termios.is_some();
         let (Some(slave), Some(master)) = (sides.get(&info.id), sides.get(&(info.id + 1))) else {
             continue;
@@ -299,51 +357,60 @@ pub(super) fn capture_data(collector: &mut Collector) -> Result<()> {
         if !pair {
             continue;
         }
-        let data = tty_data::take(&master.file, &slave.file)
+        let data = unread::take(&master.file, &slave.file)
             .map_err(|error| error.context(format!("{}: {}", slave.place, slave.object)))?;
-        collector.out.tty_data.extend(data.entries(info.id));
+        cx.out.tty_data.extend(data.entries(info.id));
     }
     Ok(())
 }
 
-pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
-    let wrong = |cause: String| Err(Error::image("tty-info.img", cause));
-    let mut infos = BTreeMap::new();
-    for info in &snapshot.tty_info {
-        let kind = TtyType::try_from(info.r#type);
-        let has_number = info.pty.is_some();
-        if !matches!(kind, Ok(TtyType::Pty | TtyType::Ctty | TtyType::ExtTty)) {
-            return wrong(format!("terminal {}: only pseudo terminals are restored", info.id));
-        }
-        if has_number != (kind == Ok(TtyType::Pty)) {
-            return wrong(format!("terminal {} has no number, or one too many", info.id));
-        }
-        let parts = [info.termios.is_some(), info.termios_locked.is_some(), info.winsize.is_some()];
-        let master = info.id % 2 == 1;
-        if parts != [parts[0]; 3] || (master && !parts[0]) {
-            return wrong(format!("terminal {}: its settings are not whole", info.id));
-        }
-        infos.insert(info.id, info);
+fn wrong(cause: String) -> Error {
+    Error::image("tty-info.img", cause)
+}
+
+fn validate_info(info: &TtyInfoEntry) -> Result<()> {
+    let kind = TtyType::try_from(info.r#type);
+    if !matches!(kind, Ok(TtyType::Pty | TtyType::Ctty | TtyType::ExtTty)) {
+        let cause = format!("terminal {}: only pseudo terminals are restored", info.id);
+        return Err(wrong(cause));
     }
-    let mut masters = BTreeSet::new();
-    for tty in snapshot.files.values().filter_map(|file| file.tty.as_ref()) {
-        let Some(info) = infos.get(&tty.tty_info_id) else {
-            return wrong(format!(
-                "file {} is of terminal {}, which is not there",
-                tty.id, tty.tty_info_id
-            ));
-        };
-        let master = info.pty.is_some() && info.id % 2 == 1;
-        if master && !masters.insert(info.id) {
-            return wrong(format!("terminal {} has two masters", info.id));
-        }
-        let path =
-            tty.regf_id.and_then(|id| snapshot.files.get(&id)).and_then(|file| file.reg.as_ref());
-        if path.is_none() && info.r#type != TtyType::ExtTty as i32 {
-            return wrong(format!("file {} of a terminal has no path", tty.id));
+    if info.pty.is_some() != (kind == Ok(TtyType::Pty)) {
+        return Err(wrong(format!("terminal {} has no number, or one too many", info.id)));
+    }
+    let parts = [info.termios.is_some(), info.termios_locked.is_some(), info.winsize.is_some()];
+    let master = info.id % 2 == 1;
+    if parts != [parts[0]; 3] || (master && !parts[0]) {
+        return Err(wrong(format!("terminal {}: its settings are not whole", info.id)));
+    }
+    Ok(())
+}
+
+fn validate_masters(all: &Snapshot) -> Result<()> {
+    let infos = all.tty_info.iter().filter(|info| info.pty.is_some() && info.id % 2 == 1);
+    let masters: BTreeSet<u32> = infos.map(|info| info.id).collect();
+    let mut met = BTreeSet::new();
+    for tty in all.files.values().filter_map(|file| file.tty.as_ref()) {
+        if masters.contains(&tty.tty_info_id) && !met.insert(tty.tty_info_id) {
+            return Err(wrong(format!("terminal {} has two masters", tty.tty_info_id)));
         }
     }
     Ok(())
+}
+
+/// The path of a side, where it has one.
+fn path<'a>(entry: &TtyFileEntry, all: &'a Snapshot) -> Option<&'a RegFileEntry> {
+    all.path_entry(entry.regf_id?)
+}
+
+/// What names a terminal that has no path.
+fn terminal(info_id: u32, all: &Snapshot) -> String {
+    let Some(info) = all.tty_info.iter().find(|info| info.id == info_id) else {
+        return format!("terminal {info_id}");
+    };
+    match (info.r#type(), &info.pty) {
+        (TtyType::Pty, Some(pty)) => format!("pseudoterminal {}", pty.index),
+        (kind, _) => format!("terminal of kind {}", kind.as_str_name()),
+    }
 }
 
 #[cfg(test)]

@@ -3,27 +3,28 @@
 //! The kernel gives a new pseudo terminal the lowest free number: masters are opened until the
 //! wanted number comes, and the others closed again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
-use super::tty::{external_key, from_entry};
-use super::tty_data::{self, Unread};
-use super::{OpenFiles, open_for, set_status_flags, table_of};
+use super::super::context::RestoreCx;
+use super::super::kind::Blanks;
+use super::super::set_status_flags;
+use super::unread::{self, Unread};
+use super::{external_key, from_entry};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
-use crate::images::proto::{
-    FdTypes, RegFileEntry, TtyFileEntry, TtyInfoEntry, TtyType, WinsizeEntry,
-};
+use crate::images::proto::{RegFileEntry, TtyFileEntry, TtyInfoEntry, TtyType, WinsizeEntry};
 use crate::images::snapshot::Snapshot;
-use crate::kernel::descriptor::own_path;
 use crate::kernel::pidfd;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::threads::in_own_thread;
 use crate::kernel::tty::{self, Winsize};
+use crate::objects::place::{Place, reopen};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
 
@@ -44,29 +45,19 @@ struct Pair<'s> {
     slaves: Vec<&'s TtyFileEntry>,
 }
 
-/// What was opened.
-#[derive(Default)]
-pub(super) struct Terminals {
-    /// By file id.
-    pub files: BTreeMap<u32, OwnedFd>,
-    /// Masters that no process of the tree holds: for the caller.
-    pub orphans: Vec<OwnedFd>,
-}
-
 /// Opens all terminals but `/dev/tty`.
-pub(super) fn open_all(files: &OpenFiles<'_>) -> Result<Terminals> {
-    let mut opened = Terminals::default();
-    for pair in pairs(files.snapshot) {
+pub(super) fn open_all(_: &mut (), cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> {
+    for pair in pairs(cx.snapshot) {
         let index = pair.index;
-        open_pair(&pair, files, &mut opened)
-            .map_err(|error| error.context(format!("pty {index}")))?;
+        open_pair(&pair, cx).map_err(|error| error.context(format!("pty {index}")))?;
     }
-    for (info, tty) in sides(files.snapshot) {
+    for (info, tty) in sides(cx.snapshot) {
         if is_external(info) {
-            opened.files.insert(tty.id, open_external(info, files)?);
+            let terminal = open_external(info, cx)?;
+            cx.put(tty.id, terminal);
         }
     }
-    Ok(opened)
+    Ok(())
 }
 
 /// Every file that is a side of a terminal, with the side.
@@ -78,10 +69,15 @@ fn sides(snapshot: &Snapshot) -> impl Iterator<Item = (&TtyInfoEntry, &TtyFileEn
     })
 }
 
+/// A side of a pseudo terminal, which has a number.
+fn pty_info(id: u32, snapshot: &Snapshot) -> Option<&TtyInfoEntry> {
+    snapshot.tty_info.iter().find(|info| info.id == id && info.pty.is_some())
+}
+
 fn pairs(snapshot: &Snapshot) -> Vec<Pair<'_>> {
     let infos = snapshot.tty_info.iter();
     let numbers: BTreeSet<u32> = infos.filter_map(|info| info.pty.map(|pty| pty.index)).collect();
-    let info = |id: u32| snapshot.tty_info.iter().find(|info| info.id == id && info.pty.is_some());
+    let info = |id: u32| pty_info(id, snapshot);
     let files =
         |id: u32| sides(snapshot).filter(move |(info, _)| info.id == id).map(|(_, tty)| tty);
     let pair = |index: u32| Pair {
@@ -94,20 +90,20 @@ fn pairs(snapshot: &Snapshot) -> Vec<Pair<'_>> {
     numbers.into_iter().map(pair).collect()
 }
 
-fn open_pair(pair: &Pair<'_>, files: &OpenFiles<'_>, opened: &mut Terminals) -> Result<()> {
+fn open_pair(pair: &Pair<'_>, cx: &mut RestoreCx<'_>) -> Result<()> {
     let hung_up = pair.slave_info.is_none_or(|info| info.termios.is_none());
     let from_outside = pair.master.is_none() && !hung_up;
-    if from_outside && !files.options.orphan_masters {
-        return open_from_outside(pair, files, &mut opened.files);
+    if from_outside && !cx.options.orphan_masters {
+        return open_from_outside(pair, cx);
     }
-    let path = pair.master.map(|master| path_of(files, master)).transpose()?;
+    let path = pair.master.map(|master| path_of(master, cx.snapshot)).transpose()?;
     let path = path.map_or("/dev/ptmx", |reg| reg.name.as_str());
     let flags = pair.master.map_or(libc::O_RDWR, |master| master.flags.cast_signed());
-    let master = open_master(Path::new(path), pair.index, flags)?;
+    let master = open_master(Place::in_tree(path), pair.index, flags)?;
     tty::set_locked(&master, false).doing(|| "unlock it")?;
     let mut slaves = Vec::new();
     for file in &pair.slaves {
-        let slave = open_slave(files, file, &master, pair.index)?;
+        let slave = open_slave(file, &master, pair.index, cx.snapshot)?;
         set_status_flags(&slave, file.flags).doing(|| "set the flags of a slave")?;
         slaves.push((file.id, slave));
     }
@@ -115,15 +111,15 @@ fn open_pair(pair: &Pair<'_>, files: &OpenFiles<'_>, opened: &mut Terminals) -> 
         Some((_, slave)) => slave.try_clone().doing(|| "copy the descriptor of a slave")?,
         None => tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY).doing(|| "open a slave")?,
     };
-    settle(pair, files.snapshot, &master, &spare)?;
-    opened.files.extend(slaves);
+    settle(pair, cx.snapshot, &master, &spare)?;
+    slaves.into_iter().for_each(|(id, slave)| cx.put(id, slave));
     if from_outside {
-        opened.orphans.push(master);
+        cx.for_caller.push(master);
     } else if let (Some(file), Some(info)) = (pair.master, pair.master_info) {
         tty::set_packet_mode(&master, info.packet_mode).doing(|| "set packet mode")?;
         tty::set_locked(&master, info.locked).doing(|| "lock it")?;
         set_status_flags(&master, file.flags).doing(|| "set the flags of a master")?;
-        opened.files.insert(file.id, master);
+        cx.put(file.id, master);
     }
     Ok(())
 }
@@ -146,7 +142,7 @@ fn settle(pair: &Pair<'_>, snapshot: &Snapshot, master: &OwnedFd, slave: &OwnedF
     }
     let line = data(pair.index * 2);
     let lines = line.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-    tty_data::restore(master, slave, &Unread { master: data(pair.index * 2 + 1), slave: lines })?;
+    unread::restore(master, slave, &Unread { master: data(pair.index * 2 + 1), slave: lines })?;
     if pair.slave_info.or(pair.master_info).is_some_and(|info| info.exclusive) {
         tty::set_exclusive(slave).doing(|| "close it to others")?;
     }
@@ -180,8 +176,8 @@ fn winsize(entry: &WinsizeEntry) -> Winsize {
     }
 }
 
-fn open_master(path: &Path, index: u32, flags: i32) -> Result<OwnedFd> {
-    in_a_moment(|| try_open_master(path, index, flags))?.ok_or_else(|| {
+fn open_master(place: Place<'_>, index: u32, flags: i32) -> Result<OwnedFd> {
+    in_a_moment(|| try_open_master(place, index, flags))?.ok_or_else(|| {
         Error::new(Kind::System, format!("number {index} is in use by another program"))
             .remedy("end that program, or restore with a /dev/pts of its own")
     })
@@ -199,12 +195,12 @@ fn in_a_moment<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Opti
 }
 
 /// None if the number is in use.
-fn try_open_master(path: &Path, index: u32, flags: i32) -> Result<Option<OwnedFd>> {
+fn try_open_master(place: Place<'_>, index: u32, flags: i32) -> Result<Option<OwnedFd>> {
     let mut others = Vec::new();
     for _ in 0..MOST_TRIES {
-        let master = open_for(path, flags)?;
-        let number =
-            tty::pty_index(&master).doing(|| format!("{}: ask its number", path.display()))?;
+        let master = place.open(flags)?;
+        let number = tty::pty_index(&master)
+            .doing(|| format!("{}: ask its number", place.path().display()))?;
         if number == index {
             return Ok(Some(master));
         }
@@ -218,57 +214,51 @@ fn try_open_master(path: &Path, index: u32, flags: i32) -> Result<Option<OwnedFd
 
 /// A slave by its path, or by its master if it was so or if the path leads elsewhere.
 fn open_slave(
-    files: &OpenFiles<'_>,
     file: &TtyFileEntry,
     master: &OwnedFd,
     index: u32,
+    all: &Snapshot,
 ) -> Result<OwnedFd> {
-    let reg = path_of(files, file)?;
-    let path = Path::new(&reg.name);
+    let reg = path_of(file, all)?;
+    let place = Place::in_tree(&reg.name);
     let flags = file.flags.cast_signed();
     let expected = libc::makedev(136 + index / 256, index % 256);
     // A slave without O_LARGEFILE was opened by its master, not by a path.
     let by_path = flags & O_LARGEFILE != 0;
-    let leads = by_path && nix::sys::stat::stat(path).is_ok_and(|stat| stat.st_rdev == expected);
-    let slave = if leads {
-        open_for(path, flags)?
+    let slave = if by_path && place.stat().is_ok_and(|stat| stat.st_rdev == expected) {
+        place.open(flags)?
     } else {
         tty::open_slave(master, flags | libc::O_NOCTTY).doing(|| format!("open {}", reg.name))?
     };
     if let Some(mode) = reg.mode {
-        let mode = nix::sys::stat::Mode::from_bits_truncate(mode);
+        let mode = Mode::from_bits_truncate(mode);
         nix::sys::stat::fchmod(&slave, mode).doing(|| format!("set the mode of {}", reg.name))?;
     }
     Ok(slave)
 }
 
-fn path_of<'s>(files: &OpenFiles<'s>, file: &TtyFileEntry) -> Result<&'s RegFileEntry> {
-    let id = file.regf_id.unwrap_or(file.id);
-    let entry = files.snapshot.files.get(&id).and_then(|entry| entry.reg.as_ref());
-    entry.ok_or_else(|| Error::image("files.img", format!("terminal {} has no path", file.id)))
+fn path_of<'s>(file: &TtyFileEntry, all: &'s Snapshot) -> Result<&'s RegFileEntry> {
+    super::path(file, all)
+        .ok_or_else(|| Error::image("files.img", format!("terminal {} has no path", file.id)))
 }
 
 /// The terminal that was outside is the restorer's now; its window keeps its size.
-fn open_from_outside(
-    pair: &Pair<'_>,
-    files: &OpenFiles<'_>,
-    opened: &mut BTreeMap<u32, OwnedFd>,
-) -> Result<()> {
-    let Some(terminal) = &files.options.terminal else {
+fn open_from_outside(pair: &Pair<'_>, cx: &mut RestoreCx<'_>) -> Result<()> {
+    let Some(terminal) = &cx.options.terminal else {
         return Err(Error::new(Kind::BadOptions, "the terminal was outside of the tree")
             .remedy("restore from a terminal, which then takes its place (--shell-job)"));
     };
-    for file in &pair.slaves {
-        let own = open_for(own_path(terminal.as_fd()).as_ref(), file.flags.cast_signed())?;
-        opened.insert(file.id, own);
-    }
+    let opened = pair.slaves.iter().map(|file| {
+        let slave = reopen(terminal, file.flags.cast_signed())?;
+        Ok((file.id, slave))
+    });
+    let opened = opened.collect::<Result<Vec<_>>>()?;
     if let Some(info) = pair.slave_info {
         // A background restorer may not set it, but must not be stopped by trying.
-        let set = in_own_thread(|| {
-            apply_settings(terminal, info, false).map_err(|_| nix::errno::Errno::EIO)
-        });
+        let set = in_own_thread(|| apply_settings(terminal, info, false).map_err(|_| Errno::EIO));
         set.doing(|| "set up the terminal that takes its place")?;
     }
+    opened.into_iter().for_each(|(id, slave)| cx.put(id, slave));
     Ok(())
 }
 
@@ -276,9 +266,9 @@ fn is_external(info: &TtyInfoEntry) -> bool {
     info.r#type == TtyType::ExtTty as i32
 }
 
-fn open_external(info: &TtyInfoEntry, files: &OpenFiles<'_>) -> Result<OwnedFd> {
+fn open_external(info: &TtyInfoEntry, cx: &RestoreCx<'_>) -> Result<OwnedFd> {
     let key = external_key(info.rdev.into(), info.dev.unwrap_or(0).into());
-    let Some(terminal) = files.inherited(&key)? else {
+    let Some(terminal) = cx.inherited(&key)? else {
         let cause = format!("the terminal {key} was left to be brought from outside");
         return Err(
             Error::new(Kind::BadOptions, cause).remedy("give a descriptor for it (--inherit-fd)")
@@ -288,107 +278,94 @@ fn open_external(info: &TtyInfoEntry, files: &OpenFiles<'_>) -> Result<OwnedFd> 
     Ok(terminal)
 }
 
-impl OpenFiles<'_> {
-    /// Gives sessions their controlling terminals and foreground groups, then opens `/dev/tty` for
-    /// those that have it open.
-    pub fn attach_terminals(&mut self, blanks: &mut BTreeMap<i32, Blank>) -> Result<()> {
-        let mut done = BTreeSet::new();
-        for info in &self.snapshot.tty_info {
-            let sid = info.sid.cast_signed();
-            let external = is_external(info);
-            if (info.pty.is_none() && !external) || sid == 0 || !done.insert(sid) {
-                continue;
-            }
-            match blanks.get_mut(&sid) {
-                Some(leader) => self.attach(leader, info)?,
-                // The caller's own affair.
-                None if external => {}
-                None => self.bring_to_foreground()?,
-            }
+/// Gives sessions their controlling terminals and foreground groups, then opens `/dev/tty` for
+/// those that have it open.
+pub(super) fn attach_all(_: &mut (), cx: &mut RestoreCx<'_>, blanks: &mut Blanks) -> Result<()> {
+    let mut done = BTreeSet::new();
+    for info in &cx.snapshot.tty_info {
+        let sid = info.sid.cast_signed();
+        let external = is_external(info);
+        if (info.pty.is_none() && !external) || sid == 0 || !done.insert(sid) {
+            continue;
         }
-        self.open_own_terminals(blanks)
-    }
-
-    fn attach(&self, leader: &mut Blank, info: &TtyInfoEntry) -> Result<()> {
-        let index = info.id >> 1;
-        let what = format!("pid {}: take pty {index} as controlling terminal", leader.pid());
-        let slave = if is_external(info) { self.copy_of(info.id) } else { self.slave_of(index) };
-        let Some(slave) = slave.doing(|| what.clone())? else { return Ok(()) };
-        let sent = leader.send_fds(&[slave.as_fd()])?;
-        let number = sent[0];
-        let group = info.pgrp.cast_signed();
-        let alive = self.snapshot.tree.iter().any(|task| task.pgid.cast_signed() == group);
-        let mut batch = Batch::new();
-        batch.must(what, libc::SYS_ioctl, args![number, libc::TIOCSCTTY, 1]);
-        if alive {
-            let place = batch.bytes(&group.to_le_bytes());
-            let what = format!("pid {}: make {group} the foreground group", leader.pid());
-            batch.must(what, libc::SYS_ioctl, args![number, libc::TIOCSPGRP, place]);
+        match blanks.get_mut(&sid) {
+            Some(leader) => attach(leader, info, cx)?,
+            // The caller's own affair.
+            None if external => {}
+            None => bring_to_foreground(cx)?,
         }
-        batch.must("close the terminal", libc::SYS_close, args![number]);
-        leader.run(batch).map(drop)
     }
+    open_own_terminals(cx, blanks)
+}
 
-    /// A side of a terminal that somebody has open.
-    fn copy_of(&self, info_id: u32) -> nix::Result<Option<OwnedFd>> {
-        let side = sides(self.snapshot).find(|(info, _)| info.id == info_id);
-        let opened = side.and_then(|(_, tty)| self.fds.get(&tty.id));
-        Ok(opened.and_then(|opened| opened.try_clone().ok()))
+fn attach(leader: &mut Blank, info: &TtyInfoEntry, cx: &RestoreCx<'_>) -> Result<()> {
+    let index = info.id >> 1;
+    let what = format!("pid {}: take pty {index} as controlling terminal", leader.pid());
+    let slave = match is_external(info) {
+        true => opened_side(info, cx),
+        false => slave_of(index, cx).doing(|| what.clone())?,
+    };
+    let Some(slave) = slave else { return Ok(()) };
+    let sent = leader.send_fds(&[slave.as_fd()])?;
+    let number = sent[0];
+    let group = info.pgrp.cast_signed();
+    let alive = cx.snapshot.tree.iter().any(|task| task.pgid.cast_signed() == group);
+    let mut batch = Batch::new();
+    batch.must(what, libc::SYS_ioctl, args![number, libc::TIOCSCTTY, 1]);
+    if alive {
+        let place = batch.bytes(&group.to_le_bytes());
+        let what = format!("pid {}: make {group} the foreground group", leader.pid());
+        batch.must(what, libc::SYS_ioctl, args![number, libc::TIOCSPGRP, place]);
     }
+    batch.must("close the terminal", libc::SYS_close, args![number]);
+    leader.run(batch).map(drop)
+}
 
-    /// A slave of a terminal: one of the image, or a new one for a moment.
-    fn slave_of(&self, index: u32) -> nix::Result<Option<OwnedFd>> {
-        let copy = |id: u32| {
-            let side = sides(self.snapshot).find(|(info, _)| info.id == id && info.pty.is_some());
-            side.and_then(|(_, tty)| self.fds.get(&tty.id))
+/// A side of a terminal that somebody has open.
+fn opened_side(info: &TtyInfoEntry, cx: &RestoreCx<'_>) -> Option<OwnedFd> {
+    let (_, tty) = sides(cx.snapshot).find(|(side, _)| side.id == info.id)?;
+    cx.fd(tty.id).ok()?.try_clone_to_owned().ok()
+}
+
+/// A slave of a pseudo terminal: one of the image, or a new one for a moment.
+fn slave_of(index: u32, cx: &RestoreCx<'_>) -> nix::Result<Option<OwnedFd>> {
+    let side = |id: u32| opened_side(pty_info(id, cx.snapshot)?, cx);
+    if let Some(slave) = side(index * 2) {
+        return Ok(Some(slave));
+    }
+    let Some(master) = side(index * 2 + 1) else { return Ok(None) };
+    let locked = tty::is_locked(&master)?;
+    tty::set_locked(&master, false)?;
+    let slave = tty::open_slave(&master, libc::O_RDWR | libc::O_NOCTTY)?;
+    tty::set_locked(&master, locked)?;
+    Ok(Some(slave))
+}
+
+/// A job of the restorer's shell: keys pressed are for the restored tasks now.
+fn bring_to_foreground(cx: &RestoreCx<'_>) -> Result<()> {
+    let Some(terminal) = &cx.options.terminal else { return Ok(()) };
+    let root = cx.snapshot.root();
+    let group = if root.pgid == root.pid {
+        root.pgid.cast_signed()
+    } else {
+        nix::unistd::getpgrp().as_raw()
+    };
+    in_own_thread(|| tty::set_foreground(terminal, group))
+        .doing(|| format!("make {group} the foreground group of the terminal"))
+}
+
+fn open_own_terminals(cx: &mut RestoreCx<'_>, blanks: &mut Blanks) -> Result<()> {
+    let own = sides(cx.snapshot).filter(|(info, _)| info.r#type == TtyType::Ctty as i32);
+    for (_, file) in own {
+        let holder = cx.snapshot.first_holder(file.id);
+        let Some(blank) = holder.and_then(|pid| blanks.get_mut(&pid.cast_signed())) else {
+            continue;
         };
-        if let Some(slave) = copy(index * 2) {
-            return Ok(slave.try_clone().ok());
-        }
-        let Some(master) = copy(index * 2 + 1) else { return Ok(None) };
-        let locked = tty::is_locked(master)?;
-        tty::set_locked(master, false)?;
-        let slave = tty::open_slave(master, libc::O_RDWR | libc::O_NOCTTY)?;
-        tty::set_locked(master, locked)?;
-        Ok(Some(slave))
+        let path = path_of(file, cx.snapshot)?;
+        let terminal = open_own(blank, &path.name, file.flags)?;
+        cx.put(file.id, terminal);
     }
-
-    /// A job of the restorer's shell: keys pressed are for the restored tasks now.
-    fn bring_to_foreground(&self) -> Result<()> {
-        let Some(terminal) = &self.options.terminal else { return Ok(()) };
-        let root = self.snapshot.root();
-        let group = if root.pgid == root.pid {
-            root.pgid.cast_signed()
-        } else {
-            nix::unistd::getpgrp().as_raw()
-        };
-        in_own_thread(|| tty::set_foreground(terminal, group))
-            .doing(|| format!("make {group} the foreground group of the terminal"))
-    }
-
-    fn open_own_terminals(&mut self, blanks: &mut BTreeMap<i32, Blank>) -> Result<()> {
-        let entries = self.snapshot.files.values();
-        let own: Vec<_> = entries.filter(|entry| self.is_own_terminal(entry)).collect();
-        for entry in own {
-            let Some(file) = entry.tty.as_ref().filter(|_| entry.r#type == FdTypes::Tty as i32)
-            else {
-                continue;
-            };
-            let holds = |task: &&crate::images::proto::PstreeEntry| {
-                table_of(self.snapshot, task.pid)
-                    .is_some_and(|table| table.iter().any(|fd| fd.id == file.id))
-            };
-            let holder = self.snapshot.tree.iter().find(holds);
-            let Some(blank) = holder.and_then(|task| blanks.get_mut(&task.pid.cast_signed()))
-            else {
-                continue;
-            };
-            let path = path_of(self, file)?;
-            let terminal = open_own(blank, &path.name, file.flags)?;
-            self.fds.insert(file.id, terminal);
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn open_own(blank: &mut Blank, path: &str, flags: u32) -> Result<OwnedFd> {
@@ -415,9 +392,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::fd::AsFd;
 
-    use super::super::testing::*;
-    use super::super::{CollectorOptions, RestoreOptions, validate};
+    use super::super::super::testing::*;
+    use super::super::super::{CollectorOptions, OpenFiles, RestoreOptions, validate};
     use super::*;
+    use crate::objects::phases::Phase;
     use crate::tracee::blank::Delivery;
 
     /// Makes the process a session leader with `number` as controlling terminal.
@@ -461,10 +439,10 @@ mod tests {
         again.run(batch).unwrap();
         let mut files = OpenFiles::made(&snapshot, RestoreOptions::default()).unwrap();
         let mut blanks = BTreeMap::from([(again.pid(), again)]);
-        files.attach_terminals(&mut blanks).unwrap();
+        files.run(Phase::Terminals, &mut blanks).unwrap();
         let mut again = blanks.pop_first().unwrap().1;
         let mut delivery = Delivery::to(&mut again);
-        files.install_table(&mut delivery, table_of(&snapshot, pid).unwrap()).unwrap();
+        files.install_table(&mut delivery, snapshot.table_of(pid).unwrap()).unwrap();
         delivery.flush().unwrap();
         drop(files);
         check(&again, index, &termios);
@@ -523,7 +501,7 @@ mod tests {
         drop((holder, slave, master));
         let options = RestoreOptions { orphan_masters: true, ..Default::default() };
         let mut files = OpenFiles::made(&snapshot, options).unwrap();
-        let orphans = files.take_orphans();
+        let orphans = files.take_for_caller();
         assert_eq!(orphans.len(), 1);
         assert_eq!(tty::pty_index(&orphans[0]), Ok(index));
         let ours = files.fd(entry_of(&snapshot, 1).id).unwrap();
@@ -539,12 +517,12 @@ mod tests {
         let _alone = terminals();
         let (master, slave) = pty();
         let index = tty::pty_index(&master).unwrap();
-        let error = open_master(Path::new("/dev/ptmx"), index, libc::O_RDWR).unwrap_err();
+        let error = open_master(Place::in_tree("/dev/ptmx"), index, libc::O_RDWR).unwrap_err();
         let why = format!("number {index} is in use by another program");
         assert!(error.to_string().contains(&why), "{error}");
         let mut holder = Some((master, slave));
         let attempt = || {
-            let opened = try_open_master(Path::new("/dev/ptmx"), index, libc::O_RDWR)?;
+            let opened = try_open_master(Place::in_tree("/dev/ptmx"), index, libc::O_RDWR)?;
             assert!(opened.is_none() || holder.is_none());
             holder = None;
             Ok(opened)

@@ -1,0 +1,164 @@
+//! What a kind of open file is to the rest of the tree.
+//!
+//! A kind is one file with an implementation of [`FileKind`] and one line in the registry of the
+//! [module](super); [`registry`](super::registry) makes of that line what general code needs. A
+//! [`DescriptorAttribute`] is to descriptors what a kind is to open files, and is registered in the
+//! same way.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::os::fd::OwnedFd;
+
+use super::context::{DumpCx, RestoreCx};
+use super::describe::Description;
+use super::fdinfo::Fdinfo;
+use super::opened::{Captured, Opened};
+use crate::error::{Refusals, Result};
+use crate::images::proto::{FdTypes, FileEntry, FownEntry};
+use crate::images::snapshot::Snapshot;
+use crate::objects::phases::Phase;
+use crate::tracee::blank::Blank;
+
+/// The number of an open file description in the images.
+pub type FileId = u32;
+
+/// The processes of a tree that is being restored, by pid.
+pub type Blanks = BTreeMap<i32, Blank>;
+
+/// A kind of open file.
+pub(super) trait FileKind: 'static {
+    /// What the image calls it.
+    const TYPE: FdTypes;
+    /// What people call it, in a word.
+    const NAME: &'static str;
+    /// Whether it is listed among the sockets.
+    const IS_SOCKET: bool = false;
+    /// Whether watching such a file depends on who begins to watch it, so that an epoll file has to
+    /// be told by the process that has both.
+    const WATCHED_FROM_WITHIN: bool = false;
+
+    /// The image's message of one open file.
+    type Entry: 'static;
+    /// What the kind gathers during a dump.
+    type Met: Debug + Default;
+    /// What the kind makes during a restore.
+    type Made: Debug + Default;
+
+    /// The message, where an entry of files.img has it. [`held_as!`] writes this and its sibling.
+    fn field(file: &FileEntry) -> Option<&Self::Entry>;
+    fn field_mut(file: &mut FileEntry) -> &mut Option<Self::Entry>;
+
+    /// Whether `file` is of this kind, if it is of none that stands before in the registry.
+    fn claim(file: &Opened, cx: &DumpCx<'_>) -> bool;
+
+    /// The message of an open file that is met for the first time.
+    fn capture(
+        file: &Opened,
+        id: FileId,
+        met: &mut Self::Met,
+        cx: &mut DumpCx<'_>,
+    ) -> Captured<Self::Entry>;
+
+    /// What can be said when all descriptor tables are known.
+    fn settle(_met: &mut Self::Met, _cx: &mut DumpCx<'_>, _refusals: &mut Refusals) -> Result<()> {
+        Ok(())
+    }
+
+    /// What can only be learnt by touching what the dumpee can see, and put back: as the very last,
+    /// and only if nothing is refused.
+    fn touch(_met: Self::Met, _cx: &mut DumpCx<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What an entry has to satisfy before anything is restored.
+    fn validate(entry: &Self::Entry, all: &Snapshot) -> Result<()>;
+
+    /// What the images of the kind have to satisfy together.
+    fn validate_all(_all: &Snapshot) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes one open file in [`Phase::Open`], in the engine. None if one of the
+    /// [steps](Self::STEPS) makes it.
+    fn open(
+        entry: &Self::Entry,
+        made: &mut Self::Made,
+        cx: &RestoreCx<'_>,
+    ) -> Result<Option<OwnedFd>>;
+
+    /// All files of the kind are open: what was only needed for that is let go. Nobody is to hear
+    /// of it later that a spare end was closed.
+    fn opened(_made: &mut Self::Made) {}
+
+    /// Opens a file that is mapped, executed or stood in: with these flags, without a position.
+    /// None if files of the kind cannot be used so.
+    fn open_to_map(
+        _entry: &Self::Entry,
+        _made: &Self::Made,
+        _cx: &RestoreCx<'_>,
+        _flags: u32,
+    ) -> Option<Result<OwnedFd>> {
+        None
+    }
+
+    /// What the kind does during a restore beside opening files one by one. Those of
+    /// [`Phase::Open`] come before the files of the kind are opened.
+    const STEPS: &'static [(Phase, Step<Self::Made>)] = &[];
+
+    /// Who gets the signals of an open file.
+    fn owner<'a>(entry: &'a Self::Entry, all: &'a Snapshot) -> Option<&'a FownEntry>;
+
+    /// What an open file is, for people; the images may be anybody's.
+    fn describe(entry: &Self::Entry, all: &Snapshot) -> Description;
+}
+
+/// What a kind does in a phase of the restore, with what it has made.
+pub(super) enum Step<Made> {
+    /// Once, for the whole tree.
+    Tree(fn(&mut Made, &mut RestoreCx<'_>, &mut Blanks) -> Result<()>),
+    /// For one process.
+    Process(fn(&Made, &RestoreCx<'_>, &mut Blank) -> Result<()>),
+}
+
+/// Something that descriptors have and that is stored apart from the open files: locks.
+pub(super) trait DescriptorAttribute: 'static {
+    /// What is gathered during a dump.
+    type Met: Debug + Default;
+
+    /// Captures what a descriptor shows; `file` is the identity of its open file.
+    fn capture(
+        descriptor: &Descriptor<'_>,
+        met: &mut Self::Met,
+        cx: &mut DumpCx<'_>,
+        refusals: &mut Refusals,
+    ) -> Result<()>;
+
+    /// What the images have to satisfy before anything is restored.
+    fn validate(all: &Snapshot) -> Result<()>;
+
+    /// How it is put back.
+    const STEPS: &'static [(Phase, Step<()>)];
+}
+
+/// One descriptor of one process.
+pub(super) struct Descriptor<'a> {
+    pub pid: i32,
+    pub number: i32,
+    /// Which open file it leads to: equal for equal ones.
+    pub file: usize,
+    pub info: &'a Fdinfo,
+}
+
+/// Says in which field of an entry of files.img the message of a kind stands.
+macro_rules! held_as {
+    ($field:ident) => {
+        fn field(file: &$crate::images::proto::FileEntry) -> Option<&Self::Entry> {
+            file.$field.as_ref()
+        }
+
+        fn field_mut(file: &mut $crate::images::proto::FileEntry) -> &mut Option<Self::Entry> {
+            &mut file.$field
+        }
+    };
+}
+pub(super) use held_as;
