@@ -59,6 +59,7 @@ kinds! {
         eventfd: Eventfd,
         epoll: Epoll,
         timerfd: Timerfd,
+        signalfd: Signalfd,
         fifo: Fifo,
         service_socket: ServiceSocket,
     }
