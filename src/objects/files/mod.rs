@@ -53,6 +53,7 @@ pub use self::open::OpenFiles;
 // terminals have to be there for whoever has their paths open.
 kinds! {
     files {
+        memfd: Memfd,
         tty: Tty,
         regular: Regular,
         pipe: Pipe,
