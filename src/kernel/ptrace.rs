@@ -160,11 +160,6 @@ pub fn cont_to_syscall(tid: pid_t, signal: i32) -> Sys<()> {
     plain(libc::PTRACE_SYSCALL, tid, 0, signal.into()).map(drop)
 }
 
-/// The same for one instruction. Never for a dumpee: the trap flag would outlive the tracer.
-pub fn step(tid: pid_t, signal: i32) -> Sys<()> {
-    plain(libc::PTRACE_SINGLESTEP, tid, 0, signal.into()).map(drop)
-}
-
 /// Lets a stopped thread go for good, with `signal` delivered first (0 for none).
 pub fn detach(tid: pid_t, signal: i32) -> Sys<()> {
     plain(libc::PTRACE_DETACH, tid, 0, signal.into()).map(drop)

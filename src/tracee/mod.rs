@@ -7,7 +7,6 @@
 //! ptrace belongs to the thread that seized a tracee, so dumpees and blanks stay in the thread that
 //! made them.
 
-pub mod amx;
 pub mod batch;
 pub mod blank;
 pub mod dumpee;

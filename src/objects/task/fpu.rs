@@ -182,11 +182,6 @@ fn validate_component(
     }
 }
 
-/// Whether setting this state needs the permission and first use that AMX asks for.
-pub fn needs_amx(extras: &[XstateComponentEntry]) -> bool {
-    extras.iter().any(|extra| matches!(extra.component, xsave::TILE_CONFIG | xsave::TILE_DATA))
-}
-
 fn name(number: u32) -> String {
     match number {
         YMM => "AVX state".into(),
@@ -294,7 +289,6 @@ mod tests {
         );
         assert_eq!((xsave.opmask_reg.len(), xsave.pkru.len(), xsave.bndreg_state.len()), (8, 2, 8));
         assert_eq!(extras.len(), 2);
-        assert!(needs_amx(&extras));
         validate("core-1.img", &entry, &extras, &layout).unwrap();
         assert_eq!(from_image(&entry, &extras, &layout), xstate);
     }

@@ -30,7 +30,6 @@ use crate::images::proto::{
 };
 use crate::images::snapshot::TaskImage;
 use crate::kernel::xsave::Layout;
-use crate::tracee::amx;
 use crate::tracee::batch::{Batch, CallId, Outcome};
 use crate::tracee::blank::{Blank, FinalState, ThreadSpec};
 
@@ -81,7 +80,6 @@ impl<'a> Rebuild<'a> {
 
     /// What each thread registers with the kernel, and its name.
     pub fn threads(&self, blank: &mut Blank) -> Result<()> {
-        self.allow_amx(blank)?;
         self.run_in_all(blank, |thread, batch| thread.register(batch))?;
         let mut process = Batch::new();
         membarrier::rebuild(&mut process, self.process()?.membarrier_registration_mask());
@@ -270,27 +268,6 @@ impl<'a> Rebuild<'a> {
     fn xstate(&self, tid: i32) -> &'a [crate::images::proto::XstateComponentEntry] {
         let extras = thread_extras(self.extras, tid.cast_unsigned());
         extras.map_or(&[], |extras| &extras.xstate)
-    }
-
-    /// AMX state can only be set where it may be used and has been.
-    fn allow_amx(&self, blank: &mut Blank) -> Result<()> {
-        let users: Vec<i32> = self
-            .all()?
-            .iter()
-            .map(|thread| thread.tid)
-            .filter(|tid| fpu::needs_amx(self.xstate(*tid)))
-            .collect();
-        if users.is_empty() {
-            return Ok(());
-        }
-        let mut batch = Batch::new();
-        amx::ask_permission(&mut batch);
-        blank.run(batch)?;
-        let (helper, len) = blank.helper();
-        for tid in users {
-            amx::use_once(tid, blank.memory()?, helper, len)?;
-        }
-        Ok(())
     }
 
     fn seccomp(&self, blank: &mut Blank) -> Result<()> {
