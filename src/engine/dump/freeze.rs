@@ -45,15 +45,21 @@ impl Member {
 
 const LONGER: &str = "raise --timeout; the tree runs on";
 
-/// Stops the tree below `root`, and says when that itself is stopped. `timeout` of zero is no limit.
-/// Parents stand before children.
-pub fn freeze(root: i32, timeout: Duration, stopped: impl FnOnce()) -> Result<Vec<Member>> {
+/// Stops the tree below `root`; a `timeout` of zero is no limit. Parents stand before children in the
+/// result. `stopped` is called as soon as the root itself is stopped.
+pub fn freeze<T>(
+    root: i32,
+    timeout: Duration,
+    stopped: impl FnOnce() -> T,
+) -> Result<(Vec<Member>, T)> {
     let mut freezing = Freezing { deadline: deadline(timeout), members: BTreeMap::new() };
     freezing.add(root, 0)?;
-    stopped();
+    let told = stopped();
     while freezing.add_new_children()? {}
     match freezing.into_order(root) {
-        members if members.first().is_some_and(|root| root.frozen().is_some()) => Ok(members),
+        members if members.first().is_some_and(|root| root.frozen().is_some()) => {
+            Ok((members, told))
+        }
         _ => Err(no_such_task(root).context("it has ended, at most a zombie is left")),
     }
 }

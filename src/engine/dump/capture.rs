@@ -1,0 +1,206 @@
+//! From the stopped processes to a snapshot, one process after the other.
+
+use std::sync::Arc;
+
+use super::freeze::{self, Member, State};
+use super::ids::SharedIds;
+use super::writer::Writer;
+use crate::error::{Context, Refusals, Result};
+use crate::helper::Later;
+use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry, TaskKobjIdsEntry};
+use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::objects::files::{Collected, Collector, CollectorOptions};
+use crate::objects::memory::{Early, Layout, MappedFiles, PrivatePages, Shown};
+use crate::objects::{memory, namespaces, task};
+use crate::options::Request;
+use crate::options::values::FileValidation;
+use crate::tracee::dumpee::{FrozenTask, Injection};
+
+/// Image format 1.1.
+const IMAGE_VERSION: u32 = 2;
+/// The only set of control groups: they are not managed.
+const ROOT_CGROUP_SET: u32 = 1;
+
+/// What was captured so far, and what was refused.
+pub struct Capture<'a, 'w> {
+    snapshot: Snapshot,
+    ids: SharedIds,
+    collector: Collector,
+    mapped: MappedFiles,
+    filters: SeccompEntry,
+    refusals: Refusals,
+    writer: &'w Writer<'a>,
+}
+
+impl<'a, 'w> Capture<'a, 'w> {
+    /// Nothing is captured but the shape of the tree. The messages and pages of each process will be
+    /// given to `writer`.
+    pub fn new(
+        request: &Request,
+        external: Vec<String>,
+        members: &[Member],
+        writer: &'w Writer<'a>,
+        (ids, mapped): (Later<SharedIds>, Later<MappedFiles>),
+    ) -> Result<Self> {
+        let mut refusals = Refusals::default();
+        freeze::check_zombies(members, &mut refusals);
+        freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
+        let tree = members.iter().map(pstree_entry).collect();
+        Ok(Self {
+            snapshot: Snapshot { tree, ..Snapshot::default() },
+            ids: ids.get()?,
+            collector: Collector::new(collector_options(request, external)),
+            mapped: mapped.get()?,
+            filters: SeccompEntry::default(),
+            refusals,
+            writer,
+        })
+    }
+
+    /// Captures one process; the order is that of the members.
+    pub fn member(&mut self, member: &'a Member) -> Result<()> {
+        let image = match &member.state {
+            State::Zombie { exit_status } => TaskImage {
+                core: task::zombie_core(&member.comm, *exit_status),
+                ..TaskImage::default()
+            },
+            State::Alive(frozen) => self.task(frozen).doing(|| format!("pid {}", member.pid))?,
+        };
+        // The snapshot keeps what others have to know of a process; the rest goes to the files at once.
+        let known = TaskImage { ids: image.ids, ..TaskImage::default() };
+        self.snapshot.tasks.insert(member.pid.cast_unsigned(), known);
+        self.writer.add_messages(member.pid, image);
+        Ok(())
+    }
+
+    /// What can be seen from outside comes first, while the helper looks at the memory. The pages are
+    /// given to the writer as soon as nothing more is asked of the process, before its messages are
+    /// put together.
+    fn task(&mut self, frozen: &'a FrozenTask) -> Result<TaskImage> {
+        let ids = self.ids.identify(frozen, &mut self.refusals)?;
+        self.descriptor_table(frozen, &ids)?;
+        let memory = self.memory(frozen)?;
+        let (captured, session) =
+            task::capture_process(frozen, &mut self.filters, &mut self.refusals)?;
+        // The session leaves the process meanwhile.
+        let fs = self.collector.add_fs(frozen, &mut self.snapshot, &mut self.refusals)?;
+        let Memory { layout, early, refused } = self.leave(frozen, session, memory)?;
+        self.refusals.append(refused);
+        let layout = Arc::new(layout);
+        self.writer.add_pages(PrivatePages::new(frozen, Arc::clone(&layout), early));
+        self.snapshot.extras.extend(captured.extras);
+        Ok(TaskImage {
+            core: captured.leader,
+            threads: captured.threads,
+            ids: Some(ids),
+            mm: Some(layout.mm(frozen, captured.mm)?),
+            fs: Some(fs),
+            pagemap: None,
+        })
+    }
+
+    /// A table that several processes share is captured with the first of them.
+    fn descriptor_table(&mut self, frozen: &FrozenTask, ids: &TaskKobjIdsEntry) -> Result<()> {
+        if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
+            let table = self.collector.add_table(frozen, &mut self.snapshot, &mut self.refusals)?;
+            self.snapshot.descriptor_tables.insert(ids.files_id, table);
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self, frozen: &'a FrozenTask) -> Result<Memory<'a>> {
+        let (shown, early) = self.writer.shown(frozen)?;
+        let (layout, refused) = self.layout(frozen, &shown)?;
+        Ok(Memory { layout, early, refused })
+    }
+
+    /// Waits until the session has left the process.
+    ///
+    /// What an engine that was killed had left in the process is taken away by the session: then the
+    /// layout that was seen before is not the one that will be restored.
+    fn leave(
+        &mut self,
+        frozen: &'a FrozenTask,
+        session: Injection<'a>,
+        mut memory: Memory<'a>,
+    ) -> Result<Memory<'a>> {
+        let cleared = session.has_cleared();
+        session.finish()?;
+        if cleared {
+            memory.early.iter_mut().for_each(Early::spoil);
+            (memory.layout, memory.refused) = self.layout(frozen, &memory::look(frozen.pid)?)?;
+        }
+        Ok(memory)
+    }
+
+    /// The layout of the memory, and what of it cannot be carried.
+    fn layout(&mut self, frozen: &FrozenTask, shown: &Shown) -> Result<(Layout, Refusals)> {
+        let mut refused = Refusals::default();
+        let (collector, out) = (&mut self.collector, &mut self.snapshot);
+        let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
+            collector.add_path(fd, flags, place, out, refusals)
+        };
+        let layout = memory::capture(frozen, shown, &mut self.mapped, &mut add_file, &mut refused)?;
+        Ok((layout, refused))
+    }
+
+    /// Captures what needs all processes to be known. Whatever was refused is an error now.
+    pub fn finish(mut self) -> Result<(Snapshot, Collected)> {
+        self.snapshot.inventory = inventory(&self.ids);
+        self.snapshot.seccomp = Some(self.filters);
+        namespaces::capture(&mut self.snapshot, &mut self.refusals)?;
+        let files = self.collector.finish(&mut self.snapshot, &mut self.refusals)?;
+        self.refusals.check()?;
+        Ok((self.snapshot, files))
+    }
+}
+
+/// What was seen of a process's memory.
+struct Memory<'a> {
+    layout: Layout,
+    early: Option<Early<'a>>,
+    /// What of it cannot be carried.
+    refused: Refusals,
+}
+
+fn collector_options(request: &Request, external: Vec<String>) -> CollectorOptions {
+    let options = &request.options;
+    CollectorOptions {
+        shell_job: options.shell_job(),
+        file_locks: options.file_locks(),
+        link_remap: options.link_remap(),
+        ghost_limit: options.ghost_limit().into(),
+        external,
+        service_socket: request.service_socket,
+        build_ids: options.file_validation() == FileValidation::Buildid,
+    }
+}
+
+fn inventory(ids: &SharedIds) -> InventoryEntry {
+    InventoryEntry {
+        img_version: IMAGE_VERSION,
+        fdinfo_per_id: Some(true),
+        root_ids: Some(ids.root_ids()),
+        ns_per_id: Some(true),
+        root_cg_set: Some(ROOT_CGROUP_SET),
+        lsmtype: Some(0),
+        network_lock_method: Some(0),
+        plugins_entry: Some(Default::default()),
+        ..InventoryEntry::default()
+    }
+}
+
+fn pstree_entry(member: &Member) -> PstreeEntry {
+    let threads = match &member.state {
+        State::Alive(task) => task.threads.iter().map(|t| t.tid.cast_unsigned()).collect(),
+        // So CRIU writes the only thread of a zombie.
+        State::Zombie { .. } => vec![0],
+    };
+    PstreeEntry {
+        pid: member.pid.cast_unsigned(),
+        ppid: member.ppid.cast_unsigned(),
+        pgid: member.pgid.cast_unsigned(),
+        sid: member.sid.cast_unsigned(),
+        threads,
+    }
+}
