@@ -163,7 +163,7 @@ impl Error {
 pub struct Refusal {
     /// Where: `pid 12 fd 5`, `pid 12 at 7f00-7fff`, `option --lazy-pages`.
     pub place: String,
-    /// What it is: `socket:[1234]`.
+    /// What it is: `socket:[1234]`. Empty where the place says it.
     pub object: String,
     /// Why it cannot be carried.
     pub reason: String,
@@ -173,7 +173,8 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.place, self.object, self.reason)?;
+        let colon = if self.object.is_empty() { "" } else { ": " };
+        write!(f, "{}{colon}{}: {}", self.place, self.object, self.reason)?;
         match self.remedy.as_str() {
             "" => Ok(()),
             remedy => write!(f, "; {remedy}"),

@@ -64,6 +64,29 @@ fn exit_codes() {
     assert_eq!(code(&["cpuinfo", "dump", "-D", "/proc"]).0, 255);
 }
 
+/// What is wrong with a line takes a line, and one more says where to read how it goes.
+#[test]
+fn a_line_that_is_not_understood() {
+    for (words, cause) in [
+        (&["dump", "--nosuch"][..], "unrecognized option '--nosuch'"),
+        (&["dump", "-t", "abc"], "invalid argument for -t: `abc' is not a whole number"),
+        (&["dump", "-t", "0"], "invalid argument for -t: 0 is not the id of a process"),
+        (&["dump", "--leave"], "option '--leave' is ambiguous"),
+        (&["dump", "--ghost-limit", "big"], "invalid argument for --ghost-limit: `big' is not"),
+        (&["dump", "--network-lock=x"], "`x' is not known; give one of: iptables,"),
+        (&["dump", "--manage-cgroups=x"], "`x' is not known; give one of: none, props"),
+        (&["restore", "--inherit-fd", "x"], "`x' does not have the form fd[NUM]:RES"),
+        (&["restore", "-J", "uts"], "`uts' has no `:' between its two parts"),
+        (&["restore", "-J", "x:1"], "`x', a namespace to join, is no kind of namespace"),
+        (&["nosuch"], "there is no command `nosuch'"),
+        (&["-v4"], "the line has no command"),
+    ] {
+        let said = Criu::ours().words(words).run().refused();
+        says(&said, &[cause, "\nTry -h|--help for more info"]);
+        assert_eq!(said.lines().count(), 2, "{words:?}: {said}");
+    }
+}
+
 /// A script that says no to a dump which is whole ends it with another code than one before it.
 #[test]
 fn exit_codes_of_scripts() {

@@ -149,15 +149,21 @@ fn a_key_that_nothing_has() {
     task.verify();
 }
 
-/// What the engine cannot bring from outside is refused by name.
+/// A key that nothing in the tree has says nothing.
 #[test]
 fn other_external_objects() {
     let _alone = alone();
     let scene = Scene::new("external");
     let task = scene.start("busy", &[]);
-    for key in ["mnt[]:", "dev[8/1]:sda", "unix[5]", "net[1]:n", "file", "tty[1:2"] {
-        let call = task.dump_call(&scene.path("images")).arg("--external").arg(key);
-        says(&call.run().refused(), &["--external"]);
+    let call = |key: &str| {
+        let call = task.dump_call(&scene.path("images")).arg("-R");
+        call.arg("--external").arg(key).run()
+    };
+    for key in ["mnt[]:", "mnt[]:m", "mnt[/x]:y", "dev[8/1]:sda", "unix[5]", "net[1]:n", "file"] {
+        call(key).ok();
     }
+    let message = call("mnt[]:x").refused();
+    says(&message, &["invalid argument for --external", "mnt[]:x"]);
+    assert_eq!(message.lines().count(), 2, "{message}");
     task.verify();
 }

@@ -418,7 +418,7 @@ fn users_get_listed_options_only() {
         ..opts.clone()
     };
     let names = ["images_dir", "config_file", "log_to_stderr", "parent_img", "freeze_cgroup"];
-    let names: Vec<String> = names.iter().map(|name| format!("option {name}:")).collect();
+    let names: Vec<String> = names.iter().map(|name| format!("option {name} is refused")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     refused(&ask(CriuReqType::Dump, named), &names);
     let elsewhere = CriuOpts { log_file: Some("../escaped.log".into()), ..opts.clone() };

@@ -62,7 +62,7 @@ complete -c criu -l file-validation -x -a 'filesize buildid' -d 'how files met a
 complete -c criu -l force-irmap -d 'look for the paths of inotify watches in the file system'
 complete -c criu -l no-force-irmap -d 'not: look for the paths of inotify watches in the file system'
 complete -c criu -l irmap-scan-path -r -d 'where the paths of inotify watches are looked for'
-complete -c criu -l external -x -d 'an object that belongs to the outside: file[MOUNT:INODE], tty[RDEV:DEV]'
+complete -c criu -l external -x -d 'an object that belongs to the outside, as file[MOUNT:INODE] or tty[RDEV:DEV]; a key that nothing in the tree has says nothing'
 complete -c criu -l inherit-fd -x -d 'descriptor NUM stands for RES: pipe:[INODE], file[MOUNT:INODE], tty[RDEV:DEV], /memfd:NAME, or a path without its first slash'
 complete -c criu -l tcp-established -d 'carry established TCP connections'
 complete -c criu -l no-tcp-established -d 'not: carry established TCP connections'

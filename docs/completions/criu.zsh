@@ -65,7 +65,7 @@ _arguments -S \
 	'*--force-irmap[look for the paths of inotify watches in the file system]' \
 	'*--no-force-irmap[look for the paths of inotify watches in the file system]' \
 	'*--irmap-scan-path=[where the paths of inotify watches are looked for]:value:_files' \
-	'*--external=[an object that belongs to the outside  file MOUNT INODE , tty RDEV DEV ]:value: ' \
+	'*--external=[an object that belongs to the outside, as file MOUNT INODE  or tty RDEV DEV ; a key that nothing in the tree has says nothing]:value: ' \
 	'*--inherit-fd=[descriptor NUM stands for RES  pipe  INODE , file MOUNT INODE , tty RDEV DEV , /memfd NAME, or a path without its first slash]:value: ' \
 	'*--tcp-established[carry established TCP connections]' \
 	'*--no-tcp-established[carry established TCP connections]' \

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::commands::COMMANDS;
 use crate::engine::check;
+use crate::options::Verb;
 use crate::options::getopt;
 use crate::options::table::{self, Argument, Row};
 
@@ -38,8 +39,9 @@ pub fn full() -> String {
     let mut text = usage();
     text.push_str(
         "\nLong options without an argument may mostly be negated by --no-. Options and commands\n\
-         marked * are known, and refused by name, where this version does not honour them.\n\
-         criu(8) says on which commands each option counts.\n",
+         marked * are known, and refused by name, where this version does not honour them. Options\n\
+         marked + are accepted, and speak of objects that this version does not carry. criu(8)\n\
+         says on which commands each option counts.\n",
     );
     for (title, rows) in table::SECTIONS {
         let _ = writeln!(text, "\n{title}:");
@@ -56,9 +58,14 @@ pub fn full() -> String {
 }
 
 fn describe_row(text: &mut String, row: &Row) {
-    let honoured = table::VERBS.iter().all(|verb| row.is_honoured_on(*verb))
-        && table::VERBS.iter().any(|verb| row.verbs.contains(verb));
-    let mark = if honoured || row.partly { "" } else { " *" };
+    let known = |verb: &&Verb| row.verbs.contains(verb);
+    let accepted = |verb: &Verb| row.is_accepted_on(*verb);
+    let mark = match table::VERBS.iter().filter(known).count() {
+        0 => " *",
+        _ if !table::VERBS.iter().all(accepted) => " *",
+        _ if row.permits.0.is_empty() || !row.honoured.is_empty() => "",
+        _ => " +",
+    };
     let default = match row.default {
         "" | "no" => String::new(),
         default => format!(" (default: {default})"),

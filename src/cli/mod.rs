@@ -79,18 +79,19 @@ fn serve(arguments: &[String]) -> i32 {
         Ok(line) => command(options, &line),
         Err(error) => {
             let json = rest.iter().any(|word| word == "--json");
-            misused(&format!("{program}: {error}"), &error, json)
+            misused(program, &error, json)
         }
     }
 }
 
-/// A line that is not understood, which `text` says: people are told how it goes.
-fn misused(text: &str, error: &Error, json: bool) -> i32 {
-    complain!("{text}");
-    if !json {
-        return usage();
+/// A line that is not understood: what is wrong with it, and where one reads how it goes.
+fn misused(who: &str, error: &Error, json: bool) -> i32 {
+    complain!("{who}: {}", report::clean(&error.to_string()));
+    if json {
+        say!("{}", json::failure("", error));
+    } else {
+        complain!("Try -h|--help for more info, or read criu(8)");
     }
-    say!("{}", json::failure("", error));
     FAILED
 }
 
@@ -109,11 +110,9 @@ fn command(options: Options, line: &Line) -> i32 {
         return DONE;
     }
     let json = line.own.contains(&Own::Json);
-    let wrong = |cause: String| {
-        misused(&format!("Error: {cause}"), &Error::new(Kind::BadOptions, cause), json)
-    };
+    let wrong = |cause: String| misused("Error", &Error::new(Kind::BadOptions, cause), json);
     let Some(word) = line.words.first() else {
-        return wrong("a command is needed".to_owned());
+        return wrong("the line has no command, as `dump' or `restore'".to_owned());
     };
     if word == "swrk" {
         return worker(&line.words[1..]);
@@ -126,7 +125,7 @@ fn command(options: Options, line: &Line) -> i32 {
         return show::run(&options, &line.words[1..], json);
     }
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
-        return wrong(format!("unknown command: {}", line.words.join(" ")));
+        return wrong(format!("there is no command `{}'", line.words.join(" ")));
     };
     match complete(verb, options, line, words) {
         Ok(options) => run(verb, options, json),
@@ -166,7 +165,7 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
     let bad = |cause: String| Err(Error::new(Kind::BadOptions, cause));
     if line.own.contains(&Own::ExecCmd) {
         if words.is_empty() {
-            return bad("--exec-cmd requires a command".to_owned());
+            return bad("--exec-cmd requires a command, after `--'".to_owned());
         }
         if verb != Verb::Restore {
             return bad("--exec-cmd is available for the restore command only".to_owned());
@@ -198,6 +197,9 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
     for number in &line.close {
         // A descriptor that is not open needs no closing.
         let _ = descriptor::close(*number);
+    }
+    if !options.inherit_fd.is_empty() && verb != Verb::Restore {
+        return bad("--inherit-fd is available for the restore command only".to_owned());
     }
     options.check_inherited()?;
     Ok(options)

@@ -161,10 +161,13 @@ fn take(target: Target, given: Given<'_>, options: &mut Options, line: &mut Line
     match (target, given) {
         (Target::Row(row), given) => return (row.from_text)(given, options),
         (Target::Own(Own::Close, _), Given::Text(text)) => {
-            line.close.push(text.parse().map_err(|_| bad(format!("`{text}' is no descriptor")))?);
+            let number = text.parse();
+            line.close
+                .push(number.map_err(|_| bad(format!("`{text}' is no descriptor's number")))?);
         }
         (Target::Own(Own::Ms, _), _) => {
-            return Err(bad("--ms is deprecated").remedy("see --extra, --experimental and --all"));
+            return Err(bad("--ms is no option any more")
+                .remedy("--extra, --experimental and --all have replaced it"));
         }
         (Target::Own(own, _), given) => {
             if let (Own::Config, Given::Text(file)) = (own, given) {
@@ -317,7 +320,7 @@ mod tests {
         assert_eq!(error("-q"), "invalid option -- 'q'");
         assert_eq!(error("-t"), "option requires an argument -- 't'");
         assert_eq!(error("--shell-job=1"), "option '--shell-job' doesn't allow an argument");
-        assert_eq!(error("-t 0"), "invalid argument for -t: 0 is not a process");
+        assert_eq!(error("-t 0"), "invalid argument for -t: 0 is not the id of a process");
     }
 
     #[test]

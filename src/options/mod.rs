@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use fields::Options;
 
+use self::values::CgroupMode;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::descriptor;
 
@@ -69,6 +70,20 @@ impl Verb {
 }
 
 impl Options {
+    /// Whether control groups are to be carried. Who says nothing of them wants none, other than
+    /// with CRIU.
+    pub fn wants_control_groups(&self) -> bool {
+        match self.manage_cgroups() {
+            CgroupMode::Ignore => false,
+            CgroupMode::Default => {
+                let texts = [&self.cgroup_props, &self.cgroup_props_file, &self.cgroup_yard];
+                let lists = self.cg_root.is_empty() && self.cgroup_dump_controller.is_empty();
+                !lists || texts.into_iter().any(Option::is_some)
+            }
+            _ => true,
+        }
+    }
+
     /// Refuses descriptors to inherit that are not open. To be asked before anything is opened:
     /// that would get the number of one that is missing.
     pub fn check_inherited(&self) -> Result<()> {
@@ -142,7 +157,9 @@ impl Request {
         match self.options.pid {
             Some(pid) if pid > 0 => Ok(pid),
             Some(pid) => Err(Error::new(Kind::BadOptions, format!("pid {pid} is not a process"))),
-            None => Err(Error::new(Kind::BadOptions, "no pid is given").remedy("pass --tree PID")),
+            None => {
+                Err(Error::new(Kind::BadOptions, "no process is named").remedy("pass --tree PID"))
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{CriuOpts, CriuReqType};
 use crate::kernel::{proc, process};
 use crate::objects::task::status::Status;
-use crate::options::{Options, table};
+use crate::options::{Options, Verb, table};
 
 /// Whom a connection serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +54,10 @@ const OF_USERS: &[&str] = &[
     "log_file",
     "log_level",
     "shell_job",
+    "external",
     "file_locks",
     "ghost_limit",
-    "network_lock",
+    "link_remap",
     "notify_scripts",
     "timeout",
     "track_mem",
@@ -86,7 +87,8 @@ impl Rights {
             Options::from_rpc(message).map_err(|error| error.with_kind(Kind::BadOptions))?;
         let mut refusals = Refusals::default();
         for (name, why) in NOT_BY_SERVICE.iter().filter(|(name, _)| is_asked(name, &options)) {
-            refusals.refuse(format!("option {name}"), "over the service", *why, "use criu swrk");
+            let what = format!("option {name} is refused over the service");
+            refusals.refuse(what, "", *why, "use criu swrk");
         }
         if let Rights::User { uid, .. } = self {
             refuse_unlisted(kind, uid, &options, &mut refusals);
@@ -125,11 +127,15 @@ fn may_request(kind: CriuReqType, uid: u32) -> Result<()> {
 }
 
 fn refuse_unlisted(kind: CriuReqType, uid: u32, options: &Options, refusals: &mut Refusals) {
-    let allowed = if kind == CriuReqType::Check { OF_USERS_CHECKS } else { OF_USERS };
-    let mut asked: Vec<&str> =
-        table::rows().filter(|row| (row.asks)(options)).map(|row| row.name).collect();
+    let Some(verb) = verb_with_options(kind) else { return };
+    let allowed = if verb == Verb::Check { OF_USERS_CHECKS } else { OF_USERS };
+    // What only permits something has no effect that somebody would need rights for.
+    let says_something =
+        |row: &&table::Row| row.verbs.contains(&verb) && !row.is_permitted_on(verb);
+    let asked = table::rows().filter(says_something).filter(|row| (row.asks)(options));
+    let mut asked: Vec<&str> = asked.map(|row| row.name).collect();
     // Descriptors are nothing that the table counts as asking.
-    if kind == CriuReqType::Check {
+    if verb == Verb::Check {
         asked.extend(options.images_dir_fd.map(|_| "images_dir_fd"));
         asked.extend(options.work_dir_fd.map(|_| "work_dir_fd"));
     }
@@ -137,10 +143,20 @@ fn refuse_unlisted(kind: CriuReqType, uid: u32, options: &Options, refusals: &mu
     asked.sort_unstable();
     asked.dedup();
     for name in asked.iter().filter(|name| !allowed.contains(*name) && !refused_already(name)) {
-        let place = format!("option {name}");
+        let what = format!("option {name} is refused over the service");
+        let why = format!("with {} it is for root, not for user {uid}", kind.as_str_name());
         let remedy = if name.contains("dir") { "give a descriptor of it" } else { "leave it out" };
-        let object = format!("with {} over the service", kind.as_str_name());
-        refusals.refuse(place, object, format!("is for root, not for user {uid}"), remedy);
+        refusals.refuse(what, "", why, remedy);
+    }
+}
+
+/// The verb of a request that a user may make and that looks at its options.
+fn verb_with_options(kind: CriuReqType) -> Option<Verb> {
+    match kind {
+        CriuReqType::Dump => Some(Verb::Dump),
+        CriuReqType::PreDump | CriuReqType::SinglePreDump => Some(Verb::PreDump),
+        CriuReqType::Check => Some(Verb::Check),
+        _ => None,
     }
 }
 
@@ -195,7 +211,7 @@ mod tests {
         let message = CriuOpts { config_file: Some("/c".into()), ..options() };
         for rights in [Rights::Root, USER] {
             let text = refusal(rights, CriuReqType::Dump, &message);
-            assert!(text.starts_with("option config_file: over the service"), "{text}");
+            assert!(text.starts_with("option config_file is refused over the service: "), "{text}");
         }
     }
 
@@ -216,18 +232,20 @@ mod tests {
     fn others_get_listed_options_only() {
         let message = CriuOpts {
             images_dir: Some("/d".into()),
-            root: Some("/r".into()),
             log_to_stderr: Some(true),
-            link_remap: Some(true),
+            display_stats: Some(true),
+            // Of no meaning to a dump, and of none to this tree.
+            root: Some("/r".into()),
+            tcp_established: Some(true),
             pid: Some(7),
             leave_running: Some(true),
             ..options()
         };
         let text = refusal(USER, CriuReqType::Dump, &message);
-        for name in ["images_dir", "root", "log_to_stderr", "link_remap"] {
-            assert!(text.contains(&format!("option {name}:")), "{text}");
+        for name in ["images_dir", "log_to_stderr", "display_stats"] {
+            assert!(text.contains(&format!("option {name} is refused")), "{text}");
         }
-        assert!(!text.contains("option pid") && !text.contains("leave_running"), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
     }
 
     #[test]

@@ -73,8 +73,8 @@ impl Session {
         }
         let log_file_is_configured = message.log_file.is_none() && configured.is_some();
         let mut session = Self { verb, options, places: Places::default(), log_file_is_configured };
-        if let Some(file) = &message.config_file {
-            session.override_by(file)?;
+        if let Some(file) = session.options.config_file.clone() {
+            session.override_by(&file)?;
         }
         session.options.check_inherited()?;
         session.forbid_log_elsewhere()?;

@@ -17,8 +17,9 @@ program that is lent to users (see below).";
 const OPTIONS: &str = "\
 Options and other words may be mixed; `--' ends the options. A long name may be shortened as long as \
 it stays clear. An option without an argument that has `--no-NAME' beside it can be negated so. An \
-option that this version knows and does not honour is refused by name where it is asked for; nothing \
-is ignored.";
+option that this version knows and does not honour is refused by name where it is asked for. One that \
+speaks of objects which are not carried is accepted: it means nothing to a tree that has none of them, \
+and a tree that has one is refused by the object's name.";
 
 const CONFIGURATION: &str = "\
 A configuration file has one option a line, named as on the command line without the dashes, and its \
@@ -167,15 +168,20 @@ fn option(page: &mut Page, row: &Row) {
         verbs.map(|verb| verb.name()).collect::<Vec<_>>().join(", ")
     };
     let honoured = names(&|verb| row.honoured.contains(verb));
-    let refused = names(&|verb| !row.honoured.contains(verb));
+    let permitted = names(&|verb| row.is_permitted_on(*verb));
+    let refused = names(&|verb| !row.is_accepted_on(*verb));
     let all = table::VERBS.iter().all(|verb| row.honoured.contains(verb));
     if !honoured.is_empty() && !all {
         text += &format!("\nFor {honoured}.");
     }
-    if row.partly {
-        text += &format!("\nOn {refused}; values that cannot be honoured are refused by name.");
-    } else if !refused.is_empty() {
-        text += &format!("\nNot yet carried out on {refused}.");
+    if !permitted.is_empty() {
+        text += &format!("\nAccepted on {permitted}; {}.", row.permits.1);
+    }
+    if !refused.is_empty() {
+        text += &format!("\nRefused on {refused}; {}.", row.refused);
+    }
+    if let Some((_, why)) = row.except {
+        text += &format!("\nWhat cannot be honoured is refused: {why}.");
     }
     page.item(&flags(row.long, row.short, row.argument), &text);
 }

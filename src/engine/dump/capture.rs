@@ -11,7 +11,7 @@ use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry, TaskKobjId
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::objects::files::{Collected, Collector, CollectorOptions};
 use crate::objects::memory::{Early, Layout, MappedFiles, PrivatePages, Shown};
-use crate::objects::{memory, namespaces, task};
+use crate::objects::{cgroup, memory, namespaces, task};
 use crate::options::Request;
 use crate::options::values::FileValidation;
 use crate::tracee::dumpee::{FrozenTask, Injection};
@@ -45,6 +45,11 @@ impl<'a, 'w> Capture<'a, 'w> {
         let mut refusals = Refusals::default();
         freeze::check_zombies(members, &mut refusals);
         freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
+        if request.options.wants_control_groups() {
+            let frozen = members.iter().filter_map(Member::frozen);
+            let threads = frozen.flat_map(|task| task.threads.iter().map(|t| (task.pid, t.tid)));
+            cgroup::check(threads, &mut refusals)?;
+        }
         let tree = members.iter().map(pstree_entry).collect();
         Ok(Self {
             snapshot: Snapshot { tree, ..Snapshot::default() },

@@ -31,7 +31,7 @@ use self::writer::{Private, Writer};
 use super::hooks::{Hooks, Stage};
 use super::stats::DumpStats;
 use super::{Outcome, cpuinfo};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::helper::{Helper, Later};
 use crate::images::checksum;
 use crate::images::dir::{Committed, ImageDir};
@@ -41,7 +41,7 @@ use crate::images::write::Store;
 use crate::log::Log;
 use crate::objects::files::{Collected, Links, SharedFile};
 use crate::objects::memory::{self, MappedFiles, SharedMemory, Shown};
-use crate::options::{Options, Request, table};
+use crate::options::Request;
 
 /// Dumps the tree that the request names.
 pub fn dump(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Outcome> {
@@ -211,9 +211,8 @@ fn shared_memory(files: Vec<SharedFile>) -> SharedMemory {
 
 /// What is said to belong to the outside, by the options and by the caller now.
 fn external(request: &Request, hooks: &mut dyn Hooks) -> Result<Vec<String>> {
-    let asked = Options { external: hooks.query_external()?, ..Options::default() };
-    table::check(request.verb, &asked).doing(|| Stage::QueryExtFiles.name())?;
-    Ok([request.options.external.clone(), asked.external].concat())
+    let asked = hooks.query_external()?;
+    Ok([request.options.external.clone(), asked].concat())
 }
 
 /// Returns how many tasks there were. Children end before their parents, who might react. Whatever

@@ -29,7 +29,7 @@ use crate::images::snapshot::Snapshot;
 use crate::log::Log;
 use crate::objects::namespaces::{Entering, Join, Maker};
 use crate::objects::task::credentials::Reach;
-use crate::objects::{files, memory, namespaces, task};
+use crate::objects::{cgroup, files, memory, namespaces, task};
 use crate::options::Request;
 use crate::options::values::JoinNs;
 use crate::tracee::blank::Armed;
@@ -146,6 +146,9 @@ fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request, reach: &Reac
     cpuinfo::check_at_restore(request, snapshot)?;
     let mut refusals = Refusals::default();
     let valid = namespaces::validate(snapshot, &joined(request), &mut refusals);
+    if request.options.wants_control_groups() {
+        cgroup::validate(snapshot, &mut refusals);
+    }
     refusals.check().and(valid)?;
     files::validate(snapshot)?;
     memory::validate(snapshot, dir)?;

@@ -15,7 +15,9 @@ pub(super) const EMPTY: Row = Row {
     default: "",
     verbs: &[],
     honoured: &[],
-    partly: false,
+    permits: (&[], ""),
+    refused: "",
+    except: None,
     help: "",
     from_rpc: |_, _| Ok(()),
     to_rpc: |_, _| (),
@@ -36,11 +38,35 @@ pub(super) fn bad(cause: impl Into<String>) -> Error {
     Error::new(Kind::BadOptions, cause)
 }
 
-/// A number out of text, as strict as the type.
-pub(super) fn number<T: std::str::FromStr>(given: Given<'_>) -> Result<T> {
-    let text = required(given)?;
-    text.trim().parse().map_err(|_| bad(format!("`{text}' is not a number that is allowed here")))
+/// A text that is none of a list.
+pub(super) fn unknown(text: &str, list: &str) -> Error {
+    bad(format!("`{text}' is not known")).remedy(format!("give one of: {list}"))
 }
+
+/// A number out of text, as strict as the type.
+pub(super) fn number<T: Whole>(given: Given<'_>) -> Result<T> {
+    let text = required(given)?;
+    text.trim().parse().map_err(|_| {
+        bad(format!("`{text}' is not a whole number from {} to {}", T::LEAST, T::MOST))
+    })
+}
+
+/// A type of whole numbers.
+pub(super) trait Whole: std::str::FromStr + std::fmt::Display {
+    const LEAST: Self;
+    const MOST: Self;
+}
+
+macro_rules! whole {
+    ($($number:ty)*) => {
+        $(impl Whole for $number {
+            const LEAST: Self = Self::MIN;
+            const MOST: Self = Self::MAX;
+        })*
+    };
+}
+
+whole! { i32 u16 u32 }
 
 /// A number of bytes, with `K`, `M` or `G` after it where wanted.
 pub(super) fn size(given: Given<'_>) -> Result<u32> {
@@ -60,8 +86,9 @@ pub(super) fn size(given: Given<'_>) -> Result<u32> {
 /// Two texts around `separator`.
 pub(super) fn pair(given: Given<'_>, separator: char) -> Result<Pair> {
     let text = required(given)?;
-    let (first, second) =
-        text.split_once(separator).ok_or_else(|| bad(format!("`{text}' has no `{separator}'")))?;
+    let (first, second) = text
+        .split_once(separator)
+        .ok_or_else(|| bad(format!("`{text}' has no `{separator}' between its two parts")))?;
     Ok(Pair { first: first.to_owned(), second: second.to_owned() })
 }
 
@@ -71,7 +98,8 @@ pub(super) fn known<T>(
     of: fn(i32) -> Option<T>,
     what: &str,
 ) -> Result<Option<T>> {
-    value.map(|number| of(number).ok_or_else(|| bad(format!("{number} is no {what}")))).transpose()
+    let known = |number| of(number).ok_or_else(|| bad(format!("{what} {number} is not known")));
+    value.map(known).transpose()
 }
 
 /// A yes or no; on the command line with its negation.
@@ -193,8 +221,7 @@ macro_rules! choice {
             name: stringify!($field),
             from_text: |given, options| {
                 let text = access::required(given)?;
-                let value = <$type>::from_text(text)
-                    .ok_or_else(|| access::bad(format!("`{text}' is no {}", $what)))?;
+                let value = <$type>::from_text(text).ok_or_else(|| access::unknown(text, $what))?;
                 options.$field = Some(value);
                 Ok(())
             },

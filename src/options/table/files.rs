@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Row] = &[
         .short('x')
         .setters(&["set_ext_unix_sk"])
         .verbs(&[Dump, Restore])
+        .permits(&[Dump, Restore], NO_SOCKETS)
         .help("unix sockets may have a peer outside the tree"),
     Row {
         name: "unix_sk_ino",
@@ -31,13 +32,17 @@ pub(super) const ROWS: &[Row] = &[
     .rpc(&[33])
     .setters(&["add_unix_sk"])
     .verbs(&[Dump])
+    .permits(&[Dump], NO_SOCKETS)
     .help("unix sockets, by inode, that may have a peer outside the tree"),
     flag!(evasive_devices)
         .rpc(&[6])
         .long(&["evasive-devices"], Argument::Negatable)
         .setters(&["set_evasive_devices"])
         .verbs(&[Dump])
-        .honoured(&[Dump])
+        .permits(
+            &[Dump],
+            "a device that its path does not lead to any more is refused all the same",
+        )
         .help("a device may be opened by another path than the dumped one"),
     flag!(link_remap)
         .rpc(&[18])
@@ -78,7 +83,7 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&[Restore])
         .honoured(&[Restore])
         .help("permission bits of files may have changed since the dump"),
-    choice!(file_validation, FileValidation, "way to compare files (filesize, buildid)")
+    choice!(file_validation, FileValidation, "filesize, buildid")
         .long(&["file-validation"], Argument::Required("METHOD"))
         .default("buildid")
         .verbs(&[Dump])
@@ -89,20 +94,25 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["force-irmap"], Argument::Negatable)
         .setters(&["set_force_irmap"])
         .verbs(&[Dump, PreDump])
+        .permits(&[Dump], NO_INOTIFY)
         .help("look for the paths of inotify watches in the file system"),
     texts!(irmap_scan_paths)
         .rpc(&[36])
         .long(&["irmap-scan-path"], Argument::Required("PATH"))
         .setters(&["add_irmap_path"])
         .verbs(&[Dump, PreDump])
+        .permits(&[Dump], NO_INOTIFY)
         .help("where the paths of inotify watches are looked for"),
-    texts!(external)
+    Row { from_rpc: external_from_rpc, from_text: external_from_text, ..texts!(external) }
         .rpc(&[37])
         .long(&["external"], Argument::Required("RES"))
         .setters(&["add_external"])
         .verbs(&[Dump, Restore])
-        .partly(|options| options.external.iter().any(|key| !is_carried(key)))
-        .help("an object that belongs to the outside: file[MOUNT:INODE], tty[RDEV:DEV]"),
+        .honoured(&[Dump, Restore])
+        .help(
+            "an object that belongs to the outside, as file[MOUNT:INODE] or tty[RDEV:DEV]; a key \
+             that nothing in the tree has says nothing",
+        ),
     Row {
         name: "inherit_fd",
         from_rpc: |message, options| {
@@ -137,9 +147,34 @@ pub(super) const ROWS: &[Row] = &[
         .help("the master of a terminal left without one is sent to the caller"),
 ];
 
-/// External objects of these kinds are known; for a restore a descriptor is given for each.
-fn is_carried(key: &str) -> bool {
-    ["file[", "tty["].iter().any(|kind| key.starts_with(kind)) && key.ends_with(']')
+const NO_SOCKETS: &str = "no socket is carried: a process that has one is refused";
+const NO_INOTIFY: &str = "no inotify watch is carried: a process that has one is refused";
+
+/// `mnt[]`, with an `m` or an `s` behind a colon, is another way to say other options.
+fn add_external(key: &str, options: &mut Options) -> Result<()> {
+    let Some(letters) = key.strip_prefix("mnt[]") else {
+        options.external.push(key.to_owned());
+        return Ok(());
+    };
+    options.auto_ext_mnt = Some(true);
+    match letters.strip_prefix(':').and_then(|letters| letters.chars().next()) {
+        Some('m') => options.ext_masters = Some(true),
+        Some('s') => options.ext_sharing = Some(true),
+        None => {}
+        Some(_) => {
+            let cause = format!("`{key}' has another letter than m (masters) or s (sharing)");
+            return Err(access::bad(cause));
+        }
+    }
+    Ok(())
+}
+
+fn external_from_rpc(message: &proto::CriuOpts, options: &mut Options) -> Result<()> {
+    message.external.iter().try_for_each(|key| add_external(key, options))
+}
+
+fn external_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
+    add_external(access::required(given)?, options)
 }
 
 /// `-x`, or `-xINODE,INODE`.
@@ -149,7 +184,10 @@ fn ext_unix_sk_from_text(given: Given<'_>, options: &mut Options) -> Result<()> 
     for item in list.split(',').filter(|item| !item.is_empty()) {
         match item.parse() {
             Ok(inode) if inode != 0 => options.unix_sk_ino.push(inode),
-            _ => return Err(access::bad(format!("`{item}' is not the inode of a socket"))),
+            _ => {
+                let cause = format!("`{item}' is not the number of a socket's inode");
+                return Err(access::bad(cause).remedy("ss -xe lists them as ino"));
+            }
         }
     }
     Ok(())
@@ -164,6 +202,6 @@ fn inherit_fd_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
             options.inherit_fd.push(InheritFd { key: key.to_owned(), fd });
             Ok(())
         }
-        _ => Err(access::bad(format!("`{text}' is not of the form fd[NUM]:RES"))),
+        _ => Err(access::bad(format!("`{text}' does not have the form fd[NUM]:RES"))),
     }
 }

@@ -20,22 +20,46 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&[Dump, PreDump, Continue])
         .honoured(&[Dump, Continue])
         .help("the tree of processes whose root is PID"),
-    flag!(leave_running)
-        .rpc(&[3])
-        .long(&["leave-running"], Argument::None)
-        .short('R')
-        .setters(&["set_leave_running"])
-        .verbs(&[Dump])
-        .honoured(&[Dump])
-        .help("the tree runs on after its dump"),
-    flag!(leave_stopped)
-        .rpc(&[69])
-        .long(&["leave-stopped"], Argument::None)
-        .short('s')
-        .setters(&["set_leave_stopped"])
-        .verbs(&[Dump, Restore])
-        .honoured(&[Dump, Restore])
-        .help("the tree stays stopped after its dump or restore"),
+    Row {
+        from_rpc: |message, options| {
+            if message.leave_running == Some(true) {
+                leave(options, Fate::Running);
+            }
+            Ok(())
+        },
+        from_text: |_, options| {
+            leave(options, Fate::Running);
+            Ok(())
+        },
+        ..flag!(leave_running)
+    }
+    .rpc(&[3])
+    .long(&["leave-running"], Argument::None)
+    .short('R')
+    .setters(&["set_leave_running"])
+    .verbs(&[Dump])
+    .honoured(&[Dump])
+    .help("the tree runs on after its dump"),
+    Row {
+        from_rpc: |message, options| {
+            if message.leave_stopped == Some(true) {
+                leave(options, Fate::Stopped);
+            }
+            Ok(())
+        },
+        from_text: |_, options| {
+            leave(options, Fate::Stopped);
+            Ok(())
+        },
+        ..flag!(leave_stopped)
+    }
+    .rpc(&[69])
+    .long(&["leave-stopped"], Argument::None)
+    .short('s')
+    .setters(&["set_leave_stopped"])
+    .verbs(&[Dump, Restore])
+    .honoured(&[Dump, Restore])
+    .help("the tree stays stopped after its dump or restore"),
     local_flag!(restore_detached)
         .long(&["restore-detached", "daemon"], Argument::Negatable)
         .short('d')
@@ -179,8 +203,9 @@ pub(super) const ROWS: &[Row] = &[
         .rpc(&[49])
         .long(&["status-fd"], Argument::Required("FD"))
         .setters(&["set_status_fd"])
-        .verbs(&[Dump, Restore, PageServer, LazyPages, Service])
+        .verbs(&[Dump, PageServer, LazyPages, Service])
         .honoured(&[Service])
+        .permits(&[Dump], "only a dump with --lazy-pages has something to say there")
         .help("write a zero byte to FD when requests can be served"),
     flag!(unprivileged)
         .rpc(&[67])
@@ -209,7 +234,11 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["libdir"], Argument::Required("DIR"))
         .short('L')
         .verbs(BOTH)
-        .partly(|options| options.libdir.as_deref().is_some_and(has_plugins))
+        .honoured(BOTH)
+        .except(
+            |options| options.libdir.as_deref().is_some_and(has_plugins),
+            "there are plugins in this directory, and this version loads none",
+        )
         .help("directory of plugins: there must be none in it"),
     // No deprecated behaviour exists, so there is nothing that accepting it would change.
     local_flag!(deprecated)
@@ -234,6 +263,20 @@ pub(super) const ROWS: &[Row] = &[
         .help("check this feature only"),
 ];
 
+/// What becomes of the tree; what is said last holds.
+enum Fate {
+    Running,
+    Stopped,
+}
+
+fn leave(options: &mut Options, fate: Fate) {
+    let (running, stopped) = match fate {
+        Fate::Running => (Some(true), None),
+        Fate::Stopped => (None, Some(true)),
+    };
+    (options.leave_running, options.leave_stopped) = (running, stopped);
+}
+
 fn has_plugins(dir: &str) -> bool {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|end| end == "so"))
@@ -242,7 +285,7 @@ fn has_plugins(dir: &str) -> bool {
 fn pid_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     let pid = access::number::<i32>(given)?;
     if pid <= 0 {
-        return Err(access::bad(format!("{pid} is not a process")));
+        return Err(access::bad(format!("{pid} is not the id of a process")));
     }
     options.pid = Some(pid);
     Ok(())
@@ -283,7 +326,7 @@ fn cpu_cap_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
                 caps = if inverse { cpu_cap::ALL } else { 0 };
                 continue;
             }
-            _ => return Err(access::bad(format!("`{name}' is no processor property"))),
+            _ => return Err(access::unknown(name, "cpu, fpu, ins, all, none")),
         };
         caps = if inverse { caps & !bits } else { caps | bits };
     }

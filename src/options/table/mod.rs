@@ -1,9 +1,16 @@
 //! The one table of options: every face reads it, none keeps a list of its own.
 //!
-//! A row says how an option is called by each face, which verbs it concerns, which of those the
-//! engine honours, and how its value passes between [`Options`], the RPC message and text. An
-//! option that a request asks for and the engine does not honour for that verb makes the verb fail
-//! ([`check`]). To honour one more, add the verb to the row's `honoured`.
+//! A row says how an option is called by each face, which verbs it concerns, what this version does
+//! with it on each of them, and how its value passes between [`Options`], the RPC message and text.
+//!
+//! * `honoured`: the engine, or the face, does what the option says.
+//! * `permits`: the option speaks of objects that are not carried at all. On a tree without any it
+//!   changes nothing, and callers pass fixed lists of options: so it is accepted, and the object is
+//!   refused where there is one.
+//! * Neither: it would change what happens to every tree. A request that asks for it is refused, by
+//!   name and with the row's reason ([`check`]).
+//!
+//! To honour one more option, add the verb to the row's `honoured`.
 
 #[macro_use]
 mod access;
@@ -41,6 +48,9 @@ pub enum Given<'a> {
     Text(&'a str),
 }
 
+/// Whether options have a property.
+pub type Test = fn(&Options) -> bool;
+
 /// One option.
 #[derive(Clone, Copy)]
 pub struct Row {
@@ -60,8 +70,13 @@ pub struct Row {
     pub verbs: &'static [Verb],
     /// Verbs for which the engine (or the face) does what it says.
     pub honoured: &'static [Verb],
-    /// Where it is not honoured, some of its values are all the same: `asks` knows which.
-    pub partly: bool,
+    /// Verbs for which it is accepted since it speaks of what is not carried, and a clause that says
+    /// what that is.
+    pub permits: (&'static [Verb], &'static str),
+    /// Why it is refused on its other verbs.
+    pub refused: &'static str,
+    /// Values that are refused on every verb, and why.
+    pub except: Option<(Test, &'static str)>,
     pub help: &'static str,
     /// Takes the option from the message, if the message speaks of it; lists grow.
     pub from_rpc: fn(&CriuOpts, &mut Options) -> Result<()>,
@@ -70,7 +85,7 @@ pub struct Row {
     /// Takes the option from text.
     pub from_text: fn(Given<'_>, &mut Options) -> Result<()>,
     /// Whether the request asks for more than what holds anyway.
-    pub asks: fn(&Options) -> bool,
+    pub asks: Test,
 }
 
 impl std::fmt::Debug for Row {
@@ -89,9 +104,23 @@ impl Row {
         }
     }
 
-    /// Whether the engine does what the option says, or the option says nothing to the verb.
-    pub fn is_honoured_on(&self, verb: Verb) -> bool {
-        self.honoured.contains(&verb) || !self.verbs.contains(&verb)
+    /// Whether a request of this verb may have the option.
+    pub fn is_accepted_on(&self, verb: Verb) -> bool {
+        self.honoured.contains(&verb) || self.is_permitted_on(verb) || !self.verbs.contains(&verb)
+    }
+
+    /// Whether the option is accepted though it speaks of what is not carried.
+    pub fn is_permitted_on(&self, verb: Verb) -> bool {
+        self.permits.0.contains(&verb)
+    }
+
+    /// Why a request of this verb is refused, if it is.
+    fn objection(&self, verb: Verb, options: &Options) -> Option<&'static str> {
+        if !self.is_accepted_on(verb) {
+            return (self.asks)(options).then_some(self.refused);
+        }
+        let (refused, why) = self.except.filter(|_| self.verbs.contains(&verb))?;
+        refused(options).then_some(why)
     }
 
     const fn rpc(self, rpc: &'static [u32]) -> Self {
@@ -122,13 +151,20 @@ impl Row {
         Self { honoured, ..self }
     }
 
-    const fn asks(self, asks: fn(&Options) -> bool) -> Self {
+    const fn asks(self, asks: Test) -> Self {
         Self { asks, ..self }
     }
 
-    /// Some values are honoured: `asks` is true for the others.
-    const fn partly(self, asks: fn(&Options) -> bool) -> Self {
-        Self { asks, partly: true, ..self }
+    const fn permits(self, verbs: &'static [Verb], clause: &'static str) -> Self {
+        Self { permits: (verbs, clause), ..self }
+    }
+
+    const fn refused(self, why: &'static str) -> Self {
+        Self { refused: why, ..self }
+    }
+
+    const fn except(self, values: Test, why: &'static str) -> Self {
+        Self { except: Some((values, why)), ..self }
     }
 
     const fn help(self, help: &'static str) -> Self {
@@ -162,35 +198,35 @@ pub const VERBS: [Verb; 8] = [
     Verb::Service,
 ];
 
-/// Refuses, by name and all together, what is asked for and not honoured.
+/// Refuses, by name and all together, what is asked for and not accepted.
 pub fn check(verb: Verb, options: &Options) -> Result<()> {
     if !VERBS.contains(&verb) {
-        let cause = format!("{}: this verb is not carried out by this version", verb.name());
-        return Err(Error::new(Kind::Refused, cause));
+        let cause = format!("{} is not carried out by this version", verb.name());
+        return Err(Error::new(Kind::Refused, cause).remedy(instead_of(verb)));
     }
     let mut refusals = Refusals::default();
-    for row in rows().filter(|row| !row.is_honoured_on(verb) && (row.asks)(options)) {
-        let place = format!("option {}", row.spelled());
-        let reason = format!("is not honoured on {} by this version", verb.name());
-        refusals.refuse(place, row.help, reason, "leave it out");
+    for row in rows() {
+        if let Some(why) = row.objection(verb, options) {
+            let what = format!("option {} is refused on {}", row.spelled(), verb.name());
+            refusals.refuse(what, "", why, "leave it out");
+        }
     }
     refusals.check().map_err(|error| error.with_kind(Kind::BadOptions))?;
-    contradictions(verb, options)
-}
-
-/// Options that are honoured, but not with this verb or not together.
-fn contradictions(verb: Verb, options: &Options) -> Result<()> {
-    let bad = |what: &str| Err(Error::new(Kind::BadOptions, what));
+    // So CRIU has it, whatever else is asked for.
     if options.mntns_compat_mode() && verb != Verb::Restore {
-        return bad("--mntns-compat-mode is only valid on restore");
-    }
-    if !options.inherit_fd.is_empty() && verb != Verb::Restore {
-        return bad("--inherit-fd is only valid on restore");
-    }
-    if options.leave_running() && options.leave_stopped() {
-        return bad("--leave-running and --leave-stopped contradict each other");
+        let cause = "option --mntns-compat-mode (mntns_compat_mode) is for restore only";
+        return Err(Error::new(Kind::BadOptions, cause).remedy("leave it out"));
     }
     Ok(())
+}
+
+/// What to do in place of a verb that is not carried out.
+fn instead_of(verb: Verb) -> &'static str {
+    match verb {
+        Verb::PreDump => "dump without it: the dump then writes all memory at once",
+        Verb::PageServer => "dump into a directory here and copy it to the other machine",
+        _ => "restore without --lazy-pages, which brings all memory at once",
+    }
 }
 
 impl Options {

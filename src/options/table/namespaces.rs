@@ -37,22 +37,35 @@ pub(super) const ROWS: &[Row] = &[
     .long(&["join-ns"], Argument::Required("NS:{PID|FILE}[,EXTRA]"))
     .short('J')
     .setters(&["join_ns_add"])
-    .partly(|options| options.join_ns.iter().any(|join| !JOINABLE.contains(&join.kind.as_str())))
     .verbs(&[Restore])
+    .honoured(&[Restore])
+    .except(
+        |options| options.join_ns.iter().any(|join| !JOINABLE.contains(&join.kind.as_str())),
+        "only uts, ipc and time namespaces can be joined",
+    )
     .help("restore into an existing namespace (uts, ipc and time; no net, mnt, user, pid)"),
-    Row { from_text: empty_ns_from_text, ..scalar!(empty_ns, access::number) }
-        .rpc(&[38])
-        .long(&["empty-ns"], Argument::Required("net"))
-        .setters(&["set_empty_ns"])
-        .verbs(&[Dump, Restore])
-        .asks(|options| options.empty_ns() != 0)
-        .help("make a namespace, but restore nothing in it"),
+    Row {
+        from_rpc: empty_ns_from_rpc,
+        from_text: empty_ns_from_text,
+        ..scalar!(empty_ns, access::number)
+    }
+    .rpc(&[38])
+    .long(&["empty-ns"], Argument::Required("net"))
+    .setters(&["set_empty_ns"])
+    .verbs(&[Dump, Restore])
+    .asks(|options| options.empty_ns() != 0)
+    .permits(
+        &[Dump, Restore],
+        "no network namespace is carried: a tree that has one of its own is refused",
+    )
+    .help("make a namespace, but restore nothing in it"),
     text!(root)
         .rpc(&[13])
         .long(&["root"], Argument::Required("PATH"))
         .short('r')
         .setters(&["set_root"])
         .verbs(&[Restore])
+        .permits(&[Restore], NO_MOUNTS)
         .help("root of the restored tasks' file system, in a mount namespace"),
     Row {
         name: "ext_mnt",
@@ -80,72 +93,96 @@ pub(super) const ROWS: &[Row] = &[
     .short('M')
     .setters(&["add_ext_mount"])
     .verbs(&[Dump, Restore])
+    .permits(&[Dump, Restore], NO_MOUNTS)
     .help("a mount that belongs to the outside; `auto' finds them"),
     flag!(auto_ext_mnt)
         .rpc(&[28])
         .setters(&["set_auto_ext_mnt"])
         .verbs(&[Dump, Restore])
+        .permits(&[Dump, Restore], NO_MOUNTS)
         .help("find the mounts that belong to the outside"),
     flag!(ext_sharing)
         .rpc(&[29])
         .long(&["enable-external-sharing"], Argument::None)
         .setters(&["set_ext_sharing"])
         .verbs(&[Dump, Restore])
+        .permits(&[Dump, Restore], NO_MOUNTS)
         .help("mounts may share propagation with mounts outside"),
     flag!(ext_masters)
         .rpc(&[30])
         .long(&["enable-external-masters"], Argument::None)
         .setters(&["set_ext_masters"])
         .verbs(&[Dump, Restore])
+        .permits(&[Dump, Restore], NO_MOUNTS)
         .help("mounts may have a master outside"),
     texts!(skip_mnt)
         .rpc(&[31])
         .long(&["skip-mnt"], Argument::Required("PATH"))
         .setters(&["add_skip_mnt"])
         .verbs(&[Dump])
+        .permits(&[Dump], NO_MOUNTS)
         .help("leave out a mount point"),
     texts!(enable_fs)
         .rpc(&[32])
         .long(&["enable-fs"], Argument::Required("NAMES"))
         .setters(&["add_enable_fs"])
         .verbs(&[Dump, Restore])
+        .permits(&[Dump, Restore], NO_MOUNTS)
         .help("carry mounts of file systems that are not known"),
-    // No mount is restored, in either way.
     flag!(mntns_compat_mode)
         .rpc(&[65])
         .long(&["mntns-compat-mode"], Argument::Negatable)
         .setters(&["set_mntns_compat_mode"])
         .verbs(&[Restore])
-        .honoured(&[Restore])
+        .permits(&[Restore], NO_MOUNTS)
         .help("restore mounts the older way"),
     flag!(weak_sysctls)
         .rpc(&[47])
         .long(&["weak-sysctls"], Argument::Negatable)
         .setters(&["set_weak_sysctls"])
         .verbs(&[Restore])
+        .permits(&[Restore], "sysctls of a network namespace are not restored")
         .help("leave out sysctls that do not exist here"),
     text!(lsm_profile)
         .rpc(&[53])
         .long(&["lsm-profile"], Argument::Required("TYPE:NAME"))
         .setters(&["set_lsm_profile"])
         .verbs(&[Restore])
+        .honoured(&[Restore])
+        .except(
+            |options| options.lsm_profile.as_deref().is_some_and(|said| !is_no_profile(said)),
+            "this version gives restored tasks no security profile",
+        )
         .help("security profile of the restored tasks"),
     text!(lsm_mount_context)
         .rpc(&[63])
         .long(&["lsm-mount-context"], Argument::Required("CTX"))
         .setters(&["set_lsm_mount_context"])
         .verbs(&[Restore])
+        .permits(&[Restore], NO_MOUNTS)
         .help("security context of restored mounts"),
 ];
+
+const NO_MOUNTS: &str =
+    "no mount is carried: a tree that has a mount namespace of its own is refused";
+
+/// `none:` stands for no profile at all.
+fn is_no_profile(said: &str) -> bool {
+    said.starts_with("none:")
+}
 
 /// Names that are no namespace, and files that are not there, are bad options, not refusals.
 fn check_join_ns(join: &JoinNs) -> Result<()> {
     match join.kind.as_str() {
         "net" | "uts" | "time" | "ipc" | "user" | "mnt" | "pid" => {}
-        other => return Err(access::bad(format!("join-ns: `{other}' is no kind of namespace"))),
+        other => {
+            let cause = format!("`{other}', a namespace to join, is no kind of namespace");
+            return Err(access::bad(cause).remedy("the kinds are uts, ipc and time"));
+        }
     }
     if join.file.parse::<u32>().is_err() && !std::path::Path::new(&join.file).exists() {
-        return Err(access::bad(format!("join-ns: {} does not exist", join.file)));
+        let cause = format!("{}, the file of a namespace to join, does not exist", join.file);
+        return Err(access::bad(cause).remedy("give a file of /proc/PID/ns, or a pid"));
     }
     Ok(())
 }
@@ -162,13 +199,25 @@ fn join_ns_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     Ok(())
 }
 
+fn empty_ns_from_rpc(message: &proto::CriuOpts, options: &mut Options) -> Result<()> {
+    let Some(asked) = message.empty_ns else { return Ok(()) };
+    let other = asked & !(libc::CLONE_NEWNET as u32);
+    if other != 0 {
+        let cause =
+            format!("empty_ns has the bits {other:#x}: only a network namespace is made empty");
+        return Err(access::bad(cause).remedy("give CLONE_NEWNET (0x40000000) or 0"));
+    }
+    options.empty_ns = Some(asked);
+    Ok(())
+}
+
 fn empty_ns_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     match access::required(given)? {
         "net" => {
             options.empty_ns = Some(options.empty_ns() | libc::CLONE_NEWNET as u32);
             Ok(())
         }
-        other => Err(access::bad(format!("`{other}' cannot be made empty; only net can"))),
+        other => Err(access::bad(format!("a namespace `{other}' cannot be made empty; net can"))),
     }
 }
 

@@ -8,6 +8,9 @@ use crate::options::Verb::{self, *};
 use crate::options::values::{CgroupMode, CgroupRoot, NetworkLock, Pair};
 
 const BOTH: &[Verb] = &[Dump, Restore];
+const NO_CONNECTIONS: &str = "no TCP socket is carried: a process that has one is refused";
+const NO_CGROUPS: &str =
+    "no control group is carried: a tree in other control groups than criu's own is refused";
 
 pub(super) const ROWS: &[Row] = &[
     flag!(tcp_established)
@@ -15,38 +18,40 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["tcp-established"], Argument::Negatable)
         .setters(&["set_tcp_established"])
         .verbs(BOTH)
+        .permits(BOTH, NO_CONNECTIONS)
         .help("carry established TCP connections"),
     flag!(tcp_skip_in_flight)
         .rpc(&[46])
         .long(&["skip-in-flight"], Argument::Negatable)
         .setters(&["set_tcp_skip_in_flight"])
         .verbs(&[Dump])
+        .permits(&[Dump], NO_CONNECTIONS)
         .help("leave out TCP connections that are still being made"),
     flag!(tcp_close)
         .rpc(&[52])
         .long(&["tcp-close"], Argument::Negatable)
         .setters(&["set_tcp_close"])
         .verbs(BOTH)
+        .permits(BOTH, NO_CONNECTIONS)
         .help("restore TCP connections closed"),
-    // Nothing that is carried has a network to silence: every method silences it.
     Row {
         from_rpc: |message, options| {
             let method =
-                access::known(message.network_lock, NetworkLock::from_rpc, "network lock")?;
+                access::known(message.network_lock, NetworkLock::from_rpc, "network_lock")?;
             options.network_lock = method.or(options.network_lock);
             Ok(())
         },
         to_rpc: |options, message| {
             message.network_lock = options.network_lock.map(NetworkLock::to_rpc);
         },
-        ..choice!(network_lock, NetworkLock, "network lock (iptables, nftables, skip)")
+        ..choice!(network_lock, NetworkLock, "iptables, nftables, skip")
     }
     .rpc(&[64])
     .long(&["network-lock"], Argument::Required("METHOD"))
     .setters(&["set_network_lock"])
     .default("iptables")
     .verbs(&[Dump])
-    .honoured(&[Dump])
+    .permits(&[Dump], "no connection is carried: there is nothing to silence")
     .help("how the network is silenced: iptables, nftables, skip"),
     Row {
         name: "veths",
@@ -76,6 +81,7 @@ pub(super) const ROWS: &[Row] = &[
     .long(&["veth-pair"], Argument::Required("IN=OUT"))
     .setters(&["add_veth_pair"])
     .verbs(&[Restore])
+    .permits(&[Restore], "no network namespace is restored: images that have one are refused")
     .help("the outer name of a pair of virtual Ethernet devices"),
     Row {
         name: "manage_cgroups",
@@ -84,14 +90,15 @@ pub(super) const ROWS: &[Row] = &[
             message.manage_cgroups_mode = options.manage_cgroups.map(CgroupMode::to_rpc);
         },
         from_text: manage_cgroups_from_text,
+        asks: |options| options.manage_cgroups.is_some(),
         ..access::EMPTY
     }
     .rpc(&[24, 34])
     .long(&["manage-cgroups"], Argument::Optional("MODE"))
     .setters(&["set_manage_cgroups", "set_manage_cgroups_mode"])
-    .partly(|options| !matches!(options.manage_cgroups(), CgroupMode::Ignore | CgroupMode::Default))
     .default("ignore")
     .verbs(BOTH)
+    .permits(BOTH, NO_CGROUPS)
     .help("carry control groups: none, props, soft, full, strict, ignore"),
     Row {
         name: "cg_root",
@@ -118,36 +125,42 @@ pub(super) const ROWS: &[Row] = &[
     .long(&["cgroup-root"], Argument::Required("[CONTROLLER:]/NEWROOT"))
     .setters(&["add_cg_root"])
     .verbs(BOTH)
+    .permits(BOTH, NO_CGROUPS)
     .help("root of the control groups of a controller, or of all"),
     text!(cgroup_props)
         .rpc(&[41])
         .long(&["cgroup-props"], Argument::Required("STRING"))
         .setters(&["add_cg_props"])
         .verbs(&[Dump])
+        .permits(&[Dump], NO_CGROUPS)
         .help("control group properties to carry, as YAML"),
     text!(cgroup_props_file)
         .rpc(&[42])
         .long(&["cgroup-props-file"], Argument::Required("FILE"))
         .setters(&["add_cg_props_file"])
         .verbs(&[Dump])
+        .permits(&[Dump], NO_CGROUPS)
         .help("the same from FILE"),
     texts!(cgroup_dump_controller)
         .rpc(&[43])
         .long(&["cgroup-dump-controller"], Argument::Required("NAME"))
         .setters(&["add_cg_dump_controller"])
         .verbs(&[Dump])
+        .permits(&[Dump], NO_CGROUPS)
         .help("carry this control group controller and no other"),
     text!(cgroup_yard)
         .rpc(&[60])
         .long(&["cgroup-yard"], Argument::Required("PATH"))
         .setters(&["add_cg_yard"])
         .verbs(BOTH)
+        .permits(BOTH, NO_CGROUPS)
         .help("directory where the control groups are mounted already"),
     text!(freeze_cgroup)
         .rpc(&[44])
         .long(&["freeze-cgroup"], Argument::Required("PATH"))
         .setters(&["set_freeze_cgroup"])
         .verbs(&[Dump, PreDump])
+        .refused("this version stops each process by itself, and no control group as a whole")
         .help("stop the tree by the freezer of this control group"),
 ];
 
@@ -155,15 +168,18 @@ pub(super) const ROWS: &[Row] = &[
 fn manage_cgroups_from_rpc(message: &proto::CriuOpts, options: &mut Options) -> Result<()> {
     let older = |manage| if manage { CgroupMode::Soft } else { CgroupMode::Ignore };
     let mode =
-        access::known(message.manage_cgroups_mode, CgroupMode::from_rpc, "control group mode")?;
+        access::known(message.manage_cgroups_mode, CgroupMode::from_rpc, "manage_cgroups_mode")?;
     options.manage_cgroups = mode.or(message.manage_cgroups.map(older)).or(options.manage_cgroups);
     Ok(())
 }
 
+const CGROUP_MODES: &str = "none, props, soft, full, strict, ignore";
+
 fn manage_cgroups_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     options.manage_cgroups = Some(match given {
-        Given::Text(text) => CgroupMode::from_text(text)
-            .ok_or_else(|| access::bad(format!("`{text}' is no control group mode")))?,
+        Given::Text(text) => {
+            CgroupMode::from_text(text).ok_or_else(|| access::unknown(text, CGROUP_MODES))?
+        }
         Given::Yes | Given::No => CgroupMode::Soft,
     });
     Ok(())
