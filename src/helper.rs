@@ -1,8 +1,8 @@
 //! Helpers: threads that work beside the one that made them.
 //!
-//! A dump or a restore has one thread that traces, reads and decides. What needs neither order nor a
-//! tracer (copying pages, decoding images, checksums) is handed to a helper. A process may be allowed
-//! no more threads: then everything is done by the thread that asks, and only takes longer.
+//! A dump or a restore has one thread that traces, reads and decides. What needs neither order nor
+//! a tracer (copying pages, decoding images, checksums) is handed to a helper. A process may be
+//! allowed no more threads: then everything is done by the thread that asks, and only takes longer.
 
 use std::cell::RefCell;
 use std::io;
@@ -23,7 +23,7 @@ use crate::kernel::{descriptor, eventfd, sys, threads};
 
 /// Starts a thread that works beside its maker, on another processor.
 ///
-/// A process that may have no more threads is an error, after which the caller works alone.
+/// It is an error if the process may have no more threads; the caller then does the work alone.
 pub fn help<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -38,14 +38,14 @@ pub fn help<'scope, T: Send + 'scope>(
     })
 }
 
-/// Makes room for as many descriptors as few engines need. Where threads share the table, the
-/// kernel waits each time that it grows until no processor can be looking at the old one, which
-/// takes 10 ms; one thread alone need not wait.
+/// Makes room in the descriptor table for more descriptors than most engines need. Each time that a
+/// table grows which threads share, the kernel waits until no processor can be looking at the old
+/// table, which takes 10 ms. For a table of one thread it does not wait.
 fn grow_descriptor_table() {
     const ROOM: u64 = 2048;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let last = ROOM.min(limit).saturating_sub(1);
-    // Without success it only takes longer.
+    // If this fails, the table grows later, which only takes longer.
     if let (Ok(last), Ok(fd)) = (i32::try_from(last), eventfd::create(libc::EFD_CLOEXEC)) {
         let _ = descriptor::duplicate_above(fd.as_raw_fd(), last);
     }
@@ -55,8 +55,8 @@ type Job<'scope> = Box<dyn FnOnce() + Send + 'scope>;
 
 /// A helper that does one job after the other.
 ///
-/// It is there from the first job on, which should come early: a thread takes a while until it runs
-/// on another processor. It is gone when this is.
+/// The thread is made for the first job. That job should come early, because a new thread takes a
+/// while until it runs on another processor. Dropping the helper waits for the end of the thread.
 pub struct Helper<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     state: RefCell<State<'scope>>,
@@ -65,27 +65,29 @@ pub struct Helper<'scope, 'env> {
 enum State<'scope> {
     NotStarted,
     There(Worker<'scope>),
-    /// It ends when its jobs are done. Or the process may have no more threads, and it only takes
-    /// longer.
+    /// The thread ends when its jobs are done. There is none if the process may have no more
+    /// threads.
     Dismissed {
         _thread: Option<Joined<'scope, ()>>,
     },
 }
 
 struct Worker<'scope> {
-    /// Without more to come the thread ends, so this goes before it.
+    /// The thread ends when this sender is dropped, so it stands before the thread, whose drop
+    /// waits.
     jobs: Sender<Job<'scope>>,
     thread: Joined<'scope, ()>,
     tid: Arc<AtomicI32>,
 }
 
 impl<'scope, 'env> Helper<'scope, 'env> {
-    /// Has no thread yet.
+    /// A helper without a thread, which the first job will make.
     pub fn new(scope: &'scope Scope<'scope, 'env>) -> Self {
         Self { scope, state: RefCell::new(State::NotStarted) }
     }
 
-    /// Makes the thread, where its maker is still free to use any processor: it inherits that.
+    /// Makes the thread. A thread inherits the CPU affinity of its maker, so this has to happen
+    /// before the maker is pinned to one CPU.
     fn start(&self) {
         let mut state = self.state.borrow_mut();
         if matches!(*state, State::NotStarted) {
@@ -104,7 +106,7 @@ impl<'scope, 'env> Helper<'scope, 'env> {
         Ok(Worker { jobs, thread: Joined::new(thread), tid })
     }
 
-    /// Has this done, by the caller if there is no thread.
+    /// Has a job done by the thread or, if there is none, at once by the caller.
     pub fn give<T: Send + 'scope>(
         &self,
         job: impl FnOnce() -> Result<T> + Send + 'scope,
@@ -115,7 +117,7 @@ impl<'scope, 'env> Helper<'scope, 'env> {
         let (tell, done) = mpsc::sync_channel(1);
         let job = move || {
             let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Err(panicked()));
-            // Who gave up does not listen any more.
+            // The receiver may be gone: then nobody wants the result.
             let _ = tell.send(result);
         };
         match jobs.send(Box::new(job)) {
@@ -129,7 +131,7 @@ impl<'scope, 'env> Helper<'scope, 'env> {
         matches!(*self.state.borrow(), State::There(_))
     }
 
-    /// The number of the thread; none if there is none, or it has not run yet.
+    /// The id of the thread; none if there is no thread, or if it has not run yet.
     pub fn tid(&self) -> Option<i32> {
         match &*self.state.borrow() {
             State::There(worker) => {
@@ -139,7 +141,7 @@ impl<'scope, 'env> Helper<'scope, 'env> {
         }
     }
 
-    /// Lets the thread end when its jobs are done; later ones are the caller's.
+    /// Lets the thread end when its jobs are done. Later jobs are done by the caller.
     pub fn dismiss(&self) {
         let state = self.state.replace(State::Dismissed { _thread: None });
         if let State::There(Worker { jobs, thread, .. }) = state {
@@ -148,13 +150,13 @@ impl<'scope, 'env> Helper<'scope, 'env> {
         }
     }
 
-    /// The same, and it is gone when this is back.
+    /// Waits until the jobs are done and the thread has ended. Later jobs are done by the caller.
     pub fn end(&self) {
         self.state.replace(State::Dismissed { _thread: None });
     }
 }
 
-/// What a job comes to.
+/// The result of a job, now or later.
 #[derive(Debug)]
 pub enum Later<T> {
     Now(Result<T>),
@@ -162,7 +164,7 @@ pub enum Later<T> {
 }
 
 impl<T> Later<T> {
-    /// Whether nobody would have to wait for it.
+    /// Whether [`get`](Self::get) would not have to wait.
     pub fn is_there(&mut self) -> bool {
         if let Self::Then(done) = self
             && let Ok(result) = done.try_recv()
@@ -172,7 +174,7 @@ impl<T> Later<T> {
         matches!(self, Self::Now(_))
     }
 
-    /// Waits for it.
+    /// The result, waited for if need be.
     pub fn get(self) -> Result<T> {
         let done = match self {
             Self::Now(result) => return result,
@@ -187,8 +189,8 @@ impl<T> Later<T> {
     }
 }
 
-/// Looks again and again for a moment whether it is `over`: most of what is waited for is about to be,
-/// and to sleep takes longer.
+/// Asks again and again for a moment whether something is `over`. Most waits are about to end, and
+/// to fall asleep and wake up takes longer.
 fn for_a_moment(mut over: impl FnMut() -> bool) {
     const MOMENT: Duration = Duration::from_micros(200);
     let begun = Instant::now();
@@ -197,13 +199,14 @@ fn for_a_moment(mut over: impl FnMut() -> bool) {
     }
 }
 
-/// A helper that is gone when this is, even if nobody asks for it: in a process that has its memory
-/// from another, and ends, it must not be in the middle of its own end.
+/// A thread whose end is waited for when this value is dropped. A process that runs in the memory
+/// of another must not end while one of its threads is still ending: the thread would go on using
+/// memory that is the other's again.
 #[derive(Debug)]
 pub struct Joined<'scope, T>(Option<ScopedJoinHandle<'scope, T>>);
 
 impl<'scope, T> Joined<'scope, T> {
-    /// Of a thread that catches its panics.
+    /// For a thread that catches its panics.
     pub fn new(thread: ScopedJoinHandle<'scope, T>) -> Self {
         Self(Some(thread))
     }
@@ -213,20 +216,21 @@ impl<T> Drop for Joined<'_, T> {
     fn drop(&mut self) {
         let Some(thread) = self.0.take() else { return };
         for_a_moment(|| thread.is_finished());
-        // It does not panic.
+        // The thread catches its panics, so there is no result to look at.
         let _ = thread.join();
     }
 }
 
-/// What is said of a helper that ended as none should.
+/// The error of a helper that has panicked.
 pub fn panicked() -> Error {
     Error::new(Kind::Internal, "a thread of the engine panicked")
 }
 
-/// Goes to another processor, if there is one, from where the scheduler may move it again.
+/// Moves the calling thread to another processor, if there is one; afterwards the scheduler may
+/// move it as it likes.
 ///
-/// A scheduler may leave a new thread where its maker runs until it balances the load, which is
-/// later than most dumps take.
+/// By itself a scheduler may leave a new thread on its maker's processor until it balances the
+/// load, which happens later than most dumps end.
 fn leave(cpu: usize) {
     let this = Pid::from_raw(0);
     let Ok(all) = sched_getaffinity(this) else { return };
@@ -234,7 +238,7 @@ fn leave(cpu: usize) {
     let others =
         (0..CpuSet::count()).any(|other| other != cpu && allowed.is_set(other) == Ok(true));
     if others && allowed.unset(cpu).is_ok() {
-        // Without it the work takes longer.
+        // If this fails, the work only takes longer.
         let _ = sched_setaffinity(this, &allowed);
         let _ = sched_setaffinity(this, &all);
     }

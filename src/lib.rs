@@ -18,9 +18,9 @@
 //!                            kernel        the only door to the system
 //! ```
 //!
-//! Imports run downwards only, and the two modules of one height do not know each other. `error`, `log`,
-//! `progress` and `version` may be used by all. `unsafe` occurs in `kernel`, `tracee` and `capi` alone.
-//! `layers.rs` checks these rules.
+//! Imports run downwards only, and the two modules of one height do not know each other. `error`,
+//! `log`, `progress` and `version` may be used by all. `unsafe` occurs in `kernel`, `tracee` and
+//! `capi` alone. `layers.rs` checks these rules.
 
 pub mod capi;
 #[forbid(unsafe_code)]

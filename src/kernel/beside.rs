@@ -1,11 +1,11 @@
-//! A process that does something in the memory of the calling thread, which sleeps meanwhile.
+//! A process that does some work in the memory of the calling thread, which sleeps meanwhile.
 //!
-//! As a child of vfork(2): it has a pid, namespaces and signal handlers of its own, but nothing has
-//! to be copied for it, and what it computes is simply there when it has ended. Cheaper than a
-//! thread, which needs a stack and storage from the C library; and other than a thread, it can be a
-//! tracer without its host's waits and signals noticing.
+//! It is like a child of vfork(2): it has a pid, namespaces and signal handlers of its own, but no
+//! memory has to be copied for it, and its results are in the caller's memory when it has ended. It
+//! is cheaper than a thread, which needs a stack and storage from the C library. Unlike a thread it
+//! can be a tracer without disturbing the waits and signals of its host.
 //!
-//! It has no exit signal: only who waits with `__WALL` or `__WCLONE` sees it.
+//! It has no exit signal, so that only a wait with `__WALL` or `__WCLONE` sees it.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -19,25 +19,26 @@ use super::threads::without_signals;
 
 const THIS_THREAD: i32 = 0;
 
-/// The kernel reserves it, and gives pages as they are used.
+/// Bytes of its stack. The kernel only reserves them, and gives pages as they are used.
 const STACK: usize = 8 << 20;
 const GUARD: usize = 64 << 10;
 
-/// What the process has beside its namespaces.
+/// Whose descriptors and working directory the process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
-    /// Descriptors and working directory of its own, copied from the caller's.
+    /// Its own, which begin as copies of the caller's.
     Own,
-    /// Those of the caller.
+    /// The caller's, shared.
     Callers,
 }
 
-/// Runs `work` in a process of its own, with every signal blocked; None if it did not come to its
-/// end.
+/// Runs `work` in a process of its own, with every signal blocked. The result is None if `work` did
+/// not come to its end.
 pub fn run<T>(tables: Tables, work: impl FnOnce() -> T) -> io::Result<Option<T>> {
     let stack = Stack::spare_or_new()?;
-    // Each of the two begins where the other makes room for it. To wake another CPU takes longer,
-    // and so does to tell it that the stack is unmapped. Without that it only takes longer.
+    // The caller and the process take turns on one CPU: to wake another CPU takes longer, and so
+    // does telling another CPU that the stack is unmapped. If pinning fails, everything only takes
+    // longer.
     let pin = Pin::here().ok();
     let work = || {
         if let Some(pin) = &pin {
@@ -63,8 +64,9 @@ struct Task<W, T> {
 impl<T, W: FnOnce() -> T> Task<W, T> {
     fn carry_out(&mut self, stack: &Stack, flags: c_int) -> io::Result<()> {
         let this = ptr::from_mut(self).cast();
-        // SAFETY: the stack is the process's alone; `main` takes this task. Both outlive the
-        // process's stay in this memory, for which CLONE_VFORK waits, and nobody uses them meanwhile.
+        // SAFETY: the stack is the process's alone, and `main` gets this task. CLONE_VFORK lets the
+        // caller sleep until the process has left this memory, so both live long enough and nobody
+        // else uses them meanwhile.
         match unsafe { libc::clone(Self::main, stack.top(), flags, this) } {
             pid if pid < 0 => Err(io::Error::last_os_error()),
             pid => {
@@ -78,12 +80,14 @@ impl<T, W: FnOnce() -> T> Task<W, T> {
         // SAFETY: clone() passes what carry_out() gave it.
         let this = unsafe { &mut *this.cast::<Self>() };
         this.result = this.work.take().and_then(|work| catch_unwind(AssertUnwindSafe(work)).ok());
-        // SAFETY: ends this process alone; what its host does at its own end is the host's.
+        // SAFETY: ends this process alone, without running what the host has registered for its own
+        // end.
         unsafe { libc::_exit(0) }
     }
 }
 
-/// Waits for a child, also for one without an exit signal. Somebody else may have done so.
+/// Waits for the end of a child, which may have no exit signal. It is no error if somebody else has
+/// waited for the child already.
 pub fn reap(pid: libc::pid_t) {
     // SAFETY: the status is not asked for.
     let wait = || unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) };
@@ -93,15 +97,16 @@ pub fn reap(pid: libc::pid_t) {
 /// A stack with a guard below it.
 struct Stack(*mut c_void);
 
-// SAFETY: it is memory of the process, not of a thread.
+// SAFETY: a stack is memory of the whole process and is bound to no thread.
 unsafe impl Send for Stack {}
 
-/// The last one that was used, for the next: some ten pages of it are there already, and to unmap them
-/// means to interrupt other processors.
+/// The stack that was used last, kept for the next process: some ten of its pages exist already,
+/// and to unmap them would interrupt other processors.
 static SPARE: Mutex<Option<Stack>> = Mutex::new(None);
 
 impl Stack {
-    /// Waits for nobody: in a copy of a process with threads the lock may stay taken for ever.
+    /// The spare stack, or a new one if the lock is taken: in a forked copy of a process with
+    /// threads the lock may stay taken for ever.
     fn spare_or_new() -> io::Result<Self> {
         match SPARE.try_lock().and_then(|mut spare| spare.take()) {
             Some(stack) => Ok(stack),
@@ -109,7 +114,7 @@ impl Stack {
         }
     }
 
-    /// Keeps it, unless another one is kept.
+    /// Keeps the stack for the next process, unless another one is kept already.
     fn spare(self) {
         if let Some(mut spare) = SPARE.try_lock() {
             spare.get_or_insert(self);
@@ -119,7 +124,7 @@ impl Stack {
     fn new() -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: new memory; its lowest part, which nobody uses yet, becomes the guard.
+        // SAFETY: the memory is new; its lowest part, which nobody uses yet, becomes the guard.
         unsafe {
             let start = libc::mmap(ptr::null_mut(), STACK, access, flags, -1, 0);
             if start == libc::MAP_FAILED {
@@ -140,7 +145,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: mapped in new(), and whoever ran on it is gone.
+        // SAFETY: new() has mapped it, and the process that ran on it has ended.
         unsafe { libc::munmap(self.0, STACK) };
     }
 }
@@ -167,7 +172,7 @@ mod tests {
 
     #[test]
     fn descriptors_are_the_callers_if_they_shall_be() {
-        // Under a number that no other test of this process comes to.
+        // The number is one that no other test of this process uses.
         let open = || {
             let null = std::fs::File::open("/dev/null").unwrap();
             std::fs::File::from(descriptor::duplicate_above(null.as_raw_fd(), 900).unwrap())

@@ -9,7 +9,7 @@ pub const WORDS: usize = 19;
 pub mod word {
     pub const LEAF_1_EDX: usize = 0;
     pub const EXT_1_EDX: usize = 1;
-    /// Not of a leaf: bits that Linux defines.
+    /// This word is of no leaf: Linux defines its bits.
     pub const LINUX: usize = 3;
     pub const LEAF_1_ECX: usize = 4;
     pub const EXT_1_ECX: usize = 6;
@@ -34,7 +34,7 @@ const CACHE_MONITORING: u32 = 1 << 1;
 const XSAVE: u32 = 1 << 26;
 const ERMS: u32 = 1 << 9;
 
-/// Components of the XSAVE area that programs own, and the capability each hangs on.
+/// Components of the XSAVE area that programs own, each with the capability that it depends on.
 const COMPONENTS: [(u32, usize, u32); 9] = [
     (0, word::LEAF_1_EDX, 0),
     (1, word::LEAF_1_EDX, 25),
@@ -47,11 +47,11 @@ const COMPONENTS: [(u32, usize, u32); 9] = [
     (9, word::LEAF_7_ECX, 3),
 ];
 
-/// Who made it.
+/// Who made a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vendor {
     Intel,
-    /// Hygon too.
+    /// AMD or Hygon.
     Amd,
     Other,
 }
@@ -64,7 +64,7 @@ pub struct Cpu {
     pub model: u32,
     pub stepping: u32,
     pub words: [u32; WORDS],
-    /// The maker's name for it.
+    /// The name that the maker gave it.
     pub name: String,
     /// Components of the XSAVE area.
     pub xfeatures: u64,
@@ -74,7 +74,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The one that this thread runs on.
+    /// The processor that the calling thread runs on.
     pub fn this() -> Self {
         let levels = __cpuid(0);
         let vendor = vendor(&levels);
@@ -141,14 +141,14 @@ fn words(level: u32) -> [u32; WORDS] {
     words
 }
 
-/// Bits that Linux sets or clears by what it knows of the makers.
+/// Sets and clears the bits that Linux decides by maker and family.
 fn add_linux_bits(words: &mut [u32; WORDS], vendor: Vendor, family: u32) {
     words[word::LINUX] |= LINUX_CPUID | LINUX_NOPL;
     match vendor {
         Vendor::Intel if family == 15 => words[word::LEAF_7_EBX] &= !ERMS,
         Vendor::Intel if family == 6 => words[word::LINUX] |= LINUX_REP_GOOD,
         Vendor::Amd => {
-            // A bit of AMD's own meaning, which the extended leaf tells better.
+            // On AMD this bit has another meaning, which the extended leaf tells better.
             words[word::LEAF_1_EDX] &= !(1 << 31);
             let level = __cpuid(1).eax;
             let late_k8 = (0x0f48..0x0f50).contains(&level) || level >= 0x0f58;

@@ -17,8 +17,8 @@ struct Mapping {
     len: NonZeroUsize,
 }
 
-// SAFETY: the mapping belongs to this value, and nothing but its address is handed out, save by
-// `Anonymous`, which says itself what may be shared.
+// SAFETY: the mapping belongs to this value, which hands out nothing but its address. `Anonymous`,
+// which also writes, argues for itself.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -43,8 +43,9 @@ fn size(len: u64) -> Result<NonZeroUsize> {
         .ok_or_else(|| Error::new(Kind::Internal, format!("cannot map {len} bytes")))
 }
 
-/// A file mapped for reading, whose bytes are handed to the kernel by address and never read
-/// here: a file that shrinks meanwhile makes a system call fail instead of killing us.
+/// A file mapped for reading. Its bytes are handed to the kernel by address and are never read by
+/// this process, so that a file which shrinks meanwhile makes a system call fail and does not kill
+/// us.
 #[derive(Debug)]
 pub struct FileMapping {
     mapping: Mapping,
@@ -108,8 +109,8 @@ impl Anonymous {
     }
 }
 
-/// Creates shared anonymous memory, as `mmap(MAP_SHARED | MAP_ANONYMOUS)` and a shared mapping of
-/// `/dev/zero` do, and opens it: a memfd would do as well but for the name that others see.
+/// Creates shared anonymous memory as `mmap(MAP_SHARED | MAP_ANONYMOUS)` does, and opens it. A
+/// memfd would hold the same, but under another name in `/proc/PID/maps`.
 pub fn shared_anonymous(len: u64) -> Result<File> {
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: a fresh mapping at an address of the kernel's choice.

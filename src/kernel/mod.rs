@@ -1,7 +1,18 @@
-//! The only door to the operating system: every system call the engine makes is wrapped here once.
+//! The only door to the operating system: every system call that the project makes is wrapped here
+//! once, one file per family of calls.
 //!
-//! `unsafe` lives here, in `tracee` and in `capi`, nowhere else. Numbers that are valid in another process (its
-//! addresses and descriptors) have types of their own, so that they cannot be used as ours.
+//! A wrapper adds types and error numbers and decides nothing. Readers of `/proc` parse text, so
+//! that they are tested on saved text. Three kinds of file are more than a family of calls:
+//! [`beside`], [`process`] and [`threads`] start processes and threads of our own, [`pin`] keeps
+//! them on one CPU, and [`probe`] asks the kernel what it knows.
+//!
+//! Invariants:
+//! * `unsafe` occurs here, in `tracee` and in `capi`, and nowhere else;
+//! * numbers that are valid in another process (its addresses and descriptors) have types of their
+//!   own, see [`remote`], so that they cannot be used as ours;
+//! * every new descriptor is close-on-exec from the start and is owned by a value, except what
+//!   [`descriptor::duplicate_to`] makes in a private table;
+//! * nothing here depends on what is dumped or restored.
 
 pub mod beside;
 pub mod capability;

@@ -1,7 +1,8 @@
 //! Entering and making namespaces.
 //!
-//! A process keeps its namespaces: what has to happen inside another one is done by a process that
-//! enters it and ends there, in the memory and with the descriptors of the caller.
+//! The caller never leaves its own namespaces. Work inside another namespace is done by a
+//! short-lived process, which shares the memory and the descriptors of the caller, enters the
+//! namespace, and ends there.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -28,7 +29,7 @@ pub fn create<T>(kind: CloneFlags, setup: impl FnOnce() -> Result<T>) -> Result<
     })
 }
 
-/// Takes the caller to a new namespace, or of time, its children.
+/// Takes the caller to a new namespace; a new time namespace takes only its children.
 pub fn leave(kind: CloneFlags) -> Result<()> {
     unshare(kind).doing(|| format!("unshare {kind:?}"))
 }

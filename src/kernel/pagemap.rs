@@ -79,7 +79,7 @@ pub struct Pagemap {
 }
 
 impl Pagemap {
-    /// Opens that of a process.
+    /// Opens the pagemap of a process.
     pub fn open(pid: i32) -> Result<Self> {
         let path = format!("/proc/{pid}/pagemap");
         let file = File::open(&path).doing(|| format!("open {path}"))?;
@@ -104,8 +104,9 @@ impl Pagemap {
                 })?,
             };
             regions.iter().for_each(|region| found(*region));
-            // With room left the walk came to its end. `walk_end` alone does not tell: after the
-            // kernel's own buffer of 512 regions has overflowed once, it may stay there.
+            // If there is room left, the walk came to its end. `walk_end` alone does not tell:
+            // after the kernel's own buffer of 512 regions has overflowed once, `walk_end` may not
+            // advance any more.
             let last = match regions.last() {
                 Some(last) if regions.len() == REGIONS => *last,
                 _ => return Ok(()),
@@ -115,7 +116,8 @@ impl Pagemap {
         Ok(())
     }
 
-    /// The same for a category that an older kernel may not know, and then finds nowhere.
+    /// The same for a category that an older kernel may not know. Such a kernel has no page of that
+    /// category, so nothing is found.
     pub fn scan_known(&self, scan: Scan, found: impl FnMut(Region)) -> Result<()> {
         match self.scan(scan, found) {
             Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(()),
@@ -128,7 +130,8 @@ impl Pagemap {
             .remedy("it needs Linux 6.7 or newer")
     }
 
-    /// What was found takes the place of what is in `regions`; the result is where the walk ended.
+    /// Replaces the contents of `regions` by the regions that were found. The result is where the
+    /// walk ended.
     fn scan_once(&self, scan: Scan, regions: &mut Vec<Region>) -> std::result::Result<u64, Errno> {
         regions.clear();
         regions.reserve(REGIONS);
@@ -147,7 +150,7 @@ impl Pagemap {
         // SAFETY: `arg` is a whole pm_scan_arg, and `vec` points to room for `vec_len` regions that
         // stays borrowed mutably until the call is over.
         let count = unsafe { pagemap_scan(self.file.as_raw_fd(), &raw mut arg) }?;
-        // SAFETY: the kernel has written so many, which are plain numbers.
+        // SAFETY: the kernel has written that many regions, which are plain numbers.
         unsafe { regions.set_len(usize::try_from(count).expect("not negative").min(REGIONS)) };
         Ok(arg.walk_end)
     }

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 pub struct Status {
     /// The letter of the state: `R`, `S`, `D`, `T`, `t`, `Z`, `X`.
     pub state: char,
-    /// The process that made it, or adopted it.
+    /// The parent, which made or adopted the process.
     pub parent: i32,
     /// The thread that traces it, 0 if none.
     pub tracer: i32,
@@ -77,18 +77,20 @@ fn read(path: &str, pid: i32) -> Result<String> {
     })
 }
 
-/// The text of a file of `/proc`: [`contents`], of which names may be any bytes.
+/// The text of a file of `/proc`. Names in it may be any bytes: those that are no UTF-8 are
+/// replaced.
 pub fn text(path: &str) -> std::io::Result<String> {
     contents(path).map(lossy)
 }
 
-/// The same bytes as text.
+/// Bytes as text, with those that are no UTF-8 replaced.
 pub fn lossy(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// A file of `/proc`. They have no size, and who does not know that reads them in tiny pieces.
+/// The bytes of a file of `/proc`. Such files report a size of 0, for which `std::fs::read` would
+/// read them in tiny pieces.
 pub fn contents(path: &str) -> std::io::Result<Vec<u8>> {
     const ROOM: usize = 4096;
     let mut file = fs::File::open(path)?;
@@ -114,8 +116,9 @@ pub fn gone(pid: i32) -> Error {
     Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
 }
 
-/// Whether `/proc/PID/stat` shows us the true wait status of a zombie. The kernel tells it only who
-/// may look into the process, as it does with the names of namespaces; others see 0.
+/// Whether `/proc/PID/stat` shows us the true wait status of a zombie. The kernel shows 0 to a
+/// reader who may not trace the process. Such a reader may not read the links under `/proc/PID/ns`
+/// either, which is what is tried here.
 pub fn tells_exit_code(pid: i32) -> bool {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/user"));
     !link.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
@@ -144,7 +147,7 @@ pub struct Stat {
     pub num_threads: usize,
     /// Pages in memory, roughly.
     pub resident: u64,
-    /// The wait status of a zombie; 0 for those who may not know.
+    /// The wait status of a zombie; see [`tells_exit_code`].
     pub exit_code: i32,
 }
 
@@ -215,7 +218,7 @@ pub fn stat(pid: i32) -> Result<Stat> {
     Stat::of(&stat_text(pid)?)
 }
 
-/// The same as the kernel writes it.
+/// The text of `/proc/PID/stat`; [`Kind::NoSuchTask`] if the process is gone.
 pub fn stat_text(pid: i32) -> Result<String> {
     read(&format!("/proc/{pid}/stat"), pid)
 }

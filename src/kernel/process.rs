@@ -22,7 +22,8 @@ pub fn fork(work: impl FnOnce() -> i32) -> Sys<i32> {
         ForkResult::Parent { child } => Ok(child.as_raw()),
         ForkResult::Child => {
             let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
-            // SAFETY: ends this process; what the parent has registered to run at its end does not.
+            // SAFETY: ends this process without running what the parent has registered for its own
+            // end.
             unsafe { libc::_exit(status) }
         }
     }
@@ -60,7 +61,7 @@ pub fn become_caller() -> Result<()> {
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let differs = uid != nix::unistd::geteuid() || gid != nix::unistd::getegid();
     if uid.is_root() && differs {
-        // Root's rights are its own, whatever the file says.
+        // Root has its own rights whatever the file says.
         let doing = || "take the rights of root".to_owned();
         nix::unistd::setresgid(gid, gid, gid).doing(doing)?;
         return nix::unistd::setresuid(uid, uid, uid).doing(doing);
@@ -96,7 +97,7 @@ fn become_user(uid: Uid, gid: Gid) -> Result<()> {
     let wanted = capability::only(capability::CHECKPOINT_RESTORE);
     let kept = capability::permitted().doing(doing)? & wanted;
     capability::keep(kept).doing(doing)?;
-    // Our own files in /proc would be root's otherwise.
+    // Without this our own files in /proc would belong to root.
     prctl::set_dumpable(true).doing(doing)
 }
 

@@ -217,7 +217,8 @@ pub fn set_xstate(tid: pid_t, bytes: &[u8]) -> Sys<()> {
     setregset(tid, NT_X86_XSTATE, bytes)
 }
 
-/// The mask of blocked signals: the saved one for a thread inside ppoll, sigsuspend and so on.
+/// The mask of blocked signals. Of a thread inside ppoll, sigsuspend and the like it is the mask
+/// that the call will put back.
 pub fn get_sigmask(tid: pid_t) -> Sys<u64> {
     let mut mask = 0u64;
     with(libc::PTRACE_GETSIGMASK, tid, SIGSET_SIZE as c_long, &raw mut mask)?;

@@ -1,5 +1,5 @@
-//! Numbers that are valid in another process, as types of their own: none of them can be taken for one
-//! of ours by mistake.
+//! Numbers that are valid in another process, as types of their own: none of them can be taken for
+//! one of ours by mistake.
 
 use std::fmt;
 

@@ -6,7 +6,7 @@ use super::Sys;
 
 /// Bytes of one filter instruction.
 pub const INSTRUCTION: usize = 8;
-/// More instructions no filter has.
+/// The most instructions that a filter can have.
 pub const INSTRUCTIONS_MAX: usize = 4096;
 
 const PTRACE_SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
@@ -17,7 +17,7 @@ const PTRACE_SECCOMP_GET_METADATA: libc::c_uint = 0x420d;
 pub struct Filter {
     /// Its instructions.
     pub program: Vec<u8>,
-    /// Flags that it was installed with, as far as the kernel tells: whether it logs.
+    /// Flags that the filter was installed with. The kernel tells only whether the filter logs.
     pub flags: u32,
 }
 

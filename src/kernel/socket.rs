@@ -57,7 +57,7 @@ pub fn peer_groups(socket: impl AsFd) -> Sys<Vec<u32>> {
                 groups.truncate(count);
                 return Ok(groups);
             }
-            // The length is now the one that is needed.
+            // The kernel has set the length to the one that it needs.
             Err(Errno::ERANGE) if count > groups.len() => groups.resize(count, 0),
             Err(errno) => return Err(errno),
         }

@@ -10,8 +10,8 @@ pub fn arch_prctl(what: u64, addr: u64) -> Sys<i64> {
     Errno::result(unsafe { libc::syscall(libc::SYS_arch_prctl, what, addr) })
 }
 
-/// The CPU that the calling thread is on: by the kernel's word, as the C library's is wrong in a
-/// process that shares the memory of another.
+/// The CPU that the calling thread is on. The kernel is asked, because the C library gives a wrong
+/// answer in a process that shares the memory of another.
 pub fn getcpu() -> Sys<usize> {
     let mut cpu = 0u32;
     let none = std::ptr::null_mut::<libc::c_void>();

@@ -21,7 +21,7 @@ pub const READ_EXEC_ONLY: u32 = 1 << 3;
 pub const LIMIT_IN_PAGES: u32 = 1 << 4;
 /// The slot is empty.
 pub const SEG_NOT_PRESENT: u32 = 1 << 5;
-/// For the program's own use.
+/// A bit for the program's own use.
 pub const USABLE: u32 = 1 << 6;
 
 const PTRACE_GET_THREAD_AREA: libc::c_uint = 25;
@@ -35,7 +35,7 @@ pub struct Descriptor {
     pub number: u32,
     /// Where the segment begins.
     pub base: u32,
-    /// How far it goes.
+    /// The limit of the segment.
     pub limit: u32,
     /// The flags above.
     pub flags: u32,

@@ -1,7 +1,7 @@
 //! Requests to terminals.
 //!
-//! A request to the master side of a pseudo terminal about termios or window size acts on its
-//! slave, so that either side serves.
+//! A request about termios or window size to the master of a pseudo terminal acts on its slave, so
+//! that either side can be used.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -135,7 +135,8 @@ pub fn set_foreground(fd: impl AsFd, group: i32) -> Sys<()> {
     set(fd, libc::TIOCSPGRP, &group)
 }
 
-/// Bytes that can be read at once: of a terminal, after what is on its way has arrived.
+/// How many bytes can be read at once. On a terminal, bytes that are on their way are waited for
+/// first.
 pub fn readable(fd: impl AsFd) -> Sys<i32> {
     let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: `poll` is one valid pollfd.
@@ -143,8 +144,8 @@ pub fn readable(fd: impl AsFd) -> Sys<i32> {
     get(fd, libc::FIONREAD)
 }
 
-/// Opens the slave side of an unlocked master, whatever is mounted on /dev/pts. No program that
-/// another thread starts has it.
+/// Opens the slave side of an unlocked master, whatever is mounted on /dev/pts. The descriptor is
+/// close-on-exec from the start, so that a program which another thread starts does not inherit it.
 pub fn open_slave(master: impl AsFd, flags: i32) -> Sys<OwnedFd> {
     let flags = flags | libc::O_CLOEXEC;
     // SAFETY: takes numbers only.

@@ -1,7 +1,7 @@
 //! Where the components of the extended processor state stand in the XSAVE layout.
 //!
-//! The places differ between makers of processors, so they are asked for. CPUID traps to the
-//! hypervisor in a virtual machine (some 20 µs each), so they are asked for once.
+//! The places differ between makers of processors, so CPUID is asked for them. In a virtual machine
+//! each CPUID traps to the hypervisor (some 20 µs), so it is asked only once.
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::ops::Range;

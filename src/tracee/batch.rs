@@ -1,9 +1,9 @@
 //! Batches of system calls to be run by another process.
 //!
 //! A stub of a few dozen bytes in the tracee walks an array of `{number, six arguments, result}`
-//! entries. [`Batch`] builds that array together with the data its pointers refer to;
-//! [`Outcome`] reads the results back. How a batch reaches a tracee is the business of
-//! `dumpee` (a process that must survive us) and `blank` (a process being restored).
+//! entries. [`Batch`] builds that array together with the data that its pointers refer to, and
+//! [`Outcome`] reads the results back. [`dumpee`](super::dumpee) and [`blank`](super::blank) bring
+//! batches to their tracees.
 
 use nix::errno::Errno;
 
@@ -99,13 +99,13 @@ pub struct CallId(usize);
 struct Call {
     nr: libc::c_long,
     args: [Arg; 6],
-    /// Set for a call whose failure fails the batch: what it does, for the message.
+    /// What the call does, for the message, if its failure fails the whole batch.
     must: Option<String>,
 }
 
 /// System calls for another process to run in order, with the data they point to.
 ///
-/// Every entry runs, also after one that failed.
+/// Every call is made, also after a call that failed.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     calls: Vec<Call>,

@@ -1,8 +1,8 @@
-//! Tile registers (AMX): a thread gets room for them only by using them.
+//! Tile registers (AMX): the kernel gives a thread room for them only when the thread uses them.
 //!
 //! `PTRACE_SETREGSET` refuses tile data with EINVAL until the process has permission for the
-//! feature and the thread has executed a tile instruction. This is the one thing in a restore
-//! that no system call does, so two instructions are run in the helper area.
+//! feature and the thread has executed a tile instruction. No system call can replace that
+//! instruction, so this is the one place of a restore where a thread runs other code than the stub.
 
 use super::Blank;
 use super::run::lost;

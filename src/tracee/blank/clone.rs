@@ -1,7 +1,8 @@
 //! Further processes and threads, cloned by a blank.
 //!
-//! They are born traced (CLONE_PTRACE) and stop before their first instruction, so the creator
-//! need not be stopped for each; they inherit its trace options, mask and helper area.
+//! The kernel makes them traced (CLONE_PTRACE) and stopped before their first instruction, so that
+//! the creator need not be stopped for each of them. They inherit the creator's trace options,
+//! signal mask and helper area.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -24,7 +25,7 @@ pub struct CloneSpec {
     /// What it shares with its creator (CLONE_FILES, CLONE_FS, CLONE_VM, CLONE_SIGHAND), and
     /// CLONE_PARENT to be the creator's sibling (then `exit_signal` must be 0).
     pub flags: u64,
-    /// What its parent is told its death by.
+    /// The signal that tells its parent of its death.
     pub exit_signal: i32,
 }
 
@@ -72,9 +73,10 @@ impl Blank {
 
     /// Puts a clone into a batch, to be followed by [`adopt`](Self::adopt) after the run.
     ///
-    /// Such a batch must contain no [`must`](Batch::must) call: if it failed, the processes that
-    /// were made would be lost. And nothing that the clone inherits may change after it, as it is
-    /// repeated after the batch if its number was in use for a moment longer.
+    /// The batch must contain no [`must`](Batch::must) call: if one failed, the processes that were
+    /// made would be lost. No later call of the batch may change what the new process inherits,
+    /// because [`adopt`](Self::adopt) repeats the clone after the batch if its pid was still in
+    /// use.
     pub fn add_clone(batch: &mut Batch, spec: &CloneSpec) -> CloneCall {
         let flags = spec.flags | libc::CLONE_PTRACE as u64;
         let args = CloneArgs {
@@ -147,7 +149,7 @@ impl Blank {
             let rest: Vec<_> = failed.into_iter().map(|(spec, _)| spec).collect();
             failed = self.try_threads(&rest)?;
         }
-        // Where some had to be tried again, they were made in another order.
+        // Threads that had to be tried again were made out of order.
         self.threads.truncate(before);
         self.threads.extend(specs.iter().map(|spec| BlankThread { tid: spec.tid }));
         Ok(())
@@ -165,14 +167,14 @@ impl Blank {
                 Err(errno) => failed.push((*spec, errno)),
             }
         }
-        // All that exist belong to the value before the first failure is reported.
+        // A failure is reported only after all threads that exist are in `self`, which ends them.
         let made = self.threads.iter().rev().take(specs.len() - failed.len());
         made.rev().try_for_each(|thread| wait_born(thread.tid))?;
         Ok(failed)
     }
 
-    /// Waits, as the parent, for a child that the tracer has waited for already, and forgets the
-    /// SIGCHLD that it was told by.
+    /// Lets the process wait for a child whose end the tracer has seen already, and discards the
+    /// SIGCHLD of that end.
     pub fn reap_child(&mut self, pid: i32) -> Result<()> {
         let mut batch = Batch::new();
         let flags = libc::WNOHANG | libc::__WALL;
@@ -188,7 +190,7 @@ impl Blank {
         }
     }
 
-    /// Forgets pending SIGCHLDs: what deaths and stops during the restore have left behind.
+    /// Discards pending SIGCHLDs, which deaths and stops during the restore have left behind.
     pub fn flush_sigchld(&mut self) -> Result<()> {
         let mut batch = Batch::new();
         add_sigchld_flush(&mut batch);
@@ -196,7 +198,8 @@ impl Blank {
     }
 }
 
-/// Setting an action that ignores the signal, as SIGCHLD's default does, empties the queues of it.
+/// Setting an action that ignores a signal removes the signal from the queues. The default action
+/// of SIGCHLD is such an action.
 fn add_sigchld_flush(batch: &mut Batch) {
     let default = batch.space(32);
     let args = args![libc::SIGCHLD, default, 0, ptrace::SIGSET_SIZE];

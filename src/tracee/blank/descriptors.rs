@@ -1,12 +1,13 @@
 //! Handing descriptors to a blank.
 //!
-//! A blank's table holds nothing but one end of a *service socket*, through which the engine
-//! sends open files (SCM_RIGHTS). All blanks of a tree inherit the same end: only the one that is
-//! driven receives. Its number must lie above all final descriptors, and it is closed when the
-//! blank is finished.
+//! A blank's table holds nothing but one end of a *service socket*, through which the engine sends
+//! open files (SCM_RIGHTS). All blanks of a tree inherit the same end; the one that is made to
+//! receive takes the message. The number of the socket must lie above all final descriptors, and
+//! the socket is closed when the blank is finished.
 //!
-//! Received descriptors get the lowest free numbers. Until a table gets its final descriptors these
-//! can be foreseen, so the batch that receives descriptors can use them, too: see [`Delivery`].
+//! Received descriptors get the lowest free numbers. As long as a table has none of its final
+//! descriptors, these numbers can be foreseen, so that a batch can receive descriptors and use them
+//! as well: see [`Delivery`].
 
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -42,7 +43,7 @@ pub(super) struct Service {
 impl Service {
     /// The engine's end, and the one for the blanks.
     pub fn pair() -> Result<(Rc<Self>, OwnedFd)> {
-        // Packets, so that two transfers cannot merge.
+        // The socket keeps packets apart, so that two transfers cannot merge.
         let (engine, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .doing(|| "create the service socket".to_owned())?;
@@ -68,7 +69,7 @@ impl ServiceFd {
         Self { service, number: Cell::new(Some(number)), filled: Cell::new(false) }
     }
 
-    /// For a table that was copied from this one.
+    /// The socket as it stands in a copy of this table.
     pub fn copied(&self) -> Self {
         let (number, filled) = (self.number.clone(), self.filled.clone());
         Self { service: self.service.clone(), number, filled }
@@ -104,8 +105,9 @@ impl<'b> Delivery<'b> {
         self.blank.pid()
     }
 
-    /// Gives the blank copies of open files, and says on which numbers they are for the calls that
-    /// are added next. All that were received before must be closed by calls added before, or final.
+    /// Gives the blank copies of open files. The result is the numbers under which the calls that
+    /// are added next find them. Descriptors that were received before must have been closed by
+    /// calls of the batch, or be final.
     pub fn receive(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<RemoteFd>> {
         if self.blank.service.filled.get() || fds.len() > PER_MESSAGE {
             self.flush()?;
@@ -123,7 +125,7 @@ impl<'b> Delivery<'b> {
         Ok(foreseen)
     }
 
-    /// To be called when descriptors have been added that stay.
+    /// To be called when the table has got descriptors that stay.
     pub fn note_filled(&mut self) {
         self.blank.service.filled.set(true);
     }
@@ -157,7 +159,7 @@ impl Blank {
         self.service.number.get().map(RemoteFd)
     }
 
-    /// Puts the service socket to the lowest free number not below `floor`.
+    /// Moves the service socket to the lowest free number that is not below `floor`.
     pub fn move_service_fd(&mut self, floor: i32) -> Result<()> {
         let old = self.service_number()?;
         let mut batch = Batch::new();
@@ -244,7 +246,8 @@ fn add_receive(batch: &mut Batch, socket: RawFd, count: usize) -> Receive {
 }
 
 impl Receive {
-    /// The kernel truncates silently where the table is full: only the lengths tell.
+    /// Where the table is full the kernel silently delivers fewer descriptors; only the lengths
+    /// tell.
     fn numbers(&self, outcome: &Outcome) -> Result<Vec<RemoteFd>> {
         let got = outcome.ret(self.call).doing(|| "receive descriptors".to_owned())?;
         let flags = outcome.u32(self.header.skip(MSG_FLAGS));

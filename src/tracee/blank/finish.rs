@@ -1,8 +1,9 @@
 //! The end of a restore: from blanks to running processes.
 //!
-//! In two steps, so that a whole tree can be made ready before any of it runs: [`Blank::arm`]
-//! takes the helper area away and sets the final registers, [`Armed::launch`] lets go. Stopped
-//! processes are stopped last, and children before their parents.
+//! There are two steps, so that a whole tree can be made ready before any process of it runs:
+//! [`Blank::arm`] takes the helper area away and sets the final registers, [`Armed::launch`] lets
+//! the process go. Processes that are to be stopped are stopped as the last thing, children before
+//! their parents.
 
 use std::rc::Rc;
 
@@ -16,12 +17,12 @@ use crate::kernel::proc::{self, Stat};
 use crate::kernel::ptrace::{self, Stop};
 use crate::kernel::sys;
 
-/// What a thread is when it goes on.
+/// The state in which a thread goes on.
 #[derive(Clone, Debug)]
 pub struct FinalState {
-    /// General registers; where a system call has to be restarted, they say so already.
+    /// General registers, which also say whether a system call has to be restarted.
     pub regs: user_regs_struct,
-    /// Extended processor state (XSAVE layout); if empty, that of a new program stays.
+    /// Extended processor state (XSAVE layout). If it is empty, the state of a new program stays.
     pub xstate: Vec<u8>,
     /// Mask of blocked signals.
     pub sigmask: u64,
@@ -57,7 +58,8 @@ impl Blank {
         if Rc::strong_count(&self.helper) == 1 {
             self.unmap_helper()?;
         }
-        // What is armed needs the area no more: the last one to build decides.
+        // An armed process does not need the area any more, so it gives up its share: the last
+        // blank that has one unmaps the area.
         self.helper = Rc::new(HelperArea { start: self.helper.start, len: 0 });
         for (thread, state) in self.threads.iter().zip(finals) {
             set_final(thread.tid, state).doing(|| format!("pid {}", self.pid()))?;
@@ -66,10 +68,11 @@ impl Blank {
         Ok(Armed { blank: self, stop })
     }
 
-    /// The last system call unmaps the ground it stands on; it is left at its exit stop, where
-    /// the registers are replaced before the processor would notice.
+    /// The last system call unmaps the memory that the thread executes. The thread is held at the
+    /// exit stop of the call, where its registers are replaced before it could execute anything.
     ///
-    /// Syscall stops, not steps: a step's SIGTRAP is forced and resets the signal's action.
+    /// Syscall stops are used, not single steps: the kernel forces the SIGTRAP of a step, which
+    /// resets the action of that signal.
     fn unmap_helper(&mut self) -> Result<()> {
         let leader = self.pid();
         let mut regs = *self.registers;
@@ -103,10 +106,11 @@ impl Blank {
         }
     }
 
-    /// Which signal can stop the process as `wanted` did.
+    /// The signal that is to stop the process as `wanted` did.
     ///
-    /// SIGSTOP always can. The other three are what the parent should see, but they do nothing if
-    /// they are blocked or have an action, or if nobody could continue the process group.
+    /// SIGSTOP always stops it. The other three stop signals are what the parent should be told,
+    /// but they do nothing if they are blocked or have an action, or if nobody could continue the
+    /// process group.
     fn stop_signal(&self, wanted: i32, finals: &[FinalState]) -> i32 {
         let blocked = finals.iter().any(|state| state.sigmask & bit(wanted) != 0);
         let keyboard = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&wanted);
@@ -129,11 +133,12 @@ impl Armed {
         self.blank.thread_ids()
     }
 
-    /// Lets the process go: it runs, or is stopped without having executed an instruction.
+    /// Lets the process go. It runs, or it is stopped before it has executed an instruction.
     pub fn launch(mut self) -> Result<()> {
         let pid = self.pid();
         let outside = self.blank.stopped_from_outside.get().then_some(libc::SIGSTOP);
-        // Before the first thread is let go, or it would run until the last one is.
+        // The signal is sent before any thread is let go, otherwise the first thread would run
+        // until the last one is let go.
         if let Some(signal) = self.stop.or(outside) {
             sys::kill(pid, signal).doing(|| format!("stop pid {pid}"))?;
         }
@@ -188,8 +193,8 @@ mod tests {
     use super::*;
     use crate::kernel::pidfd;
 
-    /// The inner shell is a job of the outer one. The outer one leads a session of its own, to
-    /// which whoever takes the orphan does not belong, wherever the tests are run.
+    /// The inner shell is a job of the outer one. The outer one leads a session of its own, so that
+    /// wherever the tests are run the process that adopts the orphan belongs to another session.
     #[test]
     fn a_group_is_a_job_by_any_of_its_members() {
         let mut outer = Command::new("setsid");
@@ -213,7 +218,7 @@ mod tests {
         sys::kill(sleeper, libc::SIGKILL).unwrap();
         drop(outer.stdin.take());
         outer.wait().unwrap();
-        // The shell's parent is in another group; the sleeper's is not.
+        // The shell has a parent in another group; the sleeper has not.
         assert_eq!(before, (true, true));
         assert!(orphaned, "nobody is left to continue it");
         assert!(!is_job(i32::MAX));

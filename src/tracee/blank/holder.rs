@@ -1,7 +1,7 @@
 //! Who holds a pid number that a restore needs.
 //!
-//! A number is taken by a process or thread of that id (also one that is dead and not waited
-//! for), and by a process group or session that still has members after its leader has gone.
+//! A number is taken by a process or thread with that id, even if it is dead and has not been
+//! waited for, and by a process group or session that still has members after its leader has gone.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ pub fn holder_of(pid: i32) -> Option<String> {
     processes().find_map(|member| membership(pid, member))
 }
 
-/// All processes that are there.
+/// The ids of all processes that exist.
 pub fn processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

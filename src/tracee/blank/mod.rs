@@ -59,14 +59,14 @@ pub struct Blank {
     service: Rc<ServiceFd>,
     /// Registers of a freshly executed program: what every batch starts from.
     registers: Rc<user_regs_struct>,
-    /// Ends batches; never one of the `reserved` signals.
+    /// The signal that ends batches; never one of the `reserved` signals.
     park: i32,
     reserved: u64,
     /// Set if somebody stopped the process from outside while it was being built.
     stopped_from_outside: Cell<bool>,
     seccomp_suspended: bool,
     memory: OnceCell<File>,
-    /// Threads that still have to be killed and waited for.
+    /// Whether there are threads that still have to be killed and waited for.
     alive: bool,
 }
 
@@ -101,22 +101,22 @@ impl Blank {
         Ok(self.memory.get_or_init(|| file))
     }
 
-    /// Where the helper area is and how long: the rest of the address space is the caller's.
+    /// Start and length of the helper area. The rest of the address space is the caller's to fill.
     pub fn helper(&self) -> (RemoteAddr, usize) {
         (self.helper.start, self.helper.len)
     }
 
-    /// Whether filters that are already installed leave the batches alone.
+    /// Whether seccomp filters of the process do not apply to batches.
     ///
     /// False if the engine lacks CAP_SYS_ADMIN or is under seccomp itself.
     pub fn seccomp_suspended(&self) -> bool {
         self.seccomp_suspended
     }
 
-    /// Keeps the engine's hands off these signals (bit n-1 for signal n) from now on.
+    /// From now on none of these signals (bit n-1 for signal n) ends batches.
     ///
-    /// Must be called before signals are made pending in the process: the park signal would
-    /// otherwise be mistaken for one of them, or swallow it.
+    /// This must be called before signals are made pending in the process: otherwise a restored
+    /// signal could be mistaken for the park signal, or be lost with it.
     pub fn reserve_signals(&mut self, signals: u64) -> Result<()> {
         self.reserved |= signals;
         if self.reserved & bit(self.park) == 0 {
@@ -139,8 +139,9 @@ impl Blank {
 
     /// Kills the process and waits until its threads are gone.
     ///
-    /// The other threads have to be waited for first: the leader is not reported before.
-    /// What is left for the real parent, if that is not us, is its business.
+    /// The other threads have to be waited for first, because the kernel does not report the end of
+    /// the leader before theirs. If the engine is not the real parent, the zombie is left to the
+    /// parent.
     fn kill(&mut self) {
         if !std::mem::take(&mut self.alive) {
             return;
@@ -169,9 +170,9 @@ fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// A signal to end batches with. SIGTRAP first: no program keeps it pending.
+/// A signal to end batches with. SIGTRAP is the first choice, because no program keeps it pending.
 ///
-/// SIGCONT and the stop signals are out, because sending one removes the others from the queues.
+/// SIGCONT and the stop signals cannot be used: sending one of them removes others from the queues.
 fn choose_park_signal(reserved: u64) -> Option<i32> {
     const NEVER: [i32; 6] =
         [libc::SIGKILL, libc::SIGSTOP, libc::SIGCONT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];

@@ -72,7 +72,7 @@ impl Blank {
         Error::new(Kind::Internal, text).context(format!("pid {}", self.pid()))
     }
 
-    /// Ends the batch with the thread's signal to itself.
+    /// Adds the call that ends a batch: the thread sends the park signal to itself.
     fn with_park(&self, thread: usize, mut batch: Batch) -> Batch {
         let tid = self.threads[thread].tid;
         batch.call(libc::SYS_tgkill, args![self.pid(), tid, self.park]);
@@ -114,7 +114,7 @@ impl Blank {
             .map_err(|errno| lost(thread.tid, "start a batch", errno))
     }
 
-    /// Writes memory. Where the process is not dumpable it takes a privilege or the file that was
+    /// Writes memory. If the process is not dumpable, this needs a privilege or the file that was
     /// [opened](Blank::memory) before.
     pub(super) fn write(&self, at: RemoteAddr, bytes: &[u8]) -> io::Result<()> {
         match (memory::write(self.pid(), at, bytes), self.memory.get()) {
@@ -123,7 +123,7 @@ impl Blank {
         }
     }
 
-    /// Reads memory, as [`write`](Self::write) writes it.
+    /// Reads memory, by the same ways as [`write`](Self::write).
     fn read(&self, at: RemoteAddr, bytes: &mut [u8]) -> io::Result<()> {
         match (memory::read(self.pid(), at, bytes), self.memory.get()) {
             (Err(Errno::EPERM), Some(file)) => memory::read_forced(file, at, bytes),
@@ -162,10 +162,10 @@ impl Blank {
         }
     }
 
-    /// Judges a stop in the middle of something: harmless, to be remembered, or fatal.
+    /// Judges a stop in the middle of a batch: it is harmless, has to be remembered, or is fatal.
     pub(super) fn pass(&self, thread: &BlankThread, stop: Stop) -> Result<()> {
         match stop {
-            // A SIGCONT makes one of these, even if it is blocked.
+            // A SIGCONT makes such a stop, even if it is blocked.
             Stop::Event { event: libc::PTRACE_EVENT_STOP, .. } => Ok(()),
             Stop::Signal(libc::SIGSTOP) => {
                 self.stopped_from_outside.set(true);

@@ -24,7 +24,7 @@ use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::Batch;
 
-/// What the first blank of a tree is to be.
+/// How the first blank of a tree is to be made.
 #[derive(Debug)]
 pub struct SpawnSpec {
     /// Its pid in the engine's pid namespace.
@@ -100,7 +100,7 @@ impl Blank {
         Self::spawn_keeping(spec, !vdso::can_be_mapped()).context_pid(spec.pid)
     }
 
-    /// The same; `keep_vdso` where the kernel cannot map a new one.
+    /// The same. `keep_vdso` is for kernels that cannot map a new vdso.
     pub(super) fn spawn_keeping(spec: &SpawnSpec, keep_vdso: bool) -> Result<Blank> {
         check(spec)?;
         let program = elf::program(spec.helper, spec.helper_len)?;
@@ -112,7 +112,7 @@ impl Blank {
         // From here on the value owns the process, also if the next step fails.
         let mut blank = Self::of_child(pid, spec, service);
         if let Err(error) = blank.execute(&pad) {
-            // Killed, the child may still read its list for a moment.
+            // The child has been killed, but may still read its list for a moment.
             std::mem::forget(pad);
             return Err(error);
         }
@@ -150,7 +150,8 @@ impl Blank {
             }
             other => return Err(super::run::died(pid, &format!("{other:?} before its exec"))),
         }
-        // The stop is inside execve, whose result would overwrite a register set now.
+        // The thread is still inside execve, whose result would overwrite a register that is set
+        // now.
         ptrace::cont_to_syscall(pid, 0).doing(|| "finish the exec".to_owned())?;
         match self.wait_stop(&self.threads[0])? {
             Stop::Syscall => {}
@@ -164,7 +165,7 @@ impl Blank {
         memory::write(pid, self.helper.start, &STUB).doing(|| "write the stub".to_owned())
     }
 
-    /// Takes away what an exec leaves or hands down: memory, ignored signals, directory.
+    /// Takes away what the exec has left: memory, ignored signals, working directory.
     fn first_batch(&mut self, keep_vdso: bool) -> Result<()> {
         let mut batch = Batch::new();
         for (start, end) in self.foreign_memory(keep_vdso)? {
@@ -204,7 +205,7 @@ impl Blank {
     }
 }
 
-/// Refuses what the kernel would answer with an exit of the child.
+/// Refuses a request that would let the child exit.
 fn check(spec: &SpawnSpec) -> Result<()> {
     let (_, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).doing(|| "read the limit of open files".to_owned())?;
@@ -215,7 +216,8 @@ fn check(spec: &SpawnSpec) -> Result<()> {
     Err(Error::new(Kind::Denied, text).remedy("raise the limit of open files (RLIMIT_NOFILE)"))
 }
 
-/// A descriptor of ours that the child's `service_fd` and the next number do not hit.
+/// The same file under a number that is neither `service_fd` nor the next one, which the child puts
+/// its own descriptors on.
 fn clear_of(fd: OwnedFd, service_fd: RawFd) -> Result<OwnedFd> {
     if fd.as_raw_fd() != service_fd && fd.as_raw_fd() != service_fd + 1 {
         return Ok(fd);
@@ -235,7 +237,7 @@ impl Launchpad {
             .doing(|| "read the limit of open files".to_owned())?;
         let limit = libc::rlimit { rlim_cur: hard, rlim_max: hard };
         let ours = capability::permitted().doing(|| "capget".to_owned())?;
-        // Root's programs have root's capabilities anyhow.
+        // A program that root executes has root's capabilities in any case.
         let carried = if nix::unistd::geteuid().is_root() { 0 } else { ours };
         let mut pad = Self {
             entries: Vec::new(),
@@ -253,7 +255,7 @@ impl Launchpad {
         Ok(pad)
     }
 
-    /// A user's programs have no capabilities but ambient ones.
+    /// A program that a user executes has no capabilities but ambient ones.
     fn carry_over_exec(&mut self, capabilities: u64) {
         self.add("make capabilities inheritable", libc::SYS_capset, &[]);
         for cap in capability::members(capabilities) {
@@ -271,11 +273,13 @@ impl Launchpad {
         self.doing.push(doing);
     }
 
-    /// The list refers to the other fields, so the value must be boxed before: see `relocate`.
+    /// The list refers to the other fields by address, so the value has to stay in its box: see
+    /// `relocate`.
     fn prepare(&mut self, keep: RawFd, engine_end: RawFd, theirs: RawFd, program: RawFd) {
         let n = |fd: RawFd| u64::from(fd.cast_unsigned());
         self.add("close the engine's socket", libc::SYS_close, &[n(engine_end)]);
-        // Returns 0 if the engine has died: then the exec below leads to nothing and ends.
+        // This read returns 0 if the engine has died. The child then executes the program, which
+        // faults at once.
         self.add("wait for the tracer", libc::SYS_read, &[n(theirs), 0, 1]);
         self.add(
             "raise the limit of open files",
@@ -318,7 +322,7 @@ impl Launchpad {
         }
     }
 
-    /// Which step of a child that has exited went wrong.
+    /// The error of the step at which a child has exited.
     fn failure(&self) -> Error {
         for (entry, doing) in self.entries.iter().zip(&self.doing) {
             // SAFETY: a place in the list, written by the child before it exited.
@@ -405,8 +409,8 @@ unsafe fn clone_running(args: &CloneArgs, entries: *mut [u64; 8]) -> i64 {
     ret
 }
 
-/// With numbers that are taken but that nobody has: the number of a process that has just been
-/// reaped is in use for a moment longer.
+/// How long to wait for a pid that is taken although nobody seems to have it: the number of a
+/// process that has just been reaped stays in use for a moment.
 #[derive(Default)]
 pub(super) struct Patience {
     moments: u32,
@@ -427,7 +431,7 @@ impl Patience {
     }
 }
 
-/// Says why a clone with a chosen pid failed.
+/// The error of a clone with a chosen pid.
 pub(super) fn clone_error(pid: i32, errno: Errno) -> Error {
     match errno {
         Errno::EEXIST => {
@@ -442,7 +446,7 @@ pub(super) fn clone_error(pid: i32, errno: Errno) -> Error {
     }
 }
 
-/// Seizes the new process; whether its seccomp is suspended.
+/// Seizes the new process. The result is whether its seccomp filters are suspended.
 fn seize(pid: i32) -> Result<bool> {
     let options = ptrace::O_EXITKILL | ptrace::O_TRACEEXEC | ptrace::O_TRACESYSGOOD;
     let suspended = match ptrace::seize(pid, options | ptrace::O_SUSPEND_SECCOMP) {

@@ -10,7 +10,7 @@
 //!       jmp next
 //! ```
 //!
-//! There is no end test: the last entry of every batch parks the thread or ends it.
+//! The loop has no end: the last entry of every batch parks the thread or ends it.
 
 /// The stub, position independent; `rbx` points to the first entry.
 #[rustfmt::skip]

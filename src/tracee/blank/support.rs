@@ -30,7 +30,7 @@ pub fn blank() -> Blank {
     blank_with(|_| {})
 }
 
-/// The same with other things specified than the pid.
+/// The same with a specification that `edit` has changed.
 pub fn blank_with(edit: impl Fn(&mut SpawnSpec)) -> Blank {
     loop {
         let mut spec = SpawnSpec::new(free_pid(), HELPER);

@@ -20,12 +20,13 @@ const ARCH_MAP_VDSO_64: u64 = 0x2003;
 /// End of the addresses that the kernel hands out unasked.
 const TASK_END: u64 = 0x7fff_ffff_f000;
 const PAGE: u64 = 4096;
-/// What a batch that moves the block may take at the start of the helper area.
+/// Bytes at the start of the helper area that are left to the batch which moves the block.
 const BATCH_SPACE: u64 = 16 * PAGE;
 /// Permissions of the helper area.
 const RWX: i32 = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
 
-/// Whether the kernel can map a vdso anew: asked while this process has one, the answer is EEXIST.
+/// Whether the kernel can map a vdso on request. It then answers EEXIST to a process that has a
+/// vdso.
 pub(super) fn can_be_mapped() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| sys::arch_prctl(ARCH_MAP_VDSO_64, 0) == Err(Errno::EEXIST))
@@ -35,7 +36,7 @@ pub(super) fn can_be_mapped() -> bool {
 type Range = std::ops::Range<u64>;
 
 impl Blank {
-    /// What to unmap so that the helper area is all that is left (and the vdso, to be moved).
+    /// The memory to unmap, so that only the helper area is left and, if asked for, the vdso.
     pub(super) fn foreign_memory(&self, keep_vdso: bool) -> Result<Vec<(u64, u64)>> {
         let (start, end) = self.helper.range();
         if !keep_vdso {
@@ -48,7 +49,7 @@ impl Blank {
         Ok(foreign.map(|map| (map.range.start, map.range.end)).collect())
     }
 
-    /// Puts the vdso with its data pages where `block`, the start of `[vvar]`, says.
+    /// Places the vdso with its data pages so that `[vvar]` starts at `block`.
     pub fn map_vdso(&mut self, block: RemoteAddr) -> Result<()> {
         let what = format!("map the vdso at {block:?}");
         let mut batch = Batch::new();
@@ -60,12 +61,12 @@ impl Blank {
             Err(Errno::EEXIST | Errno::EINVAL) => return self.move_vdso(block),
             result => result.doing(|| format!("pid {}: {what}", self.pid()))?,
         };
-        // The address is a hint: elsewhere is where the kernel goes if it is taken.
+        // The kernel takes the address as a hint and maps the vdso elsewhere if the place is taken.
         outcome.ret(look).doing(|| format!("pid {}: {what}: the place is taken", self.pid()))?;
         Ok(())
     }
 
-    /// Moves the block that is there, by way of the helper area if the places overlap.
+    /// Moves the vdso of the exec, by way of the helper area if the old and the new place overlap.
     fn move_vdso(&mut self, block: RemoteAddr) -> Result<()> {
         let maps = self.vdso_mappings()?;
         let (from, end) = (maps[0].start, maps[maps.len() - 1].end);

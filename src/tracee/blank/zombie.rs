@@ -1,8 +1,8 @@
 //! Ending a blank: zombies of the dumped tree, and helpers that are no longer needed.
 //!
-//! A process that dies traced is invisible to its parent until the tracer has waited for it; the
-//! parent sees it afterwards. The core flag of a death by signal exists only where the kernel
-//! really writes a core file, so one is written, into a directory that is then removed.
+//! The parent of a traced process sees its death only after the tracer has waited for the process.
+//! A wait status has the core flag only if the kernel really writes a core file, so a core file is
+//! written, into a directory that is removed afterwards.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -21,11 +21,12 @@ const CORE_FLAG: i32 = 0x80;
 const CORE_LIMIT: u64 = 4096;
 
 impl Blank {
-    /// Ends the process with this wait status: an exit code, or a signal and perhaps its core
-    /// flag. Returns the status that it got: the core flag is missing where the kernel would not
+    /// Ends the process with this wait status: an exit code, or a signal and perhaps the core flag.
+    /// Returns the status that the process got. It lacks the core flag if the kernel would not
     /// write a plain core file into the working directory.
     ///
-    /// Its parent has to have SIGCHLD at default until then, or the zombie would vanish.
+    /// The parent must have the default action for SIGCHLD until then, else there would be no
+    /// zombie.
     pub fn into_zombie(mut self, status: i32) -> Result<i32> {
         let got = match status & 0x7f {
             0 => self.exit(status >> 8 & 0xff)?,
@@ -52,7 +53,7 @@ impl Blank {
         let directory = if core { CoreDirectory::make()? } else { None };
         self.prepare_death(signal, directory.as_ref())?;
         let pid = self.pid();
-        // The thread is stopped in front of its park signal: this one takes its place.
+        // The thread is stopped at its park signal, which is replaced by the deadly one.
         ptrace::set_sigmask(pid, 0)
             .and_then(|()| ptrace::cont(pid, signal))
             .map_err(|errno| lost(pid, "deliver a signal", errno))?;
@@ -73,10 +74,11 @@ impl Blank {
         }
         let limit = if directory.is_some() { CORE_LIMIT } else { 0 };
         let limits = batch.bytes(&[limit.to_le_bytes(), limit.to_le_bytes()].concat());
-        // The hard limit may be lower already: then there is no core file and no flag.
+        // The hard limit may be lower already. Then there is neither a core file nor the flag.
         batch.call(libc::SYS_prlimit64, args![0, libc::RLIMIT_CORE, limits, 0]);
-        // A handler of core files would ignore the limit. Without need it stays, as it decides about
-        // who may see how the process died.
+        // A handler of core files would ignore the limit, so dumping is switched off for a signal
+        // that would start it. Otherwise the process stays dumpable, because that decides who may
+        // see its wait status.
         let dumpable = i32::from(directory.is_some() || !dumps_core(signal));
         let args = args![libc::PR_SET_DUMPABLE, dumpable];
         batch.must("choose whether to write a core file", libc::SYS_prctl, args);
@@ -86,12 +88,14 @@ impl Blank {
         self.run(batch).map(drop)
     }
 
-    /// A user's zombie does not show those that blanks are made with.
+    /// Adds the calls by which a user's process gives up the capabilities that blanks are made
+    /// with, so that the zombie does not show them.
     fn give_up_capabilities(&self, batch: &mut Batch) -> Result<()> {
         if nix::unistd::geteuid().is_root() {
             return Ok(());
         }
-        // What is not dumpable can be read by nobody who has not opened it.
+        // Afterwards the process is not dumpable, and its memory can be used only by a file that is
+        // open already.
         self.memory()?;
         let (header, data) = Request::new(0, 0, 0).to_bytes();
         let (header, data) = (batch.bytes(&header), batch.bytes(&data));
@@ -111,7 +115,7 @@ impl Blank {
                 WaitStatus::Stopped(stop) if is_fault(stop) => {
                     return Err(died(pid, &format!("{stop:?}")));
                 }
-                // Signals that came from outside do not matter to the dying.
+                // A signal from outside does not matter to a process that is about to die.
                 WaitStatus::Stopped(_) => {}
             }
             ptrace::cont(pid, 0).map_err(|errno| lost(pid, "continue", errno))?;
@@ -119,7 +123,7 @@ impl Blank {
     }
 }
 
-/// Whether the stop is about an instruction that cannot be executed: it would come again.
+/// Whether the stop is a fault of the instruction, which would only be repeated.
 fn is_fault(stop: Stop) -> bool {
     const FAULTS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
     matches!(stop, Stop::Signal(signal) if FAULTS.contains(&signal))
@@ -157,15 +161,15 @@ fn dumps_core(signal: i32) -> bool {
     CORE.contains(&signal)
 }
 
-/// A directory in which a core file appears and is removed with it.
+/// A directory for a core file; both are removed when this is dropped.
 struct CoreDirectory {
     path: PathBuf,
     handle: fs::File,
 }
 
 impl CoreDirectory {
-    /// `None` where core files do not go to the working directory: a handler would be started, or
-    /// a file left in a place of the administrator's.
+    /// `None` if core files do not go to the working directory: the kernel would start a handler,
+    /// or leave a file in a directory of the administrator's.
     fn make() -> Result<Option<Self>> {
         let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern")
             .doing(|| "read kernel.core_pattern".to_owned())?;
@@ -174,7 +178,7 @@ impl CoreDirectory {
         }
         let path = nix::unistd::mkdtemp(&std::env::temp_dir().join("criu-core-XXXXXX"))
             .doing(|| "create a directory for a core file".to_owned())?;
-        // The process may run under any user.
+        // The process may run as any user, who has to be able to write here.
         let opened = fs::set_permissions(&path, fs::Permissions::from_mode(0o733))
             .and_then(|()| fs::File::open(&path));
         match opened {
@@ -189,7 +193,7 @@ impl CoreDirectory {
 
 impl Drop for CoreDirectory {
     fn drop(&mut self) {
-        // Nothing depends on it any more; what is left is a file of a page.
+        // Nothing depends on the directory any more; if this fails, a file of one page is left.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

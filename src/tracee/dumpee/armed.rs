@@ -4,10 +4,13 @@
 //!   original --arm--> Healable --start--> Running --park--> Healable --disarm--> original
 //! ```
 //!
-//! Original: its own registers and mask; safe by itself. [`Healable`]: stopped, and whatever it
-//! executes next restores it. [`Running`]: in a stub that ends in the heal code. The order of
-//! register and mask changes matters: the mask is changed only while the registers lead to the
-//! heal code, else a death of the engine in between would leave all signals blocked for ever.
+//! In the original state a thread has its own registers and signal mask and needs nobody. A
+//! [`Healable`] thread is stopped, and the code that it would execute next restores it. A
+//! [`Running`] thread is in a stub that ends in the heal code.
+//!
+//! The order in which registers and mask are changed matters: the mask is changed only while the
+//! registers lead to the heal code. Otherwise a death of the engine in between would leave all
+//! signals blocked for ever.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,7 @@ use crate::kernel::remote::RemoteAddr;
 pub(super) enum Park {
     /// The thread sends itself a signal which the program does not notice.
     Signal(i32),
-    /// Every entry to and exit from a system call is a stop: slower, always possible.
+    /// Every entry to and exit from a system call is a stop, which is slower but always possible.
     Calls,
 }
 
@@ -58,7 +61,8 @@ impl Park {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code {
     pub base: RemoteAddr,
-    /// A seccomp filter may forbid every system call of the heal code but the last.
+    /// Whether the thread has a seccomp filter, which may forbid every system call of the heal code
+    /// but `rt_sigreturn`.
     pub filtered: bool,
 }
 
@@ -69,7 +73,7 @@ pub(super) enum Heal {
     Mapped,
     /// Unmaps nothing.
     Unmapped,
-    /// Plain moves: the vector state has been dropped.
+    /// Moves registers plainly, because the saved vector state has been dropped.
     Moves,
 }
 
@@ -88,7 +92,7 @@ impl Code {
         })
     }
 
-    /// Where plain moves of a thread in a system call end.
+    /// Where plain moves end for a thread that is in a system call.
     pub fn via_rcx(self) -> u64 {
         self.at(code::places().via_rcx)
     }
@@ -105,7 +109,7 @@ pub(super) enum Stub {
     Fin,
 }
 
-/// A stopped thread that restores itself if nobody else does.
+/// A stopped thread that restores itself if the engine dies.
 #[derive(Debug)]
 #[must_use = "the thread has to be given its registers back"]
 pub(super) struct Healable {
@@ -123,7 +127,7 @@ pub(super) struct Healable {
 pub(super) struct Running(Healable);
 
 impl Healable {
-    /// Takes a thread with its own registers; its block must stand in memory already.
+    /// Takes over a thread that has its own registers. Its block must be in memory already.
     pub fn arm(thread: &FrozenThread, code: Code, block: RemoteAddr, park: Park) -> Result<Self> {
         let (tid, original, mask) = (thread.tid, thread.regs, thread.sigmask);
         let this = Self { tid, original, mask, code, block, park };
@@ -137,7 +141,7 @@ impl Healable {
         format!("make thread {} run system calls", self.tid)
     }
 
-    /// ESRCH means that the thread is not stopped any more: only death does that to it.
+    /// ESRCH means that the thread is not stopped any more, which only its death can cause.
     fn failed(&self, errno: Errno) -> Error {
         let error = Error::sys(self.doing(), errno);
         if errno == Errno::ESRCH { error.with_kind(Kind::TaskDied) } else { error }
@@ -154,13 +158,13 @@ impl Healable {
         let mut regs = self.original;
         regs.rip = rip;
         regs.r15 = self.block.0;
-        // Else the kernel would restart a system call here, two bytes before `rip`.
+        // Otherwise the kernel would restart a system call and set `rip` two bytes back.
         regs.orig_rax = u64::MAX;
         change(&mut regs);
         ptrace::setregs(self.tid, &regs).map_err(|errno| self.failed(errno))
     }
 
-    /// Starts a stub that falls into `heal` if it is not stopped at its end.
+    /// Starts a stub, at whose end the thread is stopped. Without a tracer it goes on into `heal`.
     pub fn start(self, stub: Stub, heal: Heal) -> Result<Running> {
         let places = code::places();
         let heal = self.code.heal(heal);
@@ -202,8 +206,9 @@ impl Healable {
         Ok(())
     }
 
-    /// From a stop at a system call's exit to the stop of an INTERRUPT: only on the way out of
-    /// the latter does the kernel look whether an interrupted call has to be restarted.
+    /// Moves the thread from the exit stop of a system call to the stop of an INTERRUPT. Only when
+    /// a thread leaves the latter does the kernel look whether an interrupted call has to be
+    /// restarted.
     fn leave_syscall_stop(&self) -> Result<()> {
         ptrace::interrupt(self.tid).map_err(|errno| self.failed(errno))?;
         loop {
@@ -222,8 +227,8 @@ impl Healable {
 }
 
 impl Running {
-    /// Waits for the end of the stub. A SIGSTOP from outside is let through: it takes effect
-    /// when the thread is let go, whatever becomes of us.
+    /// Waits for the end of the stub. A SIGSTOP from outside is delivered, so that it takes effect
+    /// when the thread is let go, even if the engine dies before.
     pub fn park(self) -> Result<Healable> {
         let thread = self.0;
         loop {
@@ -253,8 +258,9 @@ impl Healable {
         }
     }
 
-    /// The same signal may come from outside, earlier: the place tells them apart. A stop at the
-    /// entry to the last call is not the end, it still has to be made.
+    /// Whether a stop is the one at the end of the stub. The same signal may come earlier from
+    /// outside, which shows in `rip`. A stop at the entry to the last call is not the end, because
+    /// the call has still to be made.
     fn is_parked(&self) -> Result<bool> {
         const AT_ENTRY: u64 = (-(libc::ENOSYS as i64)).cast_unsigned();
         let regs = ptrace::getregs(self.tid).map_err(|errno| self.failed(errno))?;
@@ -262,9 +268,9 @@ impl Healable {
     }
 }
 
-/// Waits for a stop that is microseconds away: sleeping at once would put this CPU to rest, and
-/// waking it takes longer than most batches. Without yielding, which on a busy machine gives away
-/// a whole time slice.
+/// Waits for a stop that is microseconds away. To sleep at once would put this CPU to rest, and
+/// waking it takes longer than most batches. The loop does not yield either, because on a busy
+/// machine that gives away a whole time slice.
 fn wait_stop(tid: i32) -> Sys<WaitStatus> {
     const SPIN: Duration = Duration::from_micros(50);
     let begun = Instant::now();
@@ -276,7 +282,7 @@ fn wait_stop(tid: i32) -> Sys<WaitStatus> {
     ptrace::wait(tid)
 }
 
-/// A state has been reached. Tests end the engine here.
+/// Marks that a thread has reached a new state. Tests let the engine die here.
 fn reached() {
     #[cfg(test)]
     super::tests::reached();

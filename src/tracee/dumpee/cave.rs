@@ -5,8 +5,8 @@
 //! written through `/proc/PID/mem`, which makes that one page private to the dumpee. If the vdso
 //! is missing or full, the tail of another executable file mapping serves as well.
 //!
-//! Saved vector registers need more room than such a tail has. They go to the lowest pages of
-//! the stack, which an exec maps in advance and which nothing has touched: the pagemap tells.
+//! Saved vector registers need more room than such a tail has. They go to the lowest pages of the
+//! stack, which an exec maps in advance. The pagemap tells that nothing has touched these pages.
 
 use std::fs::File;
 use std::ops::Range;
@@ -50,7 +50,7 @@ fn segment_tail(memory: &File, base: u64, mapping: &Mapping) -> Option<Range<u64
         let all = segments.chunks_exact(SEGMENT);
         all.filter(|segment| word(segment, 0) & 0xffff_ffff == PT_LOAD)
     };
-    // The file is mapped where its first segment wants to be, or moved as a whole.
+    // The file is mapped at the addresses of its segments, or moved as a whole.
     let bias = base.wrapping_sub(word(loads().next()?, 16) & !(PAGE - 1));
     let ends = loads()
         .filter(|segment| (word(segment, 0) >> 32) & PF_X != 0)
@@ -104,15 +104,15 @@ pub(super) fn hole(maps: &[Mapping], len: u64) -> Result<RemoteAddr> {
 
 /// Pages at the bottom of the stack for a vector state.
 pub(super) struct StackPages {
-    /// Untouched, or left by an engine that was killed.
+    /// Pages that are untouched, or that a killed engine has left.
     pub chosen: Option<Range<u64>>,
-    /// More that were left.
+    /// Further pages that killed engines have left.
     pub stale: Vec<Range<u64>>,
 }
 
 /// Looks for pages at the bottom of the stack that nothing uses, for `len` bytes.
 pub(super) fn stack_pages(task: &FrozenTask, maps: &[Mapping], len: usize) -> StackPages {
-    /// No thread's stack may be this close.
+    /// The least distance to the stack pointer of any thread.
     const MARGIN: u64 = 64 << 10;
     const TRIES: usize = 8;
     let mut found = StackPages { chosen: None, stale: Vec::new() };
@@ -143,7 +143,8 @@ pub(super) fn stack_pages(task: &FrozenTask, maps: &[Mapping], len: usize) -> St
     found
 }
 
-/// Whether a page begins with a vector state of ours; no thread is inside the heal code now.
+/// Whether a page begins with a vector state that an engine has left. No thread is inside the heal
+/// code now, so nothing needs that state any more.
 fn is_stale(task: &FrozenTask, page: u64) -> bool {
     let mut state = [0u8; frame::LEGACY_AND_HEADER];
     memory::read(task.pid, RemoteAddr(page), &mut state).is_ok() && frame::is_fpstate(&state)
@@ -153,7 +154,7 @@ fn near(rsp: u64, stack: &Range<u64>, limit: u64) -> bool {
     stack.contains(&rsp) && rsp < limit
 }
 
-/// What the pagemap says of `count` pages; nothing if it cannot be read.
+/// The pagemap's entries of `count` pages; none if the pagemap cannot be read.
 fn entries(pid: i32, page: u64, count: usize) -> Vec<u64> {
     let mut entries = vec![0; count];
     let read = Pagemap::open(pid).and_then(|pagemap| pagemap.read(page, &mut entries));
@@ -164,18 +165,19 @@ fn entry(pid: i32, page: u64) -> Option<u64> {
     entries(pid, page, 1).first().copied()
 }
 
-/// Neither present nor swapped out.
+/// Whether the page is neither present nor swapped out.
 fn is_untouched(entry: u64) -> bool {
     entry & (PRESENT | SWAPPED) == 0
 }
 
-/// Whether a page of the process has been touched: reading an untouched one would change that. A
-/// pagemap that cannot be read says nothing: not touched.
+/// Whether a page of the process has been touched. Reading an untouched page would touch it. If the
+/// pagemap cannot be read, the page counts as not touched.
 pub(super) fn is_touched(pid: i32, page: u64) -> bool {
     entry(pid, page).is_some_and(|entry| !is_untouched(entry))
 }
 
-/// Whether the page at `addr` is as its file has it, or the kernel: nothing was ever written there.
+/// Whether the page at `addr` is still the file's or the kernel's, so that nothing was ever written
+/// there.
 pub(super) fn is_pristine(pid: i32, addr: u64) -> bool {
     entry(pid, addr).is_some_and(|entry| entry & (PRESENT | SWAPPED | OF_FILE) == PRESENT | OF_FILE)
 }

@@ -1,24 +1,27 @@
 //! The code that a dumpee's threads run: stubs that make system calls, and what heals them.
 //!
-//! The engine may be killed at any instant, and then nobody touches the thread any more. So
-//! whatever a thread would execute by itself has to end in code that restores it:
+//! The engine may be killed at any instant, and then nobody controls the thread any more. So
+//! whatever a thread would execute by itself has to end in code that restores the thread:
 //!
-//! * No breakpoint and no single step: they kill an untraced program. A stub ends by sending
-//!   itself a signal which the program ignores (`park`): under a tracer that is a stop, without
-//!   one it is nothing, and the thread falls through into the heal code that r12 points to.
-//! * The heal code first blocks all signals, with the stack pointer still the program's own,
-//!   so that no handler ever runs on a stack that is not its own.
-//! * Registers, signal mask and vector state come back at once, by `rt_sigreturn` from a frame
-//!   that was prepared before the first register was changed.
-//! * `rt_sigreturn` clears the restart block. A thread that sleeps with one (nanosleep, poll,
-//!   futex with a timeout) gets its registers by plain moves instead and goes on with
-//!   `restart_syscall`, exact to the millisecond. Signals are let in before the last moves:
-//!   by then the registers that no system call argument needs are the program's again.
-//! * A signal that came while the thread was in our hands has to end its system call with EINTR
-//!   if it has a handler that does so: `rt_sigpending` tells, and a second frame says -EINTR.
+//! * No breakpoint and no single step is used, because they kill an untraced program. At the end of
+//!   a stub the thread sends itself a signal which the program ignores (`park`). Under a tracer
+//!   that makes a stop. Without a tracer it does nothing, and the thread goes on into the heal code
+//!   that r12 points to.
+//! * The heal code first blocks all signals, while the stack pointer is still the program's own, so
+//!   that no handler ever runs on a foreign stack.
+//! * `rt_sigreturn` puts registers, signal mask and vector state back at once, out of a frame that
+//!   was prepared before the first register was changed.
+//! * `rt_sigreturn` clears the restart block. A thread that sleeps in a call with a restart block
+//!   (nanosleep, poll, futex with a timeout) gets its registers back by plain moves instead and
+//!   goes on with `restart_syscall`, exact to the millisecond. Signals are unblocked before the
+//!   last moves, when all registers that carry no argument of a system call are the program's
+//!   again.
+//! * A signal that arrives during the session has to end the interrupted system call with EINTR if
+//!   its handler was installed without SA_RESTART. `rt_sigpending` tells whether there is such a
+//!   signal, and a second frame returns -EINTR.
 //!
-//! The code is the same for all threads and never changes; what is particular to one thread is
-//! in its [`Block`], to which r15 points.
+//! The code is the same for all threads and never changes. What differs from thread to thread is in
+//! the thread's [`Block`], to which r15 points.
 
 use std::arch::global_asm;
 use std::mem::offset_of;
@@ -36,16 +39,16 @@ pub(super) struct Block {
     /// The mapping for entries and data; its first word receives pending signals.
     pub scratch: u64,
     pub scratch_len: u64,
-    /// What `park` sends: a signal, or 0 where the end of the call itself is the stop.
+    /// The signal that `park` sends, or 0 if the exit from the call is the stop.
     pub signal: u64,
     pub all_signals: u64,
     pub own_mask: u64,
     /// Signals whose arrival ends the interrupted call with EINTR.
     pub restart_mask: u64,
-    /// The frame to return through; 0: plain moves.
+    /// The frame to return through; 0 for plain moves.
     pub frame: u64,
     pub frame_eintr: u64,
-    /// Pages that hold the vector state; dropped at the end. 0 if there are none.
+    /// Pages that hold the vector state and are dropped at the end; 0 if there are none.
     pub page: u64,
     pub page_len: u64,
     /// Where plain moves end: `via_rcx` of the code, or [`Block::trampoline`].
@@ -88,7 +91,8 @@ pub(super) struct Moves {
 
 /// The block is free for the next session.
 pub(super) const FREE: u64 = 0;
-/// A session has begun; if it is over without [`FREE`], its engine was killed.
+/// A session has begun. If this is found when no session runs, the engine of that session was
+/// killed.
 pub(super) const IN_USE: u64 = 0x0065_7a6f_7246_7263;
 
 /// Places in the code, as offsets from its start.
@@ -101,11 +105,12 @@ pub(super) struct Places {
     pub unmapped: u32,
     /// Heal with no system call but `rt_sigreturn`, for a program with a seccomp filter.
     pub bare: u32,
-    /// Heal by plain moves, the page of the vector state being gone.
+    /// Heal by plain moves, when the pages of the vector state are gone.
     pub moves: u32,
-    /// The end of plain moves for a thread that is in a system call: rcx is free there.
+    /// The end of plain moves for a thread that is in a system call, which does not keep rcx.
     pub via_rcx: u32,
-    /// Stub: map the scratch, arguments in their registers, rbx = the address it must get.
+    /// Stub: map the scratch. The arguments are in their registers, rbx is the address that it must
+    /// get.
     pub boot: u32,
     /// Stub: run rbp entries from rbx.
     pub run: u32,
@@ -307,7 +312,7 @@ pub(super) fn code() -> &'static [u8] {
     })
 }
 
-/// How much code at an instruction pointer shows whose it is.
+/// How many bytes at an instruction pointer are compared to recognise our code.
 pub(super) const WINDOW: usize = 16;
 
 /// Whether a thread whose instruction pointer stands at `bytes` is in our code.
@@ -329,7 +334,7 @@ pub(super) const SCRATCHES_AT: [(usize, usize); 2] = [
 pub(super) const BLOCK_SIZE: usize = size_of::<Block>();
 
 impl Block {
-    /// Everything zero but the mask of all signals.
+    /// A block of zeros, except for the mask of all signals.
     pub fn empty() -> Self {
         Self {
             state: FREE,
@@ -372,7 +377,7 @@ impl Block {
         (place(offset_of!(Block, ordinary)), place(offset_of!(Block, eintr)))
     }
 
-    /// Where the inherited scratch of a block at `at` is named.
+    /// Where a block at `at` names the scratch that it has inherited.
     pub fn inherited_at(at: RemoteAddr) -> RemoteAddr {
         RemoteAddr(at.0 + offset_of!(Block, inherited) as u64)
     }

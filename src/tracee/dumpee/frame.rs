@@ -3,7 +3,7 @@
 //! `rt_sigreturn` takes registers, signal mask and vector state out of a `ucontext`. It is
 //! strict in some places and silently lossy in others:
 //!
-//! * an altstack of size 0 leaves the thread's altstack alone, SS_DISABLE would remove it;
+//! * an altstack of size 0 leaves the thread's altstack alone, while SS_DISABLE would remove it;
 //! * a vector state without both magic numbers, or larger than the kernel expects, is accepted
 //!   and resets the upper halves of the vector registers;
 //! * the vector state has to be aligned to 64 and in the standard (not compacted) layout.
@@ -74,8 +74,8 @@ impl Ucontext {
     }
 }
 
-/// The registers a thread has to go on with if nobody restores the original ones: only those
-/// make the kernel restart the interrupted call.
+/// The registers that a thread has to go on with when the heal code restores it. The original
+/// registers would not do: the kernel restarts an interrupted call only if a tracer puts them back.
 pub(super) fn healed(thread: &FrozenThread) -> user_regs_struct {
     match thread.restart() {
         Restart::None => thread.regs,
@@ -97,7 +97,8 @@ pub(super) fn interrupted(thread: &FrozenThread) -> user_regs_struct {
 }
 
 impl Moves {
-    /// `in_call`: rcx is free, because a system call is what the thread does next.
+    /// With `in_call` the thread makes a system call next, so that rcx can hold the address to go
+    /// to.
     pub fn new(regs: &user_regs_struct, in_call: bool) -> Self {
         const OVERFLOW: u64 = 1 << 11;
         const DIRECTION: u64 = 1 << 10;
@@ -128,14 +129,15 @@ const XSTATE_BV: usize = 512;
 /// Bytes of the smallest vector state.
 pub(super) const LEGACY_AND_HEADER: usize = 576;
 const SW_RESERVED: usize = 464;
-/// Where in the software's part our mark is: the kernel reads none of it but the first 20 bytes.
+/// Where our mark is in the part that is reserved for software, of which the kernel reads only the
+/// first 20 bytes.
 const MARK_AT: usize = 24;
 const MARK: [u8; 8] = *b"criu-rs\0";
 const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
 
-/// The vector state in the form that `rt_sigreturn` takes: only the components in use, and the
-/// two magic numbers around them. None if `xstate` is not of the XSAVE layout.
+/// The vector state in the form that `rt_sigreturn` takes: the components in use with the two magic
+/// numbers. None if `xstate` does not have the XSAVE layout.
 pub(super) fn fpstate(xstate: &[u8]) -> Option<Vec<u8>> {
     let used = u64::from_le_bytes(xstate.get(XSTATE_BV..XSTATE_BV + 8)?.try_into().ok()?);
     let size = used_size(used);
@@ -153,7 +155,7 @@ pub(super) fn fpstate(xstate: &[u8]) -> Option<Vec<u8>> {
     Some(state)
 }
 
-/// How many bytes [`fpstate`] makes of it.
+/// How many bytes [`fpstate`] returns for this state.
 pub(super) fn fpstate_len(xstate: &[u8]) -> usize {
     const MAGIC2_LEN: usize = 4;
     let used = xstate.get(XSTATE_BV..XSTATE_BV + 8);
@@ -166,7 +168,7 @@ pub(super) fn is_fpstate(bytes: &[u8]) -> bool {
     bytes.get(SW_RESERVED + MARK_AT..SW_RESERVED + MARK_AT + MARK.len()) == Some(&MARK[..])
 }
 
-/// Whether tile registers are in use: 8 KiB of state.
+/// Whether tile registers are in use, which are 8 KiB of state.
 pub(super) fn has_tiles(xstate: &[u8]) -> bool {
     xstate.get(XSTATE_BV + 2).is_some_and(|byte| byte & 0x6 != 0)
 }

@@ -17,13 +17,15 @@ use crate::tracee::batch::{Batch, Outcome};
 
 /// Bytes for entries and data if nobody asks for more.
 pub const SCRATCH: usize = 64 << 10;
-/// The first bytes of the scratch: pending signals, then what shows whose it is.
+/// The first bytes of the scratch: pending signals, and the signature that shows whose scratch it
+/// is.
 const SCRATCH_HEADER: u64 = 64;
 
 /// A dumpee with one thread ready to run batches.
 ///
-/// Run nothing that blocks, that uses a restart block (nanosleep), or whose effect would be
-/// wrong if the engine died right after it. Dropped, it gives the thread its registers back.
+/// A batch must contain no call that blocks, that uses a restart block (nanosleep), or whose effect
+/// would be wrong if the engine died right after it. Dropping this value gives the thread its
+/// registers back.
 #[derive(Debug)]
 pub struct Injection<'a> {
     task: &'a FrozenTask,
@@ -35,16 +37,16 @@ pub struct Injection<'a> {
     scratch: Range<u64>,
     /// Stack pages that hold the vector state.
     page: Option<Range<u64>>,
-    /// What an earlier session of the same block has left mapped.
+    /// The scratch that an earlier session of the same block has left mapped.
     inherited: Option<Range<u64>>,
-    /// There were mappings that killed engines have left.
+    /// Whether killed engines have left mappings.
     cleared: bool,
     /// What killed engines have left: other blocks, and stack pages.
     stale: (Vec<Leftover>, Vec<Range<u64>>),
     phase: Phase,
 }
 
-/// How far a session is. What it runs may run while the engine does something else.
+/// How far a session is. The engine may do something else while a stub runs.
 #[derive(Debug)]
 enum Phase {
     /// The scratch is being mapped.
@@ -67,7 +69,7 @@ pub struct RunningBatch {
     base: RemoteAddr,
 }
 
-/// Says that a task has a session, as long as it lives.
+/// Whether a task has a session.
 #[derive(Debug, Default)]
 pub(super) struct Busy(Cell<bool>);
 
@@ -82,15 +84,16 @@ impl FrozenTask {
         SCRATCH + self.threads.len() * PER_THREAD
     }
 
-    /// The same with room for batches of up to `scratch_len` bytes, less a few.
+    /// The same with a scratch of `scratch_len` bytes, of which a batch may take all but the
+    /// header.
     pub fn inject_with(&self, scratch_len: usize) -> Result<Injection<'_>> {
         let mut session = self.begin_injection(scratch_len)?;
         session.ready()?;
         Ok(session)
     }
 
-    /// The same without waiting: until the first batch the chosen thread is not stopped, which
-    /// forbids ptrace requests to it.
+    /// The same without waiting. Until the first batch the chosen thread may be running, so that no
+    /// ptrace request to it is allowed.
     pub fn begin_injection(&self, scratch_len: usize) -> Result<Injection<'_>> {
         if self.busy.0.replace(true) {
             return Err(Error::new(Kind::Internal, "two sessions in one process"));
@@ -141,7 +144,7 @@ impl<'a> Injection<'a> {
         &self.task.threads[self.thread]
     }
 
-    /// The process this is about.
+    /// The process of the session.
     pub fn task(&self) -> &'a FrozenTask {
         self.task
     }
@@ -151,17 +154,17 @@ impl<'a> Injection<'a> {
         self.thread
     }
 
-    /// Whether it has unmapped what killed engines have left.
+    /// Whether the session has unmapped memory that killed engines have left.
     pub fn has_cleared(&self) -> bool {
         self.cleared
     }
 
-    /// Memory that is ours, not the program's: a copy of the program leaves it out.
+    /// Memory that is the engine's and not the program's. A copy of the program leaves it out.
     pub fn footprint(&self) -> Vec<Range<u64>> {
         std::iter::once(self.scratch.clone()).chain(self.page.clone()).collect()
     }
 
-    /// Everything that heals the thread is in place before a register of it changes.
+    /// Writes everything that heals the thread, which has to be in place before a register changes.
     fn write_healing(&mut self, site: &Site, state: &[u8]) -> Result<()> {
         if let Some(page) = &self.page {
             memory::write(self.task.pid, RemoteAddr(page.start), state)
@@ -174,7 +177,8 @@ impl<'a> Injection<'a> {
         self.force(site.block, block.bytes())
     }
 
-    /// Writes where the program cannot. A kernel may forbid that to `/proc/PID/mem`, not to ptrace.
+    /// Writes memory that the program itself cannot write. A kernel may forbid that to
+    /// `/proc/PID/mem`, but not to ptrace.
     fn force(&self, addr: RemoteAddr, bytes: &[u8]) -> Result<()> {
         memory::write_forced(self.task.memory(), addr, bytes).or_else(|_| {
             ptrace::poke(self.frozen().tid, addr, bytes).doing(|| format!("write code at {addr:?}"))
@@ -204,10 +208,11 @@ impl<'a> Injection<'a> {
         block
     }
 
-    /// Tells which caught signals end an interrupted call with EINTR: those without SA_RESTART.
+    /// Tells the session which caught signals end an interrupted call with EINTR: those whose
+    /// handler was installed without SA_RESTART.
     ///
-    /// Only matters if the engine is killed while such a signal is pending; until it is known,
-    /// the call would be issued again.
+    /// This matters only if the engine is killed while such a signal is pending. A session that was
+    /// not told issues the call again.
     pub fn set_restart_mask(&mut self, mask: u64) -> Result<()> {
         const ERESTARTSYS: u64 = (-512i64).cast_unsigned();
         let frozen = self.frozen();
@@ -231,7 +236,7 @@ impl<'a> Injection<'a> {
         std::mem::replace(&mut self.phase, Phase::Over)
     }
 
-    /// Waits for the end of the first step, or of a batch that nobody waits for.
+    /// Waits for the end of what runs: the mapping of the scratch, or a batch.
     fn ready(&mut self) -> Result<()> {
         match self.leave_phase() {
             Phase::Working(running) => {
@@ -250,7 +255,7 @@ impl<'a> Injection<'a> {
         }
     }
 
-    /// The thread, parked.
+    /// The thread, when it is parked.
     fn parked(&mut self) -> Result<Healable> {
         self.ready()?;
         match self.leave_phase() {
@@ -309,8 +314,9 @@ impl<'a> Injection<'a> {
         self.end_run(running)
     }
 
-    /// Starts a batch, which is not empty, without waiting for its end. Until [`end_run`](Self::end_run)
-    /// the thread is not stopped, which forbids ptrace requests to it.
+    /// Starts a batch, which must not be empty, without waiting for its end. Until
+    /// [`end_run`](Self::end_run) the thread may be running, so that no ptrace request to it is
+    /// allowed.
     pub fn begin_run(&mut self, batch: Batch) -> Result<RunningBatch> {
         let base = self.room(batch.encoded_len())?;
         let image = batch.encode(base);
@@ -387,7 +393,8 @@ impl<'a> Injection<'a> {
     }
 
     fn run_jobs(&mut self, jobs: Vec<Job>) -> Result<Vec<(usize, Outcome)>> {
-        // The frames of the others stand in the scratch: the chosen thread must not unmap it.
+        // The frames of the other threads are in the scratch, so the heal code of the chosen thread
+        // must not unmap it.
         let armed = self.parked()?;
         let done = armed.hold(Heal::Unmapped).and_then(|()| self.run_placed(jobs));
         let done = done.and_then(|done| armed.hold(Heal::Mapped).map(|()| done));
@@ -410,7 +417,7 @@ impl<'a> Injection<'a> {
         for (job, at) in &placed {
             running.push(self.start_job(job, *at)?);
         }
-        // All of them are stopped and restored before a failure is reported.
+        // A failure is reported only after all threads have been stopped and restored.
         let ended: Vec<Result<()>> =
             running.into_iter().map(|thread| thread.park()?.disarm(Heal::Unmapped)).collect();
         ended.into_iter().collect::<Result<()>>()?;
@@ -452,8 +459,8 @@ impl<'a> Injection<'a> {
         self.close()
     }
 
-    /// Starts that without waiting; [`finish`](Self::finish) waits. Meanwhile the thread is not
-    /// stopped, which forbids ptrace requests to it.
+    /// Starts to unmap the scratch; [`finish`](Self::finish) waits for the end of that. Meanwhile
+    /// the thread may be running, so that no ptrace request to it is allowed.
     pub fn begin_finish(&mut self) -> Result<()> {
         let armed = self.parked()?;
         self.phase = Phase::Closing(armed.start(Stub::Fin, Heal::Mapped)?);
@@ -472,7 +479,7 @@ impl<'a> Injection<'a> {
     }
 
     fn end(&self) -> Result<()> {
-        // A block that names what could not be removed yet stays in use.
+        // The block still names a scratch that could not be removed yet, so it stays in use.
         if self.inherited.is_some() {
             return Ok(());
         }
@@ -482,7 +489,7 @@ impl<'a> Injection<'a> {
 
 impl Drop for Injection<'_> {
     fn drop(&mut self) {
-        // A failure leaves the thread to its heal code, which runs when it is let go.
+        // After a failure the heal code restores the thread, as soon as the thread is let go.
         let _ = self.close();
         self.task.busy.0.set(false);
     }
@@ -493,14 +500,14 @@ const PER_THREAD: usize = 8 << 10;
 
 /// A batch for one of the other threads.
 struct Job {
-    /// Position of its outcome.
+    /// Position of the outcome among those of all batches.
     order: usize,
     thread: usize,
     batch: Batch,
 }
 
 impl Job {
-    /// Where the entries stand, behind block and vector state.
+    /// Where the entries begin, behind the block and the vector state.
     fn batch_at(&self, task: &FrozenTask) -> usize {
         let state = frame::fpstate_len(&task.threads[self.thread].xstate);
         (code::BLOCK_SIZE + state).next_multiple_of(64)
@@ -523,7 +530,7 @@ fn thread_block(thread: &FrozenThread, code: Code, at: RemoteAddr, fpstate: u64)
         (block.frame, block.frame_eintr) = Block::frames_at(at);
     }
     let interrupted = frame::interrupted(thread);
-    // A frame clears the restart block: with nothing but a frame the call has to end.
+    // A frame clears the restart block, so a call that has one cannot go on from it and has to end.
     let ends = thread.restart() == Restart::Block;
     let ordinary = if ends { &interrupted } else { &healed };
     block.ordinary = Ucontext::new(ordinary, thread.sigmask, fpstate);

@@ -1,9 +1,10 @@
-//! A process that must survive us: stopped, looked at, made to run system calls, let go.
+//! A dumpee: a process that must survive the engine. It is stopped, looked at, made to run system
+//! calls, and let go.
 //!
-//! [`FrozenTask`] is a process with all its threads in ptrace stops. While their registers are
-//! their own that is unconditionally safe: if the engine dies they just run on. [`Injection`]
-//! makes them run system calls in such a way that they heal by themselves if the engine dies at
-//! any instant; `code.rs` explains how.
+//! [`FrozenTask`] is a process with all its threads in ptrace stops. As long as the threads have
+//! their own registers this is safe: if the engine dies they run on. [`Injection`] makes threads
+//! run system calls in such a way that they heal by themselves if the engine dies at any instant;
+//! `code.rs` explains how.
 //!
 //! * `seize` stops the threads, `thread` reads what they are, `release` below lets them go.
 //! * `cave` finds room for code without a byte of the program changing, `code` is what goes
@@ -35,14 +36,14 @@ use crate::kernel::{memory, proc, ptrace, sys};
 pub use inject::{Injection, RunningBatch, SCRATCH};
 pub use thread::{FrozenThread, Restart};
 
-/// A process whose threads are all stopped by us. Dropped, it runs on.
+/// A process whose threads are all stopped by the engine. Dropping this value lets it run on.
 #[derive(Debug)]
 pub struct FrozenTask {
     /// Its process id.
     pub pid: i32,
     /// Its threads, the leader first.
     pub threads: Vec<FrozenThread>,
-    /// The stop signal if the process was stopped (state T) when we came.
+    /// The stop signal, if the process was stopped (state T) before it was seized.
     pub group_stop: Option<i32>,
     memory: File,
     /// Its mappings as at the stop, for the first session.
@@ -62,14 +63,14 @@ impl FrozenTask {
         Self::seize_within(pid, seize::PATIENCE)
     }
 
-    /// The same with another limit of the time that its threads may take to stop.
+    /// The same with a limit of its own for the time that the threads may take to stop.
     pub fn seize_within(pid: i32, patience: Duration) -> Result<Self> {
         let stopped = seize::all(pid, patience)?;
         let group_stop = stopped.iter().find_map(|thread| thread.group_stop);
         let threads: Vec<FrozenThread> =
             stopped.iter().map(|thread| FrozenThread::unread(thread.tid)).collect();
         let statuses = vec![OnceCell::new(); threads.len()];
-        // From here on a failure lets the threads go through Drop.
+        // From here on the drop of `task` lets the threads go after a failure.
         let memory = File::open("/dev/null").doing(|| "open /dev/null")?;
         let (maps, stat, busy) = (RefCell::default(), OnceCell::new(), inject::Busy::default());
         let mut task = Self { pid, threads, group_stop, memory, maps, statuses, stat, busy };
@@ -94,8 +95,8 @@ impl FrozenTask {
         &self.memory
     }
 
-    /// The text of a thread's `/proc/PID/task/TID/status`, read once: what it says of a stopped thread
-    /// stays, but for its state and pending signals.
+    /// The text of a thread's `/proc/PID/task/TID/status`. It is read once, because of a stopped
+    /// thread only the state and the pending signals can change.
     pub fn status(&self, thread: usize) -> Result<&[u8]> {
         let text = self.statuses[thread].get_or_try_init(|| {
             let path = format!("/proc/{}/task/{}/status", self.pid, self.threads[thread].tid);
@@ -122,27 +123,30 @@ impl FrozenTask {
             .doing(|| format!("pid {}: pending signals", self.pid))
     }
 
-    /// Lets it run on as if nothing had happened; stopped if it was stopped.
+    /// Lets the process go on as if nothing had happened. It is stopped again if it was stopped
+    /// before.
     pub fn release(mut self) -> Result<()> {
         self.detach_all()
     }
 
-    /// Kills it and does not wait, which takes as long as its memory is large: only for an engine
-    /// whose own process ends now. As long as that lives, the parent cannot reap what it traces.
+    /// Kills the process without waiting for its end, which takes longer the more memory the
+    /// process has. This is only for an engine whose own process ends now: as long as the tracer
+    /// lives and does not wait, the parent cannot reap the process.
     pub fn doom(mut self) -> Result<()> {
         sys::kill(self.pid, libc::SIGKILL).doing(|| format!("kill pid {}", self.pid))?;
         self.threads.clear();
         Ok(())
     }
 
-    /// Kills it and waits until it is gone, so that its parent gets to reap it. For a child of this
-    /// very process, whose end is the host's to see as it is, only until its other threads are.
+    /// Kills the process and waits for its end, so that its parent can reap it. If this very
+    /// process is the parent, only the other threads are waited for: the end of the leader is left
+    /// to the host, which waits for its own child.
     pub fn kill(mut self) -> Result<()> {
         let pid = self.pid;
         let threads = std::mem::take(&mut self.threads);
         let ours = proc::status(pid, pid)?.parent == std::process::id().cast_signed();
         sys::kill(pid, libc::SIGKILL).doing(|| format!("kill pid {pid}"))?;
-        // The leader can be reaped only after the other threads.
+        // The kernel reports the end of the leader only after that of the other threads.
         let reaped = threads.iter().rev().filter(|thread| !(ours && thread.tid == pid));
         for thread in reaped {
             thread::reap(thread.tid).doing(|| format!("pid {pid}: reap thread {}", thread.tid))?;
@@ -150,7 +154,7 @@ impl FrozenTask {
         Ok(())
     }
 
-    /// Lets it go in state T (stopped), without running an instruction.
+    /// Lets the process go in state T (stopped), before it executes an instruction.
     pub fn leave_stopped(mut self) -> Result<()> {
         let pid = self.pid;
         if self.group_stop.is_none() {
@@ -167,7 +171,7 @@ impl FrozenTask {
         for mut thread in std::mem::take(&mut self.threads) {
             let detached = thread.settle().and_then(|()| ptrace::detach(thread.tid, 0));
             match detached {
-                // Killed meanwhile by somebody else: there is nothing to let go.
+                // Somebody else has killed the thread meanwhile, so there is nothing to let go.
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => result = Err(errno),
             }
@@ -178,7 +182,7 @@ impl FrozenTask {
 
 impl Drop for FrozenTask {
     fn drop(&mut self) {
-        // Nothing is left to report to; a thread that cannot be detached is dead.
+        // Nobody is left to report to; and a thread that cannot be detached is dead.
         let _ = self.detach_all();
     }
 }

@@ -1,9 +1,10 @@
 //! Stopping every thread of a process.
 //!
-//! A signal that is on its way when a thread is interrupted makes a stop of its own first, and
-//! is lost if the tracer dies in that stop. So INTERRUPT follows SEIZE at once, such stops are
-//! answered before anything else is done (with the signal, after asking for the stop again), and
-//! the threads already seized are looked at after each further one.
+//! A signal that is on its way when a thread is interrupted makes a stop of its own first, and the
+//! signal is lost if the tracer dies during that stop. Therefore INTERRUPT follows SEIZE at once. A
+//! stop by a signal is answered before anything else is done: the stop is asked for again, and the
+//! thread goes on with the signal. After each further thread the threads that were seized before
+//! are looked at.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::{Sys, proc};
 
-/// How long a thread may take to stop where the caller sets no limit of its own: one in state D
+/// How long a thread may take to stop if the caller sets no limit of its own. A thread in state D
 /// does not stop before its wait ends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,13 +27,13 @@ pub(super) struct Stopped {
     pub group_stop: Option<i32>,
 }
 
-/// Threads seized so far. Dropped before [`all`] succeeds, it lets them go.
+/// The threads seized so far. They are let go if this is dropped before [`all`] succeeds.
 struct Seizure {
     pid: i32,
     stopped: Vec<Stopped>,
-    /// Seized and interrupted, not stopped yet.
+    /// Threads that are seized and interrupted but have not stopped yet.
     awaited: Vec<i32>,
-    /// All of these.
+    /// The threads that were ever seized.
     known: HashSet<i32>,
     begun: Instant,
     patience: Duration,
@@ -54,7 +55,7 @@ pub(super) fn all(pid: i32, patience: Duration) -> Result<Vec<Stopped>> {
     Ok(stopped)
 }
 
-/// Names what can never be seized.
+/// Refuses a process that can never be seized, and says why.
 fn refuse(pid: i32) -> Result<()> {
     let status = proc::status(pid, pid)?;
     let (reason, remedy) = if status.tracer != 0 {
@@ -79,7 +80,8 @@ fn refused(pid: i32, reason: impl Into<String>, remedy: &str) -> Error {
 }
 
 impl Seizure {
-    /// Before any other thread: what cannot be seized is named before anything is touched.
+    /// Seizes the leader, before any other thread, so that a process which cannot be seized is
+    /// refused before anything of it is touched.
     fn take_leader(&mut self) -> Result<()> {
         match self.take(self.pid) {
             Ok(true) => Ok(()),
@@ -88,7 +90,7 @@ impl Seizure {
         }
     }
 
-    /// Seizes the threads that are listed now; true when all that the process has are stopped.
+    /// Seizes the threads that are listed now. True if all threads of the process are stopped then.
     fn pass(&mut self) -> Result<bool> {
         for tid in proc::threads(self.pid)? {
             if !self.known.contains(&tid) && self.take(tid)? {
@@ -96,12 +98,12 @@ impl Seizure {
             }
         }
         self.settle()?;
-        // One listing may not show all of them: new ones come, and those that exit can hide others.
-        // The count settles it, since what is stopped makes no more.
+        // One listing may not show all threads: new ones appear, and threads that exit can hide
+        // others. The count decides, since stopped threads make no new ones.
         Ok(proc::status(self.pid, self.pid)?.threads == self.stopped.len())
     }
 
-    /// Seizes one thread; false if it is gone or going.
+    /// Seizes one thread; false if the thread has ended or is ending.
     fn take(&mut self, tid: i32) -> Result<bool> {
         let seized =
             ptrace::seize(tid, ptrace::O_TRACESYSGOOD).and_then(|()| ptrace::interrupt(tid));
@@ -175,14 +177,15 @@ impl Seizure {
 impl Drop for Seizure {
     fn drop(&mut self) {
         for thread in &self.stopped {
-            // It may have been killed meanwhile: then there is nothing to let go.
+            // If the thread has been killed meanwhile, there is nothing to let go.
             let _ = ptrace::detach(thread.tid, 0);
         }
     }
 }
 
-/// Looks again at once first: most threads stop within microseconds. One that waits for this very
-/// processor gets it then, and in the end the thread sleeps.
+/// Waits a little before the next look. The first looks follow at once, because most threads stop
+/// within microseconds. Then the processor is yielded to a thread that may be waiting for it, and
+/// in the end the engine sleeps.
 fn pause(rounds: u32) {
     match rounds {
         0..32 => std::hint::spin_loop(),
@@ -216,11 +219,12 @@ fn look(tid: i32) -> Sys<Seen> {
     }
 }
 
-/// Answers another stop: the signal goes where it was going, and the wanted stop follows.
+/// Answers a stop that is not the one asked for: the signal is delivered, and the stop is asked for
+/// again.
 fn pass_on(tid: i32, stop: Stop) -> Sys<Seen> {
     let signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
     match ptrace::interrupt(tid).and_then(|()| ptrace::cont(tid, signal)) {
-        // Killed meanwhile: the next look reports it.
+        // If the thread was killed meanwhile, the next look reports that.
         Ok(()) | Err(Errno::ESRCH) => Ok(Seen::Waiting),
         Err(errno) => Err(errno),
     }

@@ -2,7 +2,7 @@
 //!
 //! The code takes a tail of an executable mapping (`cave`), followed by room for two blocks. A
 //! block that is still in use when a session begins belongs to an engine that was killed. It is
-//! left alone as long as something may still return into it: a signal handler that runs on top
+//! left alone as long as a thread may still return into it, from a signal handler that runs on top
 //! of the heal code.
 
 use std::fs::File;
@@ -18,23 +18,24 @@ use crate::kernel::remote::RemoteAddr;
 
 const BLOCKS: usize = 2;
 
-/// Where code and block of a session stand.
+/// The places of the code and of the block of a session.
 #[derive(Clone, Debug)]
 pub(super) struct Site {
     pub code: RemoteAddr,
     pub block: RemoteAddr,
-    /// The code has still to be written.
+    /// Whether the code has still to be written.
     pub is_new: bool,
-    /// What the block's earlier session has left: named again in the block until it is removed.
+    /// The scratch that the block's earlier session has left. The block goes on naming it until it
+    /// is removed.
     pub inherited: Option<Range<u64>>,
-    /// What engines that were killed have left, safe to remove.
+    /// What killed engines have left and can be removed safely.
     pub leftovers: Vec<Leftover>,
 }
 
 /// What a killed engine has left.
 #[derive(Clone, Debug)]
 pub(super) struct Leftover {
-    /// Its block, still in use.
+    /// The block of that engine's session, still in use.
     pub block: RemoteAddr,
     /// The scratch that the block names, if that is still mapped.
     pub scratch: Option<Range<u64>>,
@@ -47,16 +48,16 @@ impl Site {
     }
 }
 
-/// A block as it is found.
+/// A block as an earlier session has left it.
 struct Found {
     at: RemoteAddr,
     is_free: bool,
-    /// Scratches named in it that are still mapped: at most one, because a session removes what
-    /// it inherits before its own can be left behind.
+    /// Scratches that the block names and that are still mapped. There is at most one, because a
+    /// session removes the inherited scratch before its own can be left behind.
     left: Vec<Range<u64>>,
 }
 
-/// Finds a site.
+/// Finds a place for code and block.
 pub(super) fn find(task: &FrozenTask, maps: &[Mapping]) -> Result<Site> {
     let room = (code::code().len() + BLOCKS * BLOCK_SIZE) as u64;
     for tail in cave::tails(task.memory(), maps, room) {
@@ -74,11 +75,12 @@ fn try_tail(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> Result<Op
     let is_new = !bytes.starts_with(code::code());
     let blocks = look_at_blocks(task, maps, tail, if is_new { None } else { Some(&bytes) });
     let is_clean = !is_new && blocks.iter().all(|block| block.is_free);
-    // Nothing can return into what never held an instruction of ours.
+    // Nothing can return into a place where our code never stood.
     let is_blank = bytes.iter().all(|byte| *byte == 0)
         || cave::is_pristine(task.pid, tail.start & !(cave::PAGE - 1));
     let is_quiet = is_clean || is_blank || !is_referenced(task, maps, tail);
-    // With every block left by a killed engine one is used again, if nothing returns into it.
+    // If killed engines have left every block in use, one is used again, provided that nothing can
+    // return into it.
     let free = blocks.iter().find(|block| block.is_free && (is_quiet || !is_new));
     let empty = blocks.iter().find(|block| is_quiet && block.left.is_empty());
     let any = blocks.first().filter(|_| is_quiet);
@@ -91,7 +93,7 @@ fn try_tail(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> Result<Op
     Ok(Some(Site { code, block, is_new, inherited, leftovers }))
 }
 
-/// The blocks of a tail; `bytes` are those of the tail if our code is in it.
+/// The blocks of a tail. `bytes` is the tail's contents if our code is in it.
 fn look_at_blocks(
     task: &FrozenTask,
     maps: &[Mapping],
@@ -115,7 +117,8 @@ fn look_at_blocks(
     (0..BLOCKS).map(look).collect()
 }
 
-/// Mapped as it was, and signed.
+/// Whether a mapping with this range is the scratch of the session with this block: it is mapped as
+/// a scratch is, and it carries the signature.
 fn is_our_scratch(
     task: &FrozenTask,
     maps: &[Mapping],
@@ -132,11 +135,11 @@ fn is_our_scratch(
         && found == signature(block)
 }
 
-/// Where a scratch is signed.
+/// Where in a scratch its signature is.
 pub(super) const SIGNATURE_AT: u64 = 8;
 const SIGNATURE_LEN: usize = 16;
 
-/// What shows that a mapping is the scratch of the session with this block.
+/// The signature of the scratch of the session with this block.
 pub(super) fn signature(block: RemoteAddr) -> [u8; SIGNATURE_LEN] {
     let mut signature = [0; SIGNATURE_LEN];
     signature[..8].copy_from_slice(&code::IN_USE.to_le_bytes());
@@ -156,7 +159,8 @@ fn is_referenced(task: &FrozenTask, maps: &[Mapping], tail: &Range<u64>) -> bool
     })
 }
 
-/// The words from `rsp` on, as far as its mapping goes and not farther than handlers reach.
+/// The words on the stack from `rsp` on, up to the end of the mapping and no farther than the
+/// frames of signal handlers can reach.
 fn stack_words(memory: &File, maps: &[Mapping], rsp: u64) -> impl Iterator<Item = u64> {
     const FAR: u64 = 64 << 10;
     let start = rsp & !7;
@@ -169,7 +173,8 @@ fn stack_words(memory: &File, maps: &[Mapping], rsp: u64) -> impl Iterator<Item 
     (0..bytes.len() / 8).map(move |at| word(&bytes, at * 8))
 }
 
-/// The thread that disturbs least: process-wide calls can be made by any.
+/// The thread whose use disturbs the program least. Calls about the process can be made by any
+/// thread.
 pub(super) fn choose_thread(threads: &[FrozenThread]) -> usize {
     let cost = |thread: &FrozenThread| {
         let class = match thread.restart() {
@@ -185,7 +190,7 @@ pub(super) fn choose_thread(threads: &[FrozenThread]) -> usize {
     (0..threads.len()).min_by_key(|index| cost(&threads[*index])).unwrap_or(0)
 }
 
-/// Inside a call that waits with another signal mask.
+/// Whether the thread is inside a call that waits with a temporary signal mask.
 fn has_temporary_mask(thread: &FrozenThread) -> bool {
     const CALLS: [libc::c_long; 5] = [
         libc::SYS_ppoll,
@@ -211,7 +216,8 @@ fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// Not those that stop or continue, that the kernel forces, or that the C library keeps.
+/// Whether a signal can serve as park signal if it is ignored. Signals that stop or continue, that
+/// the kernel forces, or that the C library uses itself cannot.
 fn may_be_ignored(signal: i32) -> bool {
     const LIBC: [i32; 3] = [32, 33, 34];
     !LIBC.contains(&signal)

@@ -30,18 +30,18 @@ pub struct FrozenThread {
     pub robust_list: (u64, u64),
 }
 
-/// How the system call that a thread was stopped in goes on.
+/// How the system call goes on in which a thread was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// It was not in a system call, or the call is complete.
+    /// The thread was not in a system call, or the call is complete.
     None,
-    /// Issued again (-ERESTARTSYS, -ERESTARTNOINTR).
+    /// The call is issued again (-ERESTARTSYS, -ERESTARTNOINTR).
     Always,
-    /// Issued again unless a handler runs (-ERESTARTNOHAND).
+    /// The call is issued again unless a handler runs (-ERESTARTNOHAND).
     NoHandler,
-    /// Continued by `restart_syscall` (-ERESTART_RESTARTBLOCK).
+    /// The call is continued by `restart_syscall` (-ERESTART_RESTARTBLOCK).
     Block,
-    /// -EINTR that only our stop has caused: issuing the call again hides it.
+    /// Only the engine's stop has ended the call with -EINTR, which is hidden by issuing it again.
     Hidden,
 }
 
@@ -62,7 +62,7 @@ const ENDED_BY_A_STOP: [libc::c_long; 7] = [
     libc::SYS_io_getevents,
 ];
 
-/// Which way the interrupted call of these registers goes on.
+/// How the interrupted call of a thread with these registers goes on.
 pub(super) fn restart(regs: &user_regs_struct) -> Restart {
     let nr = regs.orig_rax.cast_signed();
     if nr < 0 {
@@ -99,13 +99,13 @@ impl FrozenThread {
         }
     }
 
-    /// How the call it was stopped in goes on.
+    /// How the call goes on in which the thread was stopped.
     pub fn restart(&self) -> Restart {
         restart(&self.regs)
     }
 
-    /// Reads everything; `healing` is where a thread runs that an earlier engine left behind. False if
-    /// it had to run on for that.
+    /// Reads everything. `healing` is where the heal code of a killed engine stands: a thread that
+    /// is there runs on until it has left it. False if the thread had to run on.
     pub(super) fn read(&mut self, pid: i32, healing: &Range<u64>) -> Result<bool> {
         let tid = self.tid;
         let doing = || format!("pid {pid}: read thread {tid}");
@@ -118,15 +118,17 @@ impl FrozenThread {
         self.rseq = ptrace::rseq_configuration(tid).doing(doing)?;
         self.robust_list = sys::get_robust_list(tid).doing(doing)?;
         if let Some(rseq) = self.rseq {
-            // What cannot be read is no section: the kernel would end the program over it.
+            // If the section cannot be read there is none: the kernel would have ended the program
+            // over it.
             let _ = self.abort_rseq(pid, rseq);
         }
         Ok(unmoved)
     }
 
-    /// A thread stopped between two stops may stand before the `restart_syscall` that the kernel
-    /// has made of its interrupted call. That looks like user mode, but it hangs on the restart
-    /// block: so it is taken back to the state from which the kernel does the same again.
+    /// Sets a thread back that is about to make the `restart_syscall` which the kernel has turned
+    /// its interrupted call into. Such a thread seems to be in user mode, but it depends on the
+    /// restart block. It is set back to the state that lets the kernel prepare the same
+    /// `restart_syscall` again.
     fn step_back_from_restart(&mut self, pid: i32) {
         const SYSCALL: [u8; 2] = [0x0f, 0x05];
         if self.regs.rax != frame::SYS_RESTART_SYSCALL {
@@ -137,7 +139,7 @@ impl FrozenThread {
         if read.is_ok() && code == SYSCALL {
             self.regs.rip += SYSCALL.len() as u64;
             self.regs.rax = ERESTART_RESTARTBLOCK.cast_unsigned();
-            // The number of the call itself, where the kernel still has it.
+            // Where the kernel has the number of the call itself, that number is kept.
             if self.regs.orig_rax.cast_signed() < 0 {
                 self.regs.orig_rax = frame::SYS_RESTART_SYSCALL;
             }
@@ -146,8 +148,9 @@ impl FrozenThread {
 
     /// Sends a thread that stands inside a restartable sequence to its abort handler.
     ///
-    /// The kernel would do so on the way back to the program, but not after it has seen other
-    /// registers: the sequence would then go on as if it had not been interrupted.
+    /// The kernel does so on the way back to the program, but only if it finds the registers inside
+    /// the sequence. After a session it would not, and the sequence would go on as if it had not
+    /// been interrupted.
     fn abort_rseq(&mut self, pid: i32, rseq: RseqConfig) -> Sys<()> {
         const RSEQ_CS: u64 = 8;
         let section = memory::read_u64(pid, RemoteAddr(rseq.pointer + RSEQ_CS))?;
@@ -165,9 +168,10 @@ impl FrozenThread {
         Ok(())
     }
 
-    /// Makes a call that only our stop has ended go on, where no signal explains its end.
+    /// Lets a call go on that only the engine's stop has ended, unless there is a signal to
+    /// deliver, which ends the call as well.
     ///
-    /// Afterwards the registers here are those of the thread, and a second time does nothing.
+    /// Afterwards `regs` are the registers of the thread again, so that a second call does nothing.
     pub(super) fn settle(&mut self) -> Sys<()> {
         if self.restart() == Restart::Hidden && !self.has_deliverable_signal()? {
             self.regs = issue_again(&self.regs);
@@ -188,8 +192,8 @@ impl FrozenThread {
     }
 }
 
-/// The registers, after a thread that is just healing from a dead engine has come home, and whether
-/// it was there already.
+/// The registers of a thread. If the thread is in the heal code of a killed engine, it runs on
+/// until it has left that code. The second result is whether it did not have to run.
 fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<(user_regs_struct, bool)> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let deadline = Instant::now() + PATIENCE;
@@ -208,7 +212,7 @@ fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<(user_regs_s
     }
 }
 
-/// The code may stand elsewhere than behind the vdso.
+/// Whether the thread is in code of an engine that stands elsewhere than behind the vdso.
 fn is_in_our_code(pid: i32, rip: u64) -> bool {
     let mut bytes = [0; code::WINDOW];
     memory::read(pid, RemoteAddr(rip), &mut bytes).is_ok() && code::is_ours(&bytes)
@@ -234,7 +238,7 @@ pub(super) fn reap(tid: i32) -> Sys<()> {
             Ok(WaitStatus::Exited(_) | WaitStatus::Killed { .. }) | Err(Errno::ECHILD) => {
                 return Ok(());
             }
-            // A stop that was reported before the signal came.
+            // This stop was made before the signal came.
             Ok(WaitStatus::Stopped(_)) => {}
             Err(errno) => return Err(errno),
         }
@@ -243,8 +247,8 @@ pub(super) fn reap(tid: i32) -> Sys<()> {
 
 /// Takes the leader into the group-stop that a pending SIGSTOP asks for.
 ///
-/// Signals that come first get what they would have got, except that nothing of the program
-/// runs yet: their handlers start when it is continued.
+/// Signals that come first are delivered, but no code of the program runs yet: handlers start when
+/// the process is continued.
 pub(super) fn enter_group_stop(tid: i32) -> Result<()> {
     let doing = || format!("stop thread {tid}");
     let mut signal = 0;
@@ -293,10 +297,10 @@ mod tests {
             let task = super::super::FrozenTask::seize(pid).unwrap();
             let thread = &task.threads[0];
             assert_eq!(thread.restart(), Restart::Block);
-            // What a stop sees right after the kernel has prepared the restart.
+            // The registers of a stop right after the kernel has prepared the restart.
             ptrace::setregs(pid, &frame::healed(thread)).unwrap();
         }
-        // That one went its way; now the same state, held and read.
+        // The thread has gone on; now it is brought to the same state again and read.
         let task = super::super::FrozenTask::seize(pid).unwrap();
         let thread = &task.threads[0];
         ptrace::setregs(pid, &frame::healed(thread)).unwrap();
@@ -304,7 +308,7 @@ mod tests {
         again.read(pid, &(0..0)).unwrap();
         assert_eq!(again.restart(), Restart::Block);
         assert_eq!((again.regs.rip, again.regs.rax), (thread.regs.rip, thread.regs.rax));
-        // Its own registers, as a session would put them back.
+        // A session would put back these registers.
         ptrace::setregs(pid, &again.regs).unwrap();
         task.release().unwrap();
         assert!(sleep.wait().unwrap().success());
