@@ -13,11 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::time::Instant;
 
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::fresh;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,18 +85,19 @@ impl Log {
         Ok(Self::to(Output::File(file), level))
     }
 
-    /// Lines up to `level` go to `name` in the directory `work`. An existing file is replaced.
+    /// Lines up to `level` go to `name` in the directory `work`, or to where that path leads. A log
+    /// that is there is replaced.
     pub fn create(work: BorrowedFd<'_>, name: &str, level: i32) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::new(Kind::BadOptions, "the name of the log file is empty"));
         }
-        let flags =
-            OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC;
-        let fd = openat(work, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| {
-            Error::sys(format!("create log file {name}"), errno)
-                .remedy("give a work directory (-W) that the caller may write to")
+        let file = fresh::create_at_path(work, name).map_err(|errno| {
+            Error::sys(format!("create log file {name}"), errno).remedy(match errno {
+                Errno::ELOOP | Errno::EEXIST => "it is a link, a FIFO or the like: give a new name",
+                _ => "give a work directory (-W) that the caller may write to",
+            })
         })?;
-        Ok(Self { name: Some(name.to_owned()), ..Self::to(Output::File(File::from(fd)), level) })
+        Ok(Self { name: Some(name.to_owned()), ..Self::to(Output::File(file), level) })
     }
 
     /// Messages for the caller go to standard output, wherever the lines go.

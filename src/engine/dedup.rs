@@ -3,7 +3,8 @@
 //! The image directory's `parent` is the dump before it, whose `parent` is the one before that.
 //! What the newest has itself is never read from an older one, so the blocks there are given back
 //! by holes; the files keep their sizes. An older dump is not whole any more after this, which its
-//! manifest says before the first hole is made.
+//! manifest says before the first hole is made. Whose the newest dump is, theirs are the older ones:
+//! `parent` may be a link, and leads nobody who may change anything to the dumps of somebody else.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -44,15 +45,22 @@ fn is_pagemap(name: &str) -> bool {
 
 /// The dumps before this one, the latest first.
 fn ancestors(newest: &ImageDir) -> Result<Vec<ImageDir>> {
-    let identity = |dir: &ImageDir| {
-        fstat(dir.fd()).map(|stat| (stat.st_dev, stat.st_ino)).doing(|| dir.path())
-    };
-    let mut seen = BTreeSet::from([identity(newest)?]);
+    let look = |dir: &ImageDir| fstat(dir.fd()).doing(|| dir.path());
+    let first = look(newest)?;
+    let mut seen = BTreeSet::from([(first.st_dev, first.st_ino)]);
     let mut found: Vec<ImageDir> = Vec::new();
     while let Some(dir) = found.last().unwrap_or(newest).subdirectory(names::PARENT)? {
-        if !seen.insert(identity(&dir)?) {
+        let stat = look(&dir)?;
+        if !seen.insert((stat.st_dev, stat.st_ino)) {
             let cause = format!("{}: the dump is its own ancestor", dir.path());
             return Err(Error::new(Kind::BadImages, cause));
+        }
+        if stat.st_uid != first.st_uid {
+            let whose =
+                format!("of user {}, {} of user {}", stat.st_uid, newest.path(), first.st_uid);
+            let cause =
+                format!("{} is a dump {whose}: it is not changed for the latter", dir.path());
+            return Err(Error::new(Kind::Denied, cause));
         }
         found.push(dir);
     }

@@ -1,13 +1,14 @@
 //! Action scripts: programs run at every stage, with the stage in their environment.
 
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 
 use super::hooks::{Hooks, Stage};
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::fresh;
 use crate::options::Request;
 
 /// What a request wants done at its stages by this process itself.
@@ -70,12 +71,9 @@ impl Hooks for Scripts {
 
 /// Writes `pid` to a file that must not exist yet.
 pub fn write_pidfile(file: &str, pid: i32) -> Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    let fd = openat(here(), file, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+    let mut created = fresh::create_new(here(), file, OFlag::O_WRONLY)
         .doing(|| format!("create pid file {file}"))?;
-    nix::unistd::write(fd, pid.to_string().as_bytes())
-        .doing(|| format!("write pid file {file}"))
-        .map(drop)
+    created.write_all(pid.to_string().as_bytes()).doing(|| format!("write pid file {file}"))
 }
 
 /// Root's scripts reach the directory wherever it is. Those of a user may not look into this process,

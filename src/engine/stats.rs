@@ -2,17 +2,14 @@
 //!
 //! Figures that cannot be stored undo nothing: the dump is whole, or the tree runs.
 
-use std::io::Write;
 use std::time::Instant;
-
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 
 use crate::error::{Context, Result};
 use crate::images::codec::Encoder;
 use crate::images::names::magic;
 use crate::images::proto::{DumpStatsEntry, RestoreStatsEntry, StatsEntry};
 use crate::images::snapshot::Pagemap;
+use crate::kernel::fresh;
 use crate::log::Log;
 use crate::objects::memory::Filled;
 use crate::options::Request;
@@ -122,10 +119,7 @@ fn tell(request: &Request, log: &Log, text: &str) {
 fn store(request: &Request, name: &str, entry: StatsEntry) -> Result<()> {
     let mut file = Encoder::service(magic::STATS);
     file.entry(&entry);
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-    let fd = openat(request.work()?, name, flags, Mode::from_bits_truncate(0o600))
-        .doing(|| format!("create {name}"))?;
-    std::fs::File::from(fd).write_all(&file.finish()).doing(|| format!("write {name}"))
+    fresh::replace(request.work()?, name, &file.finish()).doing(|| format!("write {name}"))
 }
 
 /// In the words that scripts look for.

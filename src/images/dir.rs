@@ -8,18 +8,18 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use parking_lot::Mutex;
 
 use super::checksum::{Piece, Pieces};
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::fresh;
 
 /// Without this file a directory holds no dump.
 pub const INVENTORY: &str = "inventory.img";
@@ -70,20 +70,21 @@ impl ImageDir {
 
     /// Puts a file there, in one step, in the place of an older one.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let doing = || format!("write {}/{name}", self.path());
-        let temporary = format!(".{name}.partial");
-        self.remove(&temporary)?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let fd = openat(self.fd(), temporary.as_str(), flags, Mode::from_bits_truncate(0o600));
-        File::from(fd.doing(doing)?).write_all(bytes).doing(doing)?;
-        renameat(self.fd(), temporary.as_str(), self.fd(), name).doing(doing)
+        fresh::replace(self.fd(), name, bytes).doing(|| format!("write {}/{name}", self.path()))
     }
 
-    /// Opens an image that is there, to change it.
+    /// Opens an image that is there, to change it: a file that has no other name, which might be
+    /// somebody else's.
     pub fn open_to_change(&self, name: &str) -> Result<File> {
-        openat(self.fd(), name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-            .map(File::from)
-            .doing(|| format!("open {}/{name}", self.path()))
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = openat(self.fd(), name, flags, Mode::empty()).map(File::from);
+        let file = file.doing(|| format!("open {}/{name}", self.path()))?;
+        let metadata = file.metadata().doing(|| format!("stat {}/{name}", self.path()))?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            let cause = format!("{}/{name} is no regular file of one name", self.path());
+            return Err(Error::new(Kind::BadImages, cause).remedy("copy it"));
+        }
+        Ok(file)
     }
 
     /// The directory of this name in it; none if it is not there.
@@ -119,11 +120,10 @@ impl ImageDir {
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        match unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(Error::sys(format!("remove {}/{name}", self.path()), errno)
-                .remedy("give an images directory that the caller may write to")),
-        }
+        fresh::remove(self.fd(), name).map_err(|errno| {
+            Error::sys(format!("remove {}/{name}", self.path()), errno)
+                .remedy("give an images directory that the caller may write to")
+        })
     }
 
     /// Opens an image for reading.
@@ -196,23 +196,13 @@ impl Creation {
     /// A file of an older dump is removed, not truncated: file systems such as ext4 write a file out
     /// at once when it replaces what was cut off.
     pub fn create(&self, name: &str) -> Result<File> {
-        let created = match self.try_create(name) {
-            Err(Errno::EEXIST) => self.dir.remove(name).map(|()| self.try_create(name))?,
-            created => created,
-        };
-        let file = created.map_err(|errno| {
+        let file = fresh::create(self.dir.fd(), name, OFlag::O_RDWR).map_err(|errno| {
             Error::sys(format!("create {}/{name}", self.dir.path()), errno)
                 .remedy("give an images directory that the caller may write to")
         })?;
         self.pieces.lock().remove(name);
         self.written.lock().push(name.to_owned());
         Ok(file)
-    }
-
-    fn try_create(&self, name: &str) -> nix::Result<File> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        // Images hold the memory of a process: nobody but its owner has any business in them.
-        openat(self.dir.fd(), name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
     }
 
     /// Creates a file with these contents.

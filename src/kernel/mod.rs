@@ -22,6 +22,7 @@ pub mod descriptor;
 pub mod epoll;
 pub mod eventfd;
 pub mod fcntl;
+pub mod fresh;
 pub mod host;
 pub mod kcmp;
 pub mod lock;

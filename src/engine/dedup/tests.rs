@@ -139,3 +139,30 @@ fn impossible_entries_are_refused() {
     let c = scratch.dump("c", Some("a"), &[(16, 1 << 53, OF_PARENT)]);
     assert!(dedup(&c).unwrap_err().to_string().contains("has no end"));
 }
+
+#[test]
+fn what_may_be_somebody_elses_is_not_changed() {
+    use std::os::unix::fs::{chown, symlink};
+    let scratch = Scratch::new("others");
+    let old = scratch.dump("old", None, &[(0, 4, OWN)]);
+    let new = scratch.dump("new", Some("old"), &[(0, 4, OWN)]);
+    let (pages, other) = (old.join("pages-3.img"), scratch.0.join("other"));
+    let refusal = || {
+        let error = dedup(&new).unwrap_err().to_string();
+        let precious = std::fs::read(&other).unwrap_or_else(|_| std::fs::read(&pages).unwrap());
+        assert_eq!(precious, [b'o'; 4 * PAGE]);
+        error
+    };
+    chown(&old, Some(4242), None).unwrap();
+    assert!(refusal().contains("is a dump of user 4242"));
+    chown(&old, Some(0), None).unwrap();
+    std::fs::hard_link(&pages, &other).unwrap();
+    assert!(refusal().contains("pages-3.img is no regular file of one name"));
+    std::fs::remove_file(&pages).unwrap();
+    symlink(&other, &pages).unwrap();
+    assert!(refusal().contains("ELOOP"));
+    std::fs::remove_file(&pages).unwrap();
+    std::fs::rename(&other, &pages).unwrap();
+    dedup(&new).unwrap();
+    assert_eq!(std::fs::read(&pages).unwrap(), [0; 4 * PAGE]);
+}
