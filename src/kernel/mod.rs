@@ -2,9 +2,9 @@
 //! once, one file per family of calls.
 //!
 //! A wrapper adds types and error numbers and decides nothing. Readers of `/proc` parse text, so
-//! that they are tested on saved text. Three kinds of file are more than a family of calls:
-//! [`beside`], [`process`] and [`threads`] start processes and threads of our own, [`pin`] keeps
-//! them on one CPU, and [`probe`] asks the kernel what it knows.
+//! that they are tested on saved text. Some files are more than a
+//! family of calls: [`beside`], [`process`] and [`threads`] start processes and threads of our own,
+//! [`pin`] keeps them on one CPU, and [`probe`] asks the kernel what it knows.
 //!
 //! Invariants:
 //! * `unsafe` occurs here, in `tracee` and in `capi`, and nowhere else;

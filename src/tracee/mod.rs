@@ -8,8 +8,12 @@
 //!   afterwards, and if the engine dies at any instant the dumpee restores itself and goes on.
 //!
 //!   ```text
-//!   running --seize--> FrozenTask --inject--> Injection --finish--> FrozenTask --release--> running
+//!   running --seize--> FrozenTask --release--> running
+//!                  inject |   ^ finish
+//!                         v   |
+//!                       Injection
 //!   ```
+//!
 //! * a [`blank`] is made by the engine, and a dumped process is written into it. It never runs code
 //!   of its own before it is launched, and until then it dies with the engine.
 //!
@@ -18,11 +22,12 @@
 //!                                        `--into_zombie--> zombie
 //!   ```
 //!
-//! Invariants: * ptrace belongs to the thread that seized a tracee, so the values of a dumpee or a
-//! blank stay in the thread that made them;
+//! Invariants:
+//! * ptrace belongs to the thread that seized a tracee, so the values of a dumpee or a blank stay in
+//!   the thread that made them;
 //! * dropping a value is always safe: a dumpee runs on as it was, a blank is killed;
-//! * no breakpoint is set and no single step is made, because the kernel forces their SIGTRAP; *
-//!   the death of a tracee is an error of its own,
+//! * no breakpoint is set and no single step is made, because the kernel forces their SIGTRAP;
+//! * the death of a tracee is an error of its own,
 //!   [`Kind::TaskDied`](crate::error::Kind::TaskDied).
 
 pub mod batch;
