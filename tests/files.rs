@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{NOBODY, Round, Scene, Worker, directory, no_options, request_with, tree_of};
 use criu::images::proto::{CriuOpts, CriuReqType};
@@ -102,4 +103,30 @@ fn a_lost_name_by_rpc() {
     assert!(answer.success, "{answer:?}");
     assert_eq!(links(scene.dir()).len(), 1);
     task.gone(&pids, &scene.path("images")).restore().verify();
+}
+
+/// Runs `criu` with bounds for what it may have in memory (KiB), and for its open files until it
+/// raises them.
+fn within(memory: &str, open: &str, call: &common::Call) {
+    let set = "ulimit -S -d $1 && ulimit -S -n $2 && shift 2 && exec \"$@\"";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", set, "limits", memory, open]).args(call.words()).stdin(Stdio::null());
+    let done = command.output().expect("run a shell");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{command:?}: {}: {said}", done.status);
+}
+
+/// Files without a name go into the image and out of it in pieces, however large they are; more of
+/// them than the engine may have open at first are carried as well.
+#[test]
+fn what_has_no_name_need_not_fit_into_memory() {
+    let (memory, open) = ("49152", "128");
+    let scene = Scene::new("ghosts");
+    let task = scene.start("ghosts", &[]);
+    let pids = tree_of(task.pid());
+    let images = scene.path("images");
+    within(memory, open, &task.dump_call(&images).arg("--ghost-limit").arg("100M"));
+    let dumped = task.gone(&pids, &images);
+    within(memory, open, &dumped.restore_call());
+    dumped.running().verify();
 }

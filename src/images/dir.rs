@@ -18,6 +18,7 @@ use nix::sys::stat::{Mode, fstatat};
 use parking_lot::Mutex;
 
 use super::checksum::{Piece, Pieces};
+use super::payload::Source;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::fresh;
 
@@ -158,6 +159,30 @@ impl ImageDir {
         Ok(Some((file, metadata.len())))
     }
 
+    /// An image that is read in pieces, whatever its size; a missing file is none.
+    pub fn stream(&self, name: &str) -> Result<Option<Stream>> {
+        let Some((file, len)) = self.try_open_sized(name)? else { return Ok(None) };
+        Ok(Some(Stream { file, len, source: Source::image(self.clone(), name.to_owned()) }))
+    }
+
+    /// A file that is gone when it is closed.
+    pub(super) fn create_nameless(&self) -> Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        let owners = Mode::from_bits_truncate(0o600);
+        match openat(self.fd(), ".", flags, owners) {
+            Ok(fd) => Ok(fd.into()),
+            // Not every file system has files that never had a name.
+            Err(_) => {
+                let name = ".waiting.partial";
+                self.remove(name)?;
+                let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+                let file = openat(self.fd(), name, flags, owners)
+                    .doing(|| format!("create {}/{name}", self.path()))?;
+                self.remove(name).map(|()| file.into())
+            }
+        }
+    }
+
     /// Reads a file of messages wholly; a missing file is none.
     pub fn try_read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some((file, len)) = self.try_open_sized(name)? else { return Ok(None) };
@@ -173,6 +198,15 @@ impl ImageDir {
         file.take(len).read_to_end(&mut bytes).doing(|| format!("read {}/{name}", self.path()))?;
         Ok(bytes)
     }
+}
+
+/// An open image that is read in pieces.
+#[derive(Debug)]
+pub struct Stream {
+    pub(super) file: File,
+    pub(super) len: u64,
+    /// Where what is in it is to be found later.
+    pub(super) source: Arc<Source>,
 }
 
 /// A dump being written.
@@ -208,7 +242,12 @@ impl Creation {
     /// Creates a file with these contents.
     pub fn store(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let file = self.create(name)?;
-        (&file).write_all(bytes).map_err(|error| self.full(name, &error))
+        self.append(&file, name, bytes)
+    }
+
+    /// Writes behind what was written before.
+    pub(super) fn append(&self, mut file: &File, name: &str, bytes: &[u8]) -> Result<()> {
+        file.write_all(bytes).map_err(|error| self.full(name, &error))
     }
 
     /// Writes at an offset; safe from several threads.

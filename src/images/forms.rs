@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 use prost::Message;
 
 use super::codec::{Decoder, Encoder};
+use super::payload::Payload;
 use super::proto::*;
 use super::read::{Load, check_tree};
 use super::sections::{Listed, Row, Snapshot};
@@ -34,9 +35,11 @@ pub trait Format {
     type How: Copy;
     /// It is complete only when all memory is written.
     const LATE: bool = false;
+    /// It may be larger than memory: nothing but its messages is brought there.
+    const STREAMED: bool = false;
 
     /// Appends everything to a file.
-    fn encode(value: &Self::Value, file: &mut Encoder);
+    fn encode(value: &Self::Value, file: &mut Encoder<'_>) -> Result<()>;
 
     /// Reads the whole file `name`; none if nothing is in it, where something should be.
     fn decode(how: Self::How, name: &str, file: Decoder<'_>) -> Result<Option<Self::Value>>;
@@ -103,37 +106,10 @@ pub trait TaskSection {
     }
 }
 
-/// What can be put together of parts.
-pub trait Field: Clone + Debug + Default + PartialEq {
-    /// Takes in everything that another one holds, which prevails where both have something.
-    fn absorb(&mut self, other: Self);
-}
+/// What a field of [`Snapshot`] must be able to do.
+pub trait Field: Clone + Debug + Default + PartialEq {}
 
-impl<T: Clone + Debug + PartialEq> Field for Option<T> {
-    fn absorb(&mut self, other: Self) {
-        *self = other.or_else(|| self.take());
-    }
-}
-
-impl<T: Clone + Debug + PartialEq> Field for Vec<T> {
-    fn absorb(&mut self, other: Self) {
-        self.extend(other);
-    }
-}
-
-impl<K: Clone + Debug + Ord, V: Clone + Debug + PartialEq> Field for BTreeMap<K, V> {
-    fn absorb(&mut self, other: Self) {
-        self.extend(other);
-    }
-}
-
-impl Field for InventoryEntry {
-    fn absorb(&mut self, other: Self) {
-        if other != Self::default() {
-            *self = other;
-        }
-    }
-}
+impl<T: Clone + Debug + Default + PartialEq> Field for T {}
 
 /// A file with one message.
 #[derive(Debug)]
@@ -143,8 +119,9 @@ impl<M: Entry> Format for One<M> {
     type Value = M;
     type How = ();
 
-    fn encode(value: &M, file: &mut Encoder) {
+    fn encode(value: &M, file: &mut Encoder<'_>) -> Result<()> {
         file.entry(value);
+        Ok(())
     }
 
     fn decode((): (), name: &str, file: Decoder<'_>) -> Result<Option<M>> {
@@ -169,10 +146,9 @@ impl<M: Entry> Format for List<M> {
     type Value = Vec<M>;
     type How = ();
 
-    fn encode(value: &Vec<M>, file: &mut Encoder) {
-        value.iter().for_each(|entry| {
-            file.entry(entry);
-        });
+    fn encode(value: &Vec<M>, file: &mut Encoder<'_>) -> Result<()> {
+        file.entries(value);
+        Ok(())
     }
 
     fn decode((): (), name: &str, file: Decoder<'_>) -> Result<Option<Vec<M>>> {
@@ -201,10 +177,9 @@ impl<M: Entry> Format for Indexed<M> {
     type Value = BTreeMap<u32, M>;
     type How = fn(&M) -> u32;
 
-    fn encode(value: &BTreeMap<u32, M>, file: &mut Encoder) {
-        value.values().for_each(|entry| {
-            file.entry(entry);
-        });
+    fn encode(value: &BTreeMap<u32, M>, file: &mut Encoder<'_>) -> Result<()> {
+        file.entries(value.values());
+        Ok(())
     }
 
     fn decode(number: Self::How, name: &str, file: Decoder<'_>) -> Result<Option<Self::Value>> {
@@ -234,22 +209,24 @@ impl<M: Entry> Format for Indexed<M> {
 pub struct Payloads<M>(PhantomData<M>);
 
 impl<M: Entry> Format for Payloads<M> {
-    type Value = Vec<(M, Vec<u8>)>;
+    type Value = Vec<(M, Payload)>;
     type How = fn(&M) -> u32;
+    const STREAMED: bool = true;
 
-    fn encode(value: &Self::Value, file: &mut Encoder) {
+    fn encode(value: &Self::Value, file: &mut Encoder<'_>) -> Result<()> {
         for (entry, payload) in value {
-            file.entry(entry).payload(payload);
+            file.entry(entry).payload(payload)?;
         }
+        Ok(())
     }
 
-    fn decode(len: Self::How, _: &str, mut file: Decoder<'_>) -> Result<Option<Self::Value>> {
-        let mut all = Vec::new();
-        while let Some(entry) = file.entry::<M>()? {
-            let payload = file.payload(len(&entry) as usize)?.to_vec();
-            all.push((entry, payload));
-        }
-        Ok(Some(all))
+    fn decode(len: Self::How, name: &str, mut file: Decoder<'_>) -> Result<Option<Self::Value>> {
+        let next = || {
+            let Some(entry) = file.entry::<M>()? else { return Ok(None) };
+            let payload = file.payload(len(&entry).into())?;
+            Ok(Some((entry, payload)))
+        };
+        bounded(name, next).map(Some)
     }
 
     fn count(value: &Self::Value) -> usize {
@@ -260,7 +237,7 @@ impl<M: Entry> Format for Payloads<M> {
     fn sample(len: Self::How) -> Self::Value {
         let entry: M = sample_message(3);
         assert_eq!(len(&entry), 3);
-        vec![(entry.clone(), b"one".to_vec()), (entry, b"two".to_vec())]
+        vec![(entry.clone(), b"one".to_vec().into()), (entry, b"two".to_vec().into())]
     }
 }
 
@@ -269,11 +246,10 @@ impl Format for Pagemap {
     type How = ();
     const LATE: bool = true;
 
-    fn encode(value: &Self, file: &mut Encoder) {
+    fn encode(value: &Self, file: &mut Encoder<'_>) -> Result<()> {
         file.entry(&PagemapHead { pages_id: value.pages_id });
-        for entry in &value.entries {
-            file.entry(entry);
-        }
+        file.entries(&value.entries);
+        Ok(())
     }
 
     fn decode((): (), name: &str, mut file: Decoder<'_>) -> Result<Option<Self>> {
@@ -295,30 +271,31 @@ impl Format for Pagemap {
 impl Format for GhostFile {
     type Value = Self;
     type How = ();
+    const STREAMED: bool = true;
 
-    fn encode(value: &Self, file: &mut Encoder) {
+    fn encode(value: &Self, file: &mut Encoder<'_>) -> Result<()> {
         file.entry(&value.entry);
-        for (off, bytes) in &value.chunks {
+        for (off, payload) in &value.chunks {
             if value.entry.chunks == Some(true) {
-                file.entry(&GhostChunkEntry { len: bytes.len() as u64, off: *off });
+                file.entry(&GhostChunkEntry { len: payload.len(), off: *off });
             }
-            file.payload(bytes);
+            file.payload(payload)?;
         }
+        Ok(())
     }
 
     fn decode((): (), name: &str, mut file: Decoder<'_>) -> Result<Option<Self>> {
         let entry: GhostFileEntry =
             file.entry()?.ok_or_else(|| Error::image(name, "has no entry"))?;
-        let mut chunks = Vec::new();
         if entry.chunks == Some(true) {
-            while let Some(chunk) = file.entry::<GhostChunkEntry>()? {
-                let len = usize::try_from(chunk.len)
-                    .map_err(|_| Error::image(name, "a chunk's length is absurd"))?;
-                chunks.push((chunk.off, file.payload(len)?.to_vec()));
-            }
-        } else if !file.rest().is_empty() {
-            chunks.push((0, file.rest().to_vec()));
+            let next = || {
+                let Some(chunk) = file.entry::<GhostChunkEntry>()? else { return Ok(None) };
+                Ok(Some((chunk.off, file.payload(chunk.len)?)))
+            };
+            return Ok(Some(Self { entry, chunks: bounded(name, next)? }));
         }
+        let whole = file.payload(file.left())?;
+        let chunks = if whole.is_empty() { Vec::new() } else { vec![(0, whole)] };
         Ok(Some(Self { entry, chunks }))
     }
 
@@ -333,7 +310,7 @@ impl Format for GhostFile {
     #[cfg(test)]
     fn sample((): ()) -> Self {
         let entry = GhostFileEntry { chunks: Some(true), size: Some(9), ..Default::default() };
-        Self { entry, chunks: vec![(0, b"one".to_vec()), (6, b"two".to_vec())] }
+        Self { entry, chunks: vec![(0, b"one".to_vec().into()), (6, b"two".to_vec().into())] }
     }
 }
 
@@ -556,18 +533,23 @@ impl Section for Tree {
     }
 }
 
-/// The entries left. An empty one takes four bytes of its file, and many times that in memory: files
-/// of nothing else, which may be sparse, are stopped.
-fn collect<M: Message + Default>(name: &str, mut file: Decoder<'_>) -> Result<Vec<M>> {
-    let most = MAX_DECODED / size_of::<M>();
-    let mut entries = Vec::new();
-    while let Some(entry) = file.entry()? {
-        if entries.len() == most {
+/// The entries left.
+fn collect<M: Entry>(name: &str, mut file: Decoder<'_>) -> Result<Vec<M>> {
+    bounded(name, || file.entry())
+}
+
+/// All that `next` gives. An empty entry takes four bytes of its file, and many times that in
+/// memory: files of nothing else, which may be sparse, are stopped.
+fn bounded<T>(name: &str, mut next: impl FnMut() -> Result<Option<T>>) -> Result<Vec<T>> {
+    let most = MAX_DECODED / size_of::<T>();
+    let mut all = Vec::new();
+    while let Some(one) = next()? {
+        if all.len() == most {
             return Err(Error::image(name, format!("has more than {most} entries")));
         }
-        entries.push(entry);
+        all.push(one);
     }
-    Ok(entries)
+    Ok(all)
 }
 
 /// The number of everything that has one in a sample.

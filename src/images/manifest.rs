@@ -15,6 +15,7 @@ use std::io::Read;
 
 use super::dir::{ImageDir, MANIFEST};
 use super::pages::Written;
+use super::sections::SECTIONS;
 use crate::error::{Context, Error, Kind, Result};
 use crate::helper::{Helper, Later};
 use crate::version;
@@ -73,15 +74,15 @@ struct Expected {
 }
 
 impl Manifest {
-    /// Notes a file of messages.
+    /// Notes a file that is in memory.
     pub fn add(&mut self, name: &str, bytes: &[u8]) {
         let expected =
             Expected { size: bytes.len() as u64, crc: Some(crc32fast::hash(bytes)), holes: false };
         self.files.insert(name.to_owned(), expected);
     }
 
-    /// Notes a file of raw pages.
-    pub fn add_pages(&mut self, name: &str, size: u64, crc: Option<u32>) {
+    /// Notes a file that was written in pieces.
+    pub fn add_written(&mut self, name: &str, size: u64, crc: Option<u32>) {
         self.files.insert(name.to_owned(), Expected { size, crc, holes: false });
     }
 
@@ -187,7 +188,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Returns the contents of those that are files of messages.
+    /// Returns the contents of those that are files of messages and not larger than memory.
     fn all(mut self, files: &[File]) -> Result<HashMap<String, Vec<u8>>> {
         let check = |(name, expected): &File| {
             Ok(self.check(name, expected)?.map(|bytes| (name.clone(), bytes)))
@@ -195,7 +196,7 @@ impl Checker<'_> {
         files.iter().map(check).filter_map(Result::transpose).collect()
     }
 
-    /// Returns the contents of a file of messages.
+    /// Returns the contents of a file of messages, unless it may be larger than memory.
     fn check(&mut self, name: &str, expected: &Expected) -> Result<Option<Vec<u8>>> {
         let (file, size) = self.dir.open_sized(name)?;
         if size != expected.size {
@@ -209,13 +210,14 @@ impl Checker<'_> {
             );
         }
         let Some(crc) = expected.crc else { return Ok(None) };
-        let (found, contents) = if !name.starts_with(PAGES) {
-            let bytes = self.dir.read_opened(name, file, size)?;
-            (crc32fast::hash(&bytes), Some(bytes))
-        } else if self.read_twice {
+        let are_pages = name.starts_with(PAGES);
+        let (found, contents) = if are_pages && !self.read_twice {
+            (crc, None)
+        } else if are_pages || SECTIONS.is_streamed(name) {
             (self.checksum(file).doing(|| format!("read {name}"))?, None)
         } else {
-            (crc, None)
+            let bytes = self.dir.read_opened(name, file, size)?;
+            (crc32fast::hash(&bytes), Some(bytes))
         };
         if found != crc {
             return Err(altered(name));
@@ -263,8 +265,8 @@ mod tests {
     fn text_round_trip() {
         let mut manifest = Manifest::default();
         manifest.add("core-1.img", b"abc");
-        manifest.add_pages("pages-1.img", 8192, None);
-        manifest.add_pages("pages-2.img", 4096, Some(7));
+        manifest.add_written("pages-1.img", 8192, None);
+        manifest.add_written("pages-2.img", 4096, Some(7));
         manifest.note_holes("pages-2.img");
         let read = Manifest::parse(&manifest.to_text()).unwrap();
         assert_eq!(read.files, manifest.files);

@@ -10,6 +10,7 @@ pub mod forms;
 pub mod manifest;
 pub mod names;
 pub mod pages;
+pub mod payload;
 pub mod read;
 pub mod sections;
 pub mod snapshot;

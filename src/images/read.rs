@@ -5,10 +5,10 @@
 //! and in the `validate` of each kind of object.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::codec::Decoder;
-use super::dir::ImageDir;
+use super::dir::{ImageDir, Stream};
 use super::forms::Format;
 use super::manifest::{Checked, Manifest};
 use super::pages::PageFiles;
@@ -36,21 +36,13 @@ pub struct Dump {
 /// Reads the whole directory.
 pub fn read<'scope>(dir: &'scope ImageDir, helper: &Helper<'scope, '_>) -> Result<Dump> {
     // Before the manifest: where there is no dump at all, that is what is wrong.
-    let files = |name: &str| dir.try_read(name);
-    Load { files: &files, place: dir.path(), partly: false }.inventory()?;
+    Load { files: &Stored::unchecked(dir), place: dir.path(), partly: false }.inventory()?;
     let manifest = Manifest::load(dir)?;
     let Checked { messages, pages: checked, unchecked } = match &manifest {
         Some(manifest) => manifest.check(dir, helper)?,
         None => Checked::nothing(),
     };
-    let messages = RefCell::new(messages);
-    // A file that was read to be compared with the manifest is not read once more; one that the
-    // manifest does not name is not the dump's.
-    let files = |name: &str| match messages.borrow_mut().remove(name) {
-        Some(bytes) => Ok(Some(bytes)),
-        None if manifest.as_ref().is_none_or(|manifest| manifest.names(name)) => dir.try_read(name),
-        None => Ok(None),
-    };
+    let files = Stored { dir, manifest, messages: RefCell::new(messages) };
     let snapshot = read_files(&files, dir.path())?;
     Ok(Dump { snapshot, pages: PageFiles::new(dir, unchecked), checked })
 }
@@ -58,22 +50,67 @@ pub fn read<'scope>(dir: &'scope ImageDir, helper: &Helper<'scope, '_>) -> Resul
 /// Reads what is there, to look at and not to restore: whatever its manifest says of it, and
 /// without the processes' own images where there are none, as in a pre-dump.
 pub fn read_unchecked(dir: &ImageDir) -> Result<Snapshot> {
-    let files = |name: &str| dir.try_read(name);
-    Load { files: &files, place: dir.path(), partly: true }.snapshot()
+    Load { files: &Stored::unchecked(dir), place: dir.path(), partly: true }.snapshot()
 }
 
-/// Reads files of messages from anywhere: `files` gives the bytes of one, or none if there is no
-/// such file; `place` says where they are, for messages.
-pub fn read_files(
-    files: &dyn Fn(&str) -> Result<Option<Vec<u8>>>,
-    place: String,
-) -> Result<Snapshot> {
+/// Reads files of messages from anywhere; `place` says where they are, for messages.
+pub fn read_files(files: &dyn Files, place: String) -> Result<Snapshot> {
     Load { files, place, partly: false }.snapshot()
+}
+
+/// What gives files by their names.
+pub trait Files {
+    /// The bytes of one, or none if there is no such file.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// The same of a file that may be larger than memory; none as well if it is there already.
+    fn stream(&self, _name: &str) -> Result<Option<Stream>> {
+        Ok(None)
+    }
+}
+
+impl<F: Fn(&str) -> Result<Option<Vec<u8>>>> Files for F {
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self(name)
+    }
+}
+
+/// Files of a directory.
+struct Stored<'a> {
+    dir: &'a ImageDir,
+    manifest: Option<Manifest>,
+    /// Those that were read to be compared with the manifest, which need not be read once more.
+    messages: RefCell<HashMap<String, Vec<u8>>>,
+}
+
+impl<'a> Stored<'a> {
+    fn unchecked(dir: &'a ImageDir) -> Self {
+        Self { dir, manifest: None, messages: RefCell::default() }
+    }
+
+    /// What the manifest does not name is not the dump's.
+    fn is_the_dumps(&self, name: &str) -> bool {
+        self.manifest.as_ref().is_none_or(|manifest| manifest.names(name))
+    }
+}
+
+impl Files for Stored<'_> {
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.messages.borrow_mut().remove(name) {
+            Some(bytes) => Ok(Some(bytes)),
+            None if self.is_the_dumps(name) => self.dir.try_read(name),
+            None => Ok(None),
+        }
+    }
+
+    fn stream(&self, name: &str) -> Result<Option<Stream>> {
+        if self.is_the_dumps(name) { self.dir.stream(name) } else { Ok(None) }
+    }
 }
 
 /// Where the files come from.
 pub struct Load<'a> {
-    files: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>,
+    files: &'a dyn Files,
     place: String,
     /// Processes may lack images of their own.
     partly: bool,
@@ -101,7 +138,12 @@ impl Load<'_> {
         row: &Row<F, I>,
         name: &str,
     ) -> Result<Option<Option<F::Value>>> {
-        let Some(bytes) = (self.files)(name)? else { return Ok(None) };
+        if F::STREAMED
+            && let Some(stream) = self.files.stream(name)?
+        {
+            return F::decode(row.how, name, Decoder::stream(name, &stream, row.magic)?).map(Some);
+        }
+        let Some(bytes) = self.files.read(name)? else { return Ok(None) };
         F::decode(row.how, name, Decoder::new(name, &bytes, row.magic)?).map(Some)
     }
 

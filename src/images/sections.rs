@@ -78,6 +78,16 @@ macro_rules! sections {
             }
         }
 
+        impl Sections {
+            /// Whether the file of this name may be larger than memory.
+            pub fn is_streamed(&self, name: &str) -> bool {
+                $( self.$first.streams(name) || )*
+                self.$core.streams(name)
+                $( || self.$own.streams(name) )*
+                $( || self.$then.streams(name) )*
+            }
+        }
+
         impl Snapshot {
             /// Reads what has to be known before the processes are read.
             pub(super) fn load_first(load: &Load<'_>) -> Result<Self> {
@@ -102,13 +112,6 @@ macro_rules! sections {
                     <$then_form as Section>::store(&self.$then, &SECTIONS.$then, store)?;
                 } )*
                 Ok(())
-            }
-
-            /// Takes in everything that another one holds, which prevails where both have something.
-            pub fn absorb(&mut self, other: Self) {
-                $( self.$first.absorb(other.$first); )*
-                self.tasks.absorb(other.tasks);
-                $( self.$then.absorb(other.$then); )*
             }
 
             /// The files that it is, or would be, stored in.
@@ -310,6 +313,10 @@ impl<F: Format, I> fmt::Debug for Row<F, I> {
 }
 
 impl<F: Format, I> Row<F, I> {
+    fn streams(&self, name: &str) -> bool {
+        F::STREAMED && self.is(name)
+    }
+
     pub(super) fn list(&self, name: String, value: &F::Value, files: &mut Vec<Listed>) {
         files.push(Listed { name, entries: F::count(value) });
     }
@@ -369,6 +376,7 @@ mod tests {
         std::fs::create_dir_all(&path).unwrap();
         let dir = ImageDir::new(std::fs::File::open(&path).unwrap().into());
         let sample = Snapshot::sample();
+        assert_eq!(sample.vacant(), [""; 0]);
         // Pages are written by who copies them.
         let creation = dir.begin().unwrap();
         creation.create("pages-27.img").unwrap();
@@ -382,17 +390,6 @@ mod tests {
         for (field, image) in SECTIONS.all() {
             assert!(listed.iter().any(|name| image.is(name)), "{field} is in no file");
         }
-    }
-
-    #[test]
-    fn nothing_that_another_snapshot_holds_is_lost() {
-        let (mut all, sample) = (Snapshot::default(), Snapshot::sample());
-        assert_eq!(sample.vacant(), [""; 0]);
-        all.absorb(sample.clone());
-        assert_eq!(all, sample);
-        // Nor what was there before.
-        all.absorb(Snapshot::default());
-        assert_eq!(all, sample);
     }
 
     #[test]

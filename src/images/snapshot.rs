@@ -4,6 +4,7 @@
 //! it, rebuild consumes it. Page contents stream past it: it only knows where they are. Its fields
 //! are the rows of the table of [`sections`](super::sections).
 
+use super::payload::Payload;
 use super::proto::*;
 
 pub use super::sections::{Snapshot, TaskImage};
@@ -32,8 +33,8 @@ pub struct Pagemap {
 pub struct GhostFile {
     /// Owner, mode, times.
     pub entry: GhostFileEntry,
-    /// Runs of contents: offset and bytes.
-    pub chunks: Vec<(u64, Vec<u8>)>,
+    /// Runs of contents, ascending: offset and bytes.
+    pub chunks: Vec<(u64, Payload)>,
 }
 
 impl CoreEntry {

@@ -1,5 +1,6 @@
 //! Stores a [`Snapshot`] as image files.
 
+use crc32fast::Hasher;
 use parking_lot::Mutex;
 
 use super::codec::Encoder;
@@ -75,7 +76,7 @@ impl Store {
         for pages_id in pages {
             let name = names::pages(pages_id);
             let (size, crc) = self.creation.written(&name)?;
-            manifest.add_pages(&name, size, crc);
+            manifest.add_written(&name, size, crc);
         }
         self.creation.store(MANIFEST, manifest.to_text().as_bytes())?;
         self.creation.commit(&inventory)
@@ -88,10 +89,17 @@ impl Store {
         name: String,
         value: &F::Value,
     ) -> Result<()> {
-        let mut file = Encoder::new(row.magic);
-        F::encode(value, &mut file);
-        let bytes = file.finish();
-        self.manifest.lock().add(&name, &bytes);
-        self.creation.store(&name, &bytes)
+        let file = self.creation.create(&name)?;
+        let (mut size, mut hasher) = (0, Hasher::new());
+        let mut out = |bytes: &[u8]| {
+            size += bytes.len() as u64;
+            hasher.update(bytes);
+            self.creation.append(&file, &name, bytes)
+        };
+        let mut encoder = Encoder::to(&mut out, row.magic);
+        F::encode(value, &mut encoder)?;
+        encoder.flush()?;
+        self.manifest.lock().add_written(&name, size, Some(hasher.finalize()));
+        Ok(())
     }
 }

@@ -111,7 +111,7 @@ fn the_manifest_says_that_pages_are_missing() {
     let scratch = Scratch::new("manifest");
     let a = scratch.dump("a", None, &[(16, 1, OWN)]);
     let mut manifest = Manifest::default();
-    manifest.add_pages("pages-3.img", PAGE_SIZE, Some(1));
+    manifest.add_written("pages-3.img", PAGE_SIZE, Some(1));
     std::fs::write(a.join(MANIFEST), manifest.to_text()).unwrap();
     let b = scratch.dump("b", Some("a"), &[(16, 1, OWN)]);
     dedup(&b).unwrap();

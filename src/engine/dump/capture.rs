@@ -7,6 +7,8 @@ use super::ids::SharedIds;
 use super::writer::Writer;
 use crate::error::{Context, Refusals, Result};
 use crate::helper::Later;
+use crate::images::dir::ImageDir;
+use crate::images::payload::Spool;
 use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::objects::files::{Collected, Collector, CollectorOptions};
@@ -51,10 +53,11 @@ impl<'a, 'w> Capture<'a, 'w> {
             cgroup::check(threads, &mut refusals)?;
         }
         let tree = members.iter().map(pstree_entry).collect();
+        let spool = Spool::new(ImageDir::copy_of(request.images()?)?);
         Ok(Self {
             snapshot: Snapshot { tree, ..Snapshot::default() },
             ids: ids.get()?,
-            collector: Collector::new(collector_options(request, external)),
+            collector: Collector::new(collector_options(request, external), spool),
             mapped: mapped.get()?,
             filters: SeccompEntry::default(),
             refusals,

@@ -39,7 +39,7 @@ use crate::images::proto::CpuinfoEntry;
 use crate::images::snapshot::Snapshot;
 use crate::images::write::Store;
 use crate::log::Log;
-use crate::objects::files::{Collected, Links, SharedFile};
+use crate::objects::files::{Collected, DescriptorLimit, Links, SharedFile};
 use crate::objects::memory::{self, MappedFiles, SharedMemory, Shown};
 use crate::options::Request;
 
@@ -151,7 +151,8 @@ impl<'a> Captured<'a> {
         self.snapshot.cpuinfo = cpuinfo;
         self.writer.set_store(store);
         store.common(&self.snapshot)?;
-        let Self { mut snapshot, files: Collected { shared, notes, links }, writer } = self;
+        let Self { mut snapshot, files, writer } = self;
+        let Collected { shared, notes, links, limit } = files;
         let Private { pagemaps, last_id } = writer.finish(helper)?;
         pagemaps.values().for_each(|pagemap| stats.add(pagemap));
         shared_memory(shared).write_pages(&mut snapshot, store.creation(), last_id)?;
@@ -159,7 +160,7 @@ impl<'a> Captured<'a> {
         stats.memory_written();
         let all = pagemaps.values().chain(snapshot.shared_memory.values());
         let pages_ids = all.map(|pagemap| pagemap.pages_id).collect();
-        Ok(Written { store, snapshot, pages_ids, notes, links })
+        Ok(Written { store, snapshot, pages_ids, notes, links, limit })
     }
 }
 
@@ -171,13 +172,16 @@ struct Written<'a> {
     pages_ids: Vec<u32>,
     notes: Vec<String>,
     links: Links,
+    /// The snapshot may hold very many open files.
+    limit: Option<DescriptorLimit>,
 }
 
 impl<'a> Written<'a> {
     /// Makes the dump whole.
     fn commit(self) -> Result<Whole<'a>> {
-        let Self { store, snapshot, pages_ids, notes, links } = self;
+        let Self { store, snapshot, pages_ids, notes, links, limit } = self;
         let committed = store.finish(&snapshot, pages_ids)?;
+        drop((snapshot, limit));
         Ok(Whole { committed, notes, links })
     }
 }

@@ -13,9 +13,11 @@ use super::fdinfo::Fdinfo;
 use super::identity::{Fate, Found, KnownFiles};
 use super::kind::{Descriptor, FileId};
 use super::link::Links;
+use super::open::DescriptorLimit;
 use super::opened::{Captured, NotCaptured, Opened};
 use super::{ATTRIBUTES, AllMet, KINDS, refused};
 use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
+use crate::images::payload::Spool;
 use crate::images::proto::{FdTypes, FdinfoEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::pidfd;
@@ -34,10 +36,12 @@ pub struct Collected {
     pub notes: Vec<String>,
     /// Links to files that had lost their name; to be kept when the dump is whole.
     pub links: Links,
+    /// Raised while files whose contents are still to be written stay open.
+    pub limit: Option<DescriptorLimit>,
 }
 
 /// Collects files while tasks are captured, into the snapshot of the dump.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Collector {
     options: CollectorOptions,
     known: KnownFiles,
@@ -51,9 +55,17 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Nothing collected yet.
-    pub fn new(options: CollectorOptions) -> Self {
-        Self { options, ..Self::default() }
+    /// Nothing collected yet; `spool` takes what would need much memory.
+    pub fn new(options: CollectorOptions, spool: Spool) -> Self {
+        Self {
+            options,
+            known: KnownFiles::default(),
+            paths: HashMap::new(),
+            met: AllMet::default(),
+            gathered: Gathered::new(spool),
+            #[cfg(test)]
+            ignored: None,
+        }
     }
 
     /// Captures every descriptor of a process; its entries of fdinfo-ID.img.
@@ -180,8 +192,8 @@ impl Collector {
                 (kind.touch)(met, &mut cx)?;
             }
         }
-        let Gathered { shared, notes, links, .. } = self.gathered;
-        Ok(Collected { shared, notes, links })
+        let Gathered { shared, notes, links, limit, .. } = self.gathered;
+        Ok(Collected { shared, notes, links, limit })
     }
 
     fn contexts<'a>(&'a mut self, out: &'a mut Snapshot) -> (&'a mut AllMet, DumpCx<'a>) {

@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::identity::Known;
 use super::kind::FileId;
 use super::link::Links;
+use super::open::DescriptorLimit;
 use super::paths;
 use crate::error::{Context, Error, Kind, Result};
+use crate::images::payload::Spool;
 use crate::images::proto::FileEntry;
 use crate::images::snapshot::Snapshot;
 
@@ -66,9 +68,13 @@ pub(super) struct DumpCx<'a> {
 }
 
 /// What kinds gather together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathered {
     last_id: FileId,
+    /// Takes what is in pipes and queues.
+    pub spool: Spool,
+    /// Raised once files stay open until the dump is written.
+    pub limit: Option<DescriptorLimit>,
     /// The numbers of unlinked files, by device and inode.
     pub ghosts: HashMap<(u64, u64), u32>,
     pub links: Links,
@@ -79,6 +85,27 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Nothing yet.
+    pub fn new(spool: Spool) -> Self {
+        Self {
+            last_id: 0,
+            spool,
+            limit: None,
+            ghosts: HashMap::new(),
+            links: Links::default(),
+            shared: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// A file will stay open until the dump is written.
+    pub fn will_hold_more(&mut self) -> Result<()> {
+        if self.limit.is_none() {
+            self.limit = Some(DescriptorLimit::raise()?);
+        }
+        Ok(())
+    }
+
     /// A number that no open file has yet.
     pub fn new_id(&mut self) -> FileId {
         self.last_id += 1;

@@ -44,7 +44,7 @@ impl FileKind for Fifo {
         let regf_id = paths::put(file, cx)?;
         let pipe_id = pipe::number(file);
         if file.is_readable() && met.insert(pipe_id) {
-            cx.out.fifo_data.extend(pipe::contents(file)?);
+            cx.out.fifo_data.extend(pipe::contents(file, &mut cx.gathered.spool)?);
         }
         Ok(FifoEntry { id, pipe_id, regf_id: Some(regf_id) })
     }

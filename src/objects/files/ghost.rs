@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use super::link;
 use super::opened::{Captured, Opened};
 use super::paths::Remapped;
 use crate::error::{Context, Error, Result};
+use crate::images::payload::{Payload, Source};
 use crate::images::proto::{GhostFileEntry, RemapFilePathEntry, RemapType, Timeval};
 use crate::images::snapshot::{GhostFile, Snapshot};
 use crate::kernel::descriptor::own_path;
@@ -49,6 +49,9 @@ pub(super) fn capture(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Capture
             let new = u32::try_from(cx.gathered.ghosts.len() + 1).unwrap_or(u32::MAX);
             cx.gathered.ghosts.insert(key, new);
             let ghost = contents(file)?;
+            if !ghost.chunks.is_empty() {
+                cx.gathered.will_hold_more()?;
+            }
             cx.out.ghosts.insert(new, ghost);
             new
         }
@@ -83,7 +86,7 @@ fn contents(file: &Opened) -> Result<GhostFile> {
         size: chunked.then_some(stat.st_size.cast_unsigned()),
         symlnk_target: target(file)?,
     };
-    let chunks = if regular && stat.st_size > 0 { read_chunks(file, chunked)? } else { Vec::new() };
+    let chunks = if regular && stat.st_size > 0 { chunks(file, chunked)? } else { Vec::new() };
     Ok(GhostFile { entry, chunks })
 }
 
@@ -101,8 +104,8 @@ fn target(file: &Opened) -> Result<Option<String>> {
     Ok(Some(target.to_string_lossy().into_owned()))
 }
 
-/// What the file holds, read through a description of our own that does not touch its times.
-fn read_chunks(file: &Opened, skip_holes: bool) -> Result<Vec<(u64, Vec<u8>)>> {
+/// What the file holds, to be read through a description of our own that does not touch its times.
+fn chunks(file: &Opened, skip_holes: bool) -> Result<Vec<(u64, Payload)>> {
     let source = File::options()
         .read(true)
         .custom_flags(libc::O_NOATIME)
@@ -110,12 +113,9 @@ fn read_chunks(file: &Opened, skip_holes: bool) -> Result<Vec<(u64, Vec<u8>)>> {
         .doing(|| format!("{}: open {} again", file.place, file.object()))?;
     let size = file.stat.st_size.cast_unsigned();
     let runs = if skip_holes { data_runs(&source, size)? } else { vec![(0, size)] };
-    let read = |(offset, len): (u64, u64)| {
-        let mut bytes = vec![0u8; usize::try_from(len).unwrap_or(usize::MAX)];
-        source.read_exact_at(&mut bytes, offset).doing(|| format!("read {}", file.object()))?;
-        Ok((offset, bytes))
-    };
-    runs.into_iter().map(read).collect()
+    let source = Source::open(source, file.object());
+    let chunk = |(offset, len)| (offset, Payload::stretch(&source, offset, len));
+    Ok(runs.into_iter().map(chunk).collect())
 }
 
 /// Offset and length of everything that is not a hole.
@@ -228,19 +228,21 @@ fn create(ghost: &GhostFile, path: &Path) -> Result<()> {
 }
 
 fn fill(ghost: &GhostFile, path: &Path) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-        if ghost.entry.chunks == Some(true) {
-            file.set_len(ghost.entry.size.unwrap_or(0))?;
-            for (offset, bytes) in &ghost.chunks {
-                file.write_all_at(bytes, *offset)?;
-            }
-        } else if let Some((_, bytes)) = ghost.chunks.first() {
-            file.write_all(bytes)?;
-        }
-        Ok(())
-    };
-    write().doing(|| format!("write {}", path.display()))
+    let doing = || format!("write {}", path.display());
+    let mut options = File::options();
+    let file = options.write(true).create_new(true).mode(0o600).open(path).doing(doing)?;
+    if ghost.entry.chunks == Some(true) {
+        file.set_len(ghost.entry.size.unwrap_or(0)).doing(doing)?;
+    }
+    for (offset, payload) in &ghost.chunks {
+        let mut at = *offset;
+        payload.pieces(|piece| {
+            file.write_all_at(piece, at).doing(doing)?;
+            at = at.saturating_add(piece.len() as u64);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Owner first: giving a file away clears its set-uid bits.
@@ -315,7 +317,7 @@ mod tests {
         let fds = vec![(3, file.into()), (4, reader), (5, directory_fd), (6, temporary)];
         let (snapshot, restored) = round_trip(fds);
         assert_eq!(snapshot.ghosts.len(), 3);
-        let held: usize = snapshot.ghosts[&1].chunks.iter().map(|(_, bytes)| bytes.len()).sum();
+        let held: u64 = snapshot.ghosts[&1].chunks.iter().map(|(_, bytes)| bytes.len()).sum();
         assert!(held <= 2 * 4096, "holes are not stored");
         assert_eq!(link(&restored, 3), format!("{} (deleted)", path.display()));
         assert_eq!(link(&restored, 5), format!("{} (deleted)", directory.display()));

@@ -47,7 +47,7 @@ pub use self::context::{CollectorOptions, RestoreOptions, SharedFile};
 pub use self::describe::{Description, describe};
 pub use self::kind::{Blanks, FileId};
 pub use self::link::Links;
-pub use self::open::OpenFiles;
+pub use self::open::{DescriptorLimit, OpenFiles};
 
 // The order is that in which kinds are asked and opened: a memfd would pass for a regular file, and
 // terminals have to be there for whoever has their paths open.

@@ -133,10 +133,10 @@ impl<'s> OpenFiles<'s> {
 
 /// The soft limit of descriptors raised to the hard one, while the engine holds those of a tree.
 #[derive(Debug)]
-struct DescriptorLimit(u64, u64);
+pub struct DescriptorLimit(u64, u64);
 
 impl DescriptorLimit {
-    fn raise() -> Result<Self> {
+    pub(super) fn raise() -> Result<Self> {
         let what = || "raise the limit of descriptors";
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(what)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(what)?;

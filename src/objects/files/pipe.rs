@@ -21,12 +21,15 @@ use super::kind::{Blanks, FileId, FileKind, Step, held_as};
 use super::opened::{Captured, Opened, PIPE_FS};
 use super::set_status_flags;
 use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::payload::{Payload, Spool};
 use crate::images::proto::{FdTypes, FownEntry, PipeDataEntry, PipeEntry};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::{fcntl, pipe, tty};
 use crate::objects::phases::Phase;
 use crate::objects::place::reopen;
 
+/// As much as a pipe holds at most, unless somebody privileged allows it more.
+const AT_ONCE: usize = 1 << 20;
 const O_DIRECT: u32 = libc::O_DIRECT.cast_unsigned();
 const O_LARGEFILE: u32 = 0o100_000;
 
@@ -53,7 +56,7 @@ impl FileKind for Pipe {
     ) -> Captured<PipeEntry> {
         let pipe_id = number(file);
         if file.is_readable() && met.insert(pipe_id) {
-            cx.out.pipe_data.extend(contents(file)?);
+            cx.out.pipe_data.extend(contents(file, &mut cx.gathered.spool)?);
         }
         Ok(PipeEntry { id, pipe_id, flags: file.flags(), fown: file.owner })
     }
@@ -97,23 +100,26 @@ pub(super) fn number(file: &Opened) -> u32 {
 }
 
 /// Capacity and contents of the pipe behind a readable end: one entry per packet, at least one.
-pub(super) fn contents(file: &Opened) -> Captured<Vec<(PipeDataEntry, Vec<u8>)>> {
+pub(super) fn contents(
+    file: &Opened,
+    spool: &mut Spool,
+) -> Captured<Vec<(PipeDataEntry, Payload)>> {
     let what = || format!("{}: read what is in {}", file.place, file.object());
     let size = pipe::size(&file.file).doing(what)?;
     let held = tty::readable(&file.file).doing(what)?;
-    let packets = if held == 0 { Vec::new() } else { copy(file, size)? };
-    let entry = |bytes: &Vec<u8>| PipeDataEntry {
+    let mut packets = if held == 0 { Vec::new() } else { copy(file, size, spool)? };
+    if packets.is_empty() {
+        packets.push(Vec::new().into());
+    }
+    let entry = |packet: &Payload| PipeDataEntry {
         pipe_id: number(file),
-        bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        bytes: u32::try_from(packet.len()).unwrap_or(u32::MAX),
         size: Some(size.cast_unsigned()),
     };
-    if packets.is_empty() {
-        return Ok(vec![(entry(&Vec::new()), Vec::new())]);
-    }
     Ok(packets.into_iter().map(|packet| (entry(&packet), packet)).collect())
 }
 
-fn copy(file: &Opened, size: i32) -> Captured<Vec<Vec<u8>>> {
+fn copy(file: &Opened, size: i32, spool: &mut Spool) -> Captured<Vec<Payload>> {
     let what = || format!("{}: copy what is in {}", file.place, file.object());
     let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).doing(what)?;
     match pipe::set_size(&into, size) {
@@ -125,15 +131,21 @@ fn copy(file: &Opened, size: i32) -> Captured<Vec<Vec<u8>>> {
     }
     let mut left = pipe::tee(&file.file, &into, size.cast_unsigned() as usize).doing(what)?;
     let mut source = std::fs::File::from(out);
-    let mut packets = Vec::new();
+    let mut buffer = vec![0u8; left.min(AT_ONCE)];
+    let mut packets: Vec<Payload> = Vec::new();
+    let mut goes_on = false;
     while left > 0 {
-        let mut packet = vec![0u8; left];
-        let got = source.read(&mut packet).doing(what)?;
+        let wanted = left.min(AT_ONCE);
+        let got = source.read(&mut buffer[..wanted]).doing(what)?;
         if got == 0 {
             break;
         }
-        packet.truncate(got);
-        packets.push(packet);
+        match packets.last_mut().filter(|_| goes_on) {
+            Some(packet) => spool.append(packet, &buffer[..got])?,
+            None => packets.push(spool.keep(&buffer[..got])?),
+        }
+        // A read ends with a packet, none of which is as long as the buffer, or fills the buffer.
+        goes_on = got == AT_ONCE;
         left -= got;
     }
     Ok(packets)
@@ -170,9 +182,9 @@ fn ends_of(flags: u32) -> u32 {
 }
 
 /// A pipe can hold no more than it was told to, and nothing that is not there.
-pub(super) fn validate(name: &str, stored: &[(PipeDataEntry, Vec<u8>)]) -> Result<()> {
+pub(super) fn validate(name: &str, stored: &[(PipeDataEntry, Payload)]) -> Result<()> {
     for (entry, bytes) in stored {
-        if entry.bytes as usize != bytes.len() {
+        if u64::from(entry.bytes) != bytes.len() {
             let cause = format!(
                 "pipe {} has {} bytes instead of {}",
                 entry.pipe_id,
@@ -260,7 +272,7 @@ fn open(entry: &PipeEntry, pipes: &mut Pipes, cx: &RestoreCx<'_>) -> Result<Owne
 pub(super) fn fill(
     write: &OwnedFd,
     pipe_id: u32,
-    mine: &[&(PipeDataEntry, Vec<u8>)],
+    mine: &[&(PipeDataEntry, Payload)],
     packets: bool,
 ) -> Result<()> {
     let what = || format!("refill pipe:[{pipe_id}]");
@@ -271,8 +283,15 @@ pub(super) fn fill(
     let mode = if packets || mine.len() > 1 { libc::O_DIRECT } else { 0 };
     fcntl::set_flags(write, before | libc::O_NONBLOCK | mode).doing(what)?;
     for (_, bytes) in mine {
-        let done =
-            if bytes.is_empty() { 0 } else { nix::unistd::write(write, bytes).doing(what)? };
+        let mut done = 0;
+        bytes.pieces(|piece| {
+            done += match nix::unistd::write(write, piece) {
+                // It is full.
+                Err(Errno::EAGAIN) => 0,
+                written => written.doing(what)? as u64,
+            };
+            Ok(())
+        })?;
         if done != bytes.len() {
             let cause = format!("{}: it takes {done} of {} bytes", what(), bytes.len());
             return Err(Error::new(Kind::BadImages, cause));
@@ -293,7 +312,7 @@ fn set_size(pipe: &OwnedFd, size: u32) -> Result<()> {
 }
 
 /// What is in a pipe, for people.
-pub(super) fn describe_contents(pipe_id: u32, stored: &[(PipeDataEntry, Vec<u8>)]) -> String {
+pub(super) fn describe_contents(pipe_id: u32, stored: &[(PipeDataEntry, Payload)]) -> String {
     match stored.iter().find(|(entry, _)| entry.pipe_id == pipe_id) {
         Some((entry, _)) if entry.bytes > 0 => format!(", holds {} bytes", entry.bytes),
         _ => String::new(),
@@ -336,6 +355,21 @@ mod tests {
         assert_eq!(read(&copy_of(&restored, 7)), b"more");
         let end = fcntl::flags(copy_of(&restored, 6)).unwrap() & libc::O_ACCMODE;
         assert_eq!(end, libc::O_RDWR);
+    }
+
+    #[test]
+    fn a_pipe_that_holds_more_than_others_may_comes_back() {
+        let (out, into) = pipe2(OFlag::O_NONBLOCK).unwrap();
+        if pipe::set_size(&into, 1 << 23) == Err(Errno::EPERM) {
+            return;
+        }
+        let data: Vec<u8> = (0..(5 << 20) + 7u32).map(|number| (number >> 5) as u8).collect();
+        assert_eq!(nix::unistd::write(&into, &data).unwrap(), data.len());
+        let (snapshot, restored) = round_trip(vec![(4, out), (5, into)]);
+        assert_eq!(snapshot.pipe_data.len(), 1);
+        let mut again = vec![0; data.len() + 1];
+        assert_eq!(nix::unistd::read(copy_of(&restored, 4), &mut again), Ok(data.len()));
+        assert!(again[..data.len()] == data);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::install::place;
 use super::{Blanks, Collected, Collector, CollectorOptions, OpenFiles, RestoreOptions, validate};
 use crate::error::{Refusals, Result};
+use crate::images::dir::ImageDir;
+use crate::images::payload::Spool;
 use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::remote::RemoteFd;
@@ -49,7 +51,9 @@ pub(super) fn capture_all(
 ) -> Result<(Snapshot, Collected)> {
     let pid = holder.pid();
     let mut refusals = Refusals::default();
-    let mut collector = Collector::new(options);
+    let waiting = std::fs::File::open(std::env::temp_dir()).unwrap();
+    let spool = Spool::new(ImageDir::new(waiting.into()));
+    let mut collector = Collector::new(options, spool);
     collector.ignored = holder.service_fd().map(|fd| fd.0);
     let mut snapshot = Snapshot::default();
     snapshot.tree.push(PstreeEntry { pid: pid.cast_unsigned(), ..Default::default() });
