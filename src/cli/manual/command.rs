@@ -103,7 +103,8 @@ to. Each has `command' and `success'; one that failed has `error' with `kind', `
 A dump or restore has `pid', `images' and `stats', times of which end in _us (microseconds) while the \
 rest are pages. A check has `verdict' (good, limited or bad) and `features', each with `name', `need', \
 `cost', `supported' and, where it is missing, `error'. What is shown has `made_by', `time' (seconds \
-since 1970), `damage', `saved' (bytes) and `tasks', each with its `memory', `files' and `sockets'.";
+since 1970), `damage', `saved' (bytes), `tasks', each with its `memory', `files' and `sockets', and \
+`files', the image files, each with `name' and `entries'.";
 
 /// The page's source.
 pub fn page() -> String {
