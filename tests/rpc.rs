@@ -8,7 +8,8 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use common::{
-    Note, Reply, Scene, Worker, alive, directory, no_options, request, request_with, tree_of,
+    Note, Reply, Scene, Worker, alive, directory, no_options, request, request_with, state_of,
+    tree_of, until,
 };
 use criu::images::proto::{CriuFeatures, CriuOpts, CriuReq, CriuReqType, CriuResp};
 use nix::libc;
@@ -339,5 +340,74 @@ fn work_and_images_in_different_places() {
     assert!(scene.path("work/dump.log").exists() && scene.path("work/stats-dump").exists());
     assert!(scene.path("images/inventory.img").exists());
     assert!(!scene.path("images/dump.log").exists());
+    task.verify();
+}
+
+/// What is missing, empty, unknown or of no use to a request is taken as CRIU takes it.
+#[test]
+fn the_defaults_of_criu() {
+    let scene = Scene::new("rpc-defaults");
+    let images = directory(&scene.path("images"));
+    let task = scene.start("open_file", &[]);
+    let opts = CriuOpts {
+        images_dir_fd: images.as_raw_fd(),
+        pid: Some(task.pid()),
+        leave_running: Some(true),
+        ..no_options()
+    };
+    let dump = |opts: CriuOpts| Worker::start().caller.ask(&request_with(CriuReqType::Dump, opts));
+
+    // runc names one whether there is one or not.
+    let missing = scene.path("no.conf").display().to_string();
+    for config_file in [&*missing, "/dev/null/x", ""] {
+        let config_file = Some(config_file.into());
+        good(&dump(CriuOpts { config_file, ..opts.clone() }), CriuReqType::Dump);
+    }
+    let config_file = Some(missing.clone());
+    good(&dump(CriuOpts { config_file, ..opts.clone() }), CriuReqType::Dump);
+    let log = fs::read_to_string(scene.path("images/criu.log")).expect("read the log");
+    assert!(log.contains(&format!("{missing}: there is none")), "{log}");
+
+    let empty = CriuOpts {
+        root: Some("".into()),
+        cgroup_props: Some("".into()),
+        cgroup_props_file: Some("".into()),
+        cgroup_yard: Some("".into()),
+        lsm_profile: Some("".into()),
+        lsm_mount_context: Some("".into()),
+        tls_cacert: Some("".into()),
+        external: vec!["".into()],
+        skip_mnt: vec!["".into()],
+        enable_fs: vec!["".into()],
+        irmap_scan_paths: vec!["".into()],
+        exec_cmd: vec!["".into()],
+        ..opts.clone()
+    };
+    good(&dump(empty), CriuReqType::Dump);
+    for (name, wrong) in [
+        ("log file", CriuOpts { log_file: Some("".into()), ..opts.clone() }),
+        ("network_lock 9", CriuOpts { network_lock: Some(9), ..opts.clone() }),
+        ("pre_dump_mode 9", CriuOpts { pre_dump_mode: Some(9), ..opts.clone() }),
+        ("manage_cgroups_mode 9", CriuOpts { manage_cgroups_mode: Some(9), ..opts.clone() }),
+        ("empty_ns", CriuOpts { empty_ns: Some(1 << 17), ..opts.clone() }),
+        ("mntns_compat_mode", CriuOpts { mntns_compat_mode: Some(true), ..opts.clone() }),
+    ] {
+        bad(&dump(wrong), CriuReqType::Dump, libc::EBADRQC, &[name]);
+    }
+
+    let inherited = |fd| {
+        let inherit_fd = vec![criu::images::proto::InheritFd { key: "pipe:[1]".into(), fd }];
+        dump(CriuOpts { inherit_fd, ..opts.clone() })
+    };
+    good(&inherited(2), CriuReqType::Dump);
+    bad(&inherited(1_000_000), CriuReqType::Dump, libc::EBADRQC, &["1000000 is not open"]);
+
+    let both = CriuOpts { leave_stopped: Some(true), ..opts.clone() };
+    good(&dump(both), CriuReqType::Dump);
+    until(
+        || format!("pid {} is {:?}", task.pid(), state_of(task.pid())),
+        || (state_of(task.pid()) == Some('T')).then_some(()),
+    );
+    task.signal(nix::sys::signal::Signal::SIGCONT);
     task.verify();
 }

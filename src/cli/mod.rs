@@ -30,6 +30,7 @@ use crate::engine::{self, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{descriptor, host, process};
 use crate::log::Log;
+use crate::options::config::Absent;
 use crate::options::getopt::{self, Line, Own};
 use crate::options::{Options, Request, Verb, config};
 use crate::{rpc, version};
@@ -75,8 +76,9 @@ fn serve(arguments: &[String]) -> i32 {
     }
     let mut options = Options::default();
     let configured = config::read_all(&scan, &mut options);
-    match configured.and_then(|()| getopt::read(rest, &mut options)) {
-        Ok(line) => command(options, &line),
+    let read = configured.and_then(|absent| Ok((absent, getopt::read(rest, &mut options)?)));
+    match read {
+        Ok((absent, line)) => command(options, &line, &absent),
         Err(error) => {
             let json = rest.iter().any(|word| word == "--json");
             misused(program, &error, json)
@@ -100,7 +102,7 @@ fn usage() -> i32 {
     FAILED
 }
 
-fn command(options: Options, line: &Line) -> i32 {
+fn command(options: Options, line: &Line, absent: &[Absent]) -> i32 {
     if line.own.contains(&Own::Help) {
         say!("{}", help::full().trim_end());
         return DONE;
@@ -128,7 +130,7 @@ fn command(options: Options, line: &Line) -> i32 {
         return wrong(format!("there is no command `{}'", line.words.join(" ")));
     };
     match complete(verb, options, line, words) {
-        Ok(options) => run(verb, options, json),
+        Ok(options) => run(verb, options, absent, json),
         Err(error) => {
             report::failure(verb.name(), &error, None, json);
             FAILED
@@ -205,7 +207,7 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
     Ok(options)
 }
 
-fn run(verb: Verb, options: Options, json: bool) -> i32 {
+fn run(verb: Verb, options: Options, absent: &[Absent], json: bool) -> i32 {
     host::keep_memory();
     let prepared = host::settle_signals().and_then(|()| setup::open(verb, &options));
     let (places, log) = match prepared {
@@ -215,6 +217,7 @@ fn run(verb: Verb, options: Options, json: bool) -> i32 {
             return FAILED;
         }
     };
+    absent.iter().for_each(|file| log.warn(file));
     let result = Request::new(verb, options, places).and_then(|request| act(&request, json, &log));
     match result {
         Ok(code) => code,

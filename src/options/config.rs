@@ -7,7 +7,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use super::Options;
 use super::getopt::{self, Own, Scan};
@@ -22,36 +22,45 @@ const VARIABLE: &str = "CRIU_CONFIG_FILE";
 /// In bytes.
 const MAX_LENGTH: u64 = 1 << 20;
 
+/// A file that somebody named, and that is not there: the log may say so.
+#[derive(Debug)]
+pub struct Absent(String);
+
+impl std::fmt::Display for Absent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "configuration file {}: there is none, so that it says nothing", self.0)
+    }
+}
+
 /// Reads the files that `scan` leaves in force: global, of the user, of the environment, and the
-/// one that was named. A later one overrides. A file that does not exist says nothing, except for
-/// the one that was named.
-pub fn read_all(scan: &Scan, options: &mut Options) -> Result<()> {
+/// one that was named. A later one overrides. A file that is not there says nothing, as with CRIU:
+/// runtimes name one that an administrator may make.
+pub fn read_all(scan: &Scan, options: &mut Options) -> Result<Vec<Absent>> {
     if !scan.no_default_config && scan.config.is_none() {
-        read_if_present(GLOBAL, options)?;
+        read_file(GLOBAL, options)?;
         if let Some(home) = std::env::var_os("HOME") {
-            read_if_present(&format!("{}/{OF_USER}", home.to_string_lossy()), options)?;
+            read_file(&format!("{}/{OF_USER}", home.to_string_lossy()), options)?;
         }
     }
-    if let Ok(path) = std::env::var(VARIABLE) {
-        read_if_present(&path, options)?;
-    }
-    match &scan.config {
-        Some(path) => read_file(path, options),
-        None => Ok(()),
-    }
+    let named = std::env::var(VARIABLE).ok().into_iter().chain(scan.config.clone());
+    let absent = named.map(|path| read_file(&path, options));
+    absent.filter_map(Result::transpose).collect()
 }
 
-fn read_if_present(path: &str, options: &mut Options) -> Result<()> {
-    if std::path::Path::new(path).exists() { read_file(path, options) } else { Ok(()) }
-}
-
-/// Reads one file.
-pub fn read_file(path: &str, options: &mut Options) -> Result<()> {
+/// Reads one file, if it is there.
+pub fn read_file(path: &str, options: &mut Options) -> Result<Option<Absent>> {
     let place = || format!("configuration file {path}");
-    let bytes = contents(path).doing(place).map_err(|e| e.with_kind(Kind::BadOptions))?;
+    let bytes = match contents(path) {
+        // No name is no file.
+        Err(_) if path.is_empty() => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Some(Absent(path.to_owned())));
+        }
+        read => read.doing(place).map_err(|error| error.with_kind(Kind::BadOptions))?,
+    };
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::new(Kind::BadOptions, "is not UTF-8").context(place()))?;
-    read(&text, options).doing(place)
+    read(&text, options).doing(place).map(|()| None)
 }
 
 /// The bytes of a file, which may be a pipe but must have an end.

@@ -11,6 +11,7 @@ use super::wire::Channel;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::CriuOpts;
 use crate::log::Log;
+use crate::options::config::Absent;
 use crate::options::getopt::Scan;
 use crate::options::{Options, Places, Request, Verb, config};
 
@@ -55,6 +56,8 @@ pub struct Session {
     places: Places,
     /// A configuration file may name a log anywhere; a message only in the work directory.
     log_file_is_configured: bool,
+    /// Configuration files that are not there.
+    absent: Vec<Absent>,
 }
 
 impl Session {
@@ -62,9 +65,10 @@ impl Session {
     /// the one before.
     pub fn new(verb: Verb, message: &CriuOpts, client: &Client) -> Result<Self> {
         let mut options = Options::default();
-        if client.rights.reads_configuration() {
-            config::read_all(&Scan::default(), &mut options)?;
-        }
+        let absent = match client.rights.reads_configuration() {
+            true => config::read_all(&Scan::default(), &mut options)?,
+            false => Vec::new(),
+        };
         let configured = options.log_file.clone();
         options.add_rpc(message)?;
         options.restore_detached = Some(true);
@@ -72,7 +76,8 @@ impl Session {
             options.pid.get_or_insert(client.peer.pid);
         }
         let log_file_is_configured = message.log_file.is_none() && configured.is_some();
-        let mut session = Self { verb, options, places: Places::default(), log_file_is_configured };
+        let places = Places::default();
+        let mut session = Self { verb, options, places, log_file_is_configured, absent };
         if let Some(file) = session.options.config_file.clone() {
             session.override_by(&file)?;
         }
@@ -87,7 +92,7 @@ impl Session {
         let images = (self.options.images_dir.take(), self.options.images_dir_fd.take());
         let work = (self.options.work_dir.take(), self.options.work_dir_fd.take());
         let log = self.options.log_file.take();
-        config::read_file(file, &mut self.options)?;
+        self.absent.extend(config::read_file(file, &mut self.options)?);
         if self.options.images_dir.is_none() {
             (self.options.images_dir, self.options.images_dir_fd) = images;
         }
@@ -146,9 +151,10 @@ impl Session {
         if client.ends_process {
             nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
         }
-        let log = self.open_log(&work);
+        let log = self.open_log(&work)?;
         self.places.work = Some(work);
-        log
+        self.absent.iter().for_each(|file| log.warn(file));
+        Ok(log)
     }
 
     /// A check logs only where a file is asked for.

@@ -24,13 +24,14 @@ and a tree that has one is refused by the object's name.";
 const CONFIGURATION: &str = "\
 A configuration file has one option a line, named as on the command line without the dashes, and its \
 argument after a blank. Double quotes keep blanks, \\\" is a quote, # begins a comment. What has no \
-argument may be followed by yes; its opposite is no-NAME. A later source overrides an earlier one:";
+argument may be followed by yes; its opposite is no-NAME. A file that is not there says nothing, which \
+the log tells of one that was named. A later source overrides an earlier one:";
 
 const CONFIGURATION_FILES: [(&str, &str); 6] = [
     ("/etc/criu/default.conf", "for all users; not with --config or --no-default-config"),
     ("$HOME/.criu/default.conf", "of the user; not with --config or --no-default-config"),
     ("$CRIU_CONFIG_FILE", "the file that the environment names"),
-    ("--config FILE", "the file that the command line names; it has to exist"),
+    ("--config FILE", "the file that the command line names"),
     ("the command line, or the RPC request", "of which a request overrides the files above"),
     ("config_file of an RPC request", "overrides the request itself"),
 ];

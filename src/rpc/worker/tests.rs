@@ -131,12 +131,18 @@ fn a_log_file_elsewhere_is_a_bad_option() {
 }
 
 #[test]
-fn a_configuration_file_that_is_missing_is_a_bad_option() {
-    let opts = CriuOpts { config_file: Some("/nonexistent.conf".into()), ..no_directory() };
+fn a_configuration_file_that_is_missing_says_nothing() {
+    for name in ["/nonexistent.conf", "/dev/null/criu.conf", ""] {
+        let opts = CriuOpts { config_file: Some(name.into()), ..no_directory() };
+        let message = CriuReq { opts: Some(opts), ..request(CriuReqType::Check) };
+        let (answers, _) = exchange(&[message]);
+        assert!(!answers[0].cr_errmsg().contains("configuration"), "{name}: {answers:?}");
+    }
+    let opts = CriuOpts { config_file: Some("/".into()), ..no_directory() };
     let message = CriuReq { opts: Some(opts), ..request(CriuReqType::Restore) };
     let (answers, _) = exchange(&[message]);
     assert_eq!(answers[0].cr_errno, Some(libc::EBADRQC));
-    assert!(answers[0].cr_errmsg().contains("/nonexistent.conf"));
+    assert!(answers[0].cr_errmsg().contains("configuration file /: "), "{answers:?}");
 }
 
 #[test]
