@@ -13,14 +13,14 @@
 //!                           /       \
 //!                      images        tracee      the format; processes that work for the engine
 //!                           \       /
-//!                            helper        threads that work beside the engine's
+//!                          helper, log     threads that work beside the engine's; the log file
 //!                               |
 //!                            kernel        the only door to the system
 //! ```
 //!
-//! Imports run downwards only, and the two modules of one height do not know each other. `error`,
-//! `log`, `progress` and `version` may be used by all. `unsafe` occurs in `kernel`, `tracee` and
-//! `capi` alone. `layers.rs` checks these rules.
+//! Imports run downwards only, and the modules of one height do not know each other, except that
+//! `capi` uses `rpc`. `error`, `progress` and `version` may be used by all. `unsafe` occurs in
+//! `kernel`, `tracee` and `capi` alone. `layers.rs` checks these rules.
 
 pub mod capi;
 #[forbid(unsafe_code)]
