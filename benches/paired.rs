@@ -93,7 +93,7 @@ fn numbers(text: &str) -> (f64, f64) {
 /// Runs `words` under `measure`: milliseconds, and the most memory in KiB if it is asked for.
 fn measured(scene: &Scene, words: &[OsString], memory: bool) -> (f64, f64) {
     let out = scene.path("measured");
-    let mut command = Command::new(scene.program("measure"));
+    let mut command = Command::new(scene.program("helpers/measure"));
     command.args(memory.then_some("-m")).arg(&out).args(words).stdin(Stdio::null());
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     let status = command.status().expect("run measure");
@@ -153,7 +153,7 @@ fn empty(images: &Path) {
 fn once(criu: &Criu, load: &Load, place: &Place, memory: bool) -> (f64, f64) {
     let scene = Scene::new("bench");
     let images = place.new_directory();
-    let task = scene.start("load", &load.args);
+    let task = scene.start("helpers/load", &load.args);
     let pids = tree_of(task.pid());
     let words = criu.dump(task.pid(), &images).quiet().words();
     place.settle(load);
@@ -242,9 +242,9 @@ fn libraries() -> Vec<Library> {
 fn call_once(library: &Library, load: &Load, place: &Place) -> (f64, f64) {
     let scene = Scene::new("bench-calls");
     let images = place.new_directory();
-    let mut command = Command::new(scene.program("calls"));
+    let mut command = Command::new(scene.program("helpers/calls"));
     command.arg(&library.path).arg(&library.binary).arg(&images);
-    command.arg(scene.program("load")).args(load.args).env("SCENE_DIR", scene.dir());
+    command.arg(scene.program("helpers/load")).args(load.args).env("SCENE_DIR", scene.dir());
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     let output = command.stderr(Stdio::inherit()).output().expect("run calls");
     assert!(output.status.success(), "{command:?}: {}", output.status);

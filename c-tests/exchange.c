@@ -98,6 +98,19 @@ static void round_trip(const struct pair *pair, const char *what, int (*dumpee)(
 	fflush(stdout);
 }
 
+/* Where `make test` looks for it. */
+static void leave_out(const char *why)
+{
+	const char *path = getenv("CRIU_TESTS_LEFT_OUT");
+	FILE *file = path ? fopen(path, "a") : NULL;
+
+	printf("left out: %s\n", why);
+	if (!file)
+		return;
+	fprintf(file, "%s\tc-tests/exchange.c\n", why);
+	fclose(file);
+}
+
 int main(void)
 {
 	const char *peer = getenv("CRIU_PEER");
@@ -108,7 +121,7 @@ int main(void)
 	size_t i;
 
 	if (!peer) {
-		printf("skipped: CRIU_PEER does not name a binary of CRIU\n");
+		leave_out("there is no CRIU 4.2, or CRIU_PEER does not name it");
 		return 0;
 	}
 	for (i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {

@@ -1,14 +1,12 @@
 //! The command line: verbs beside dump and restore, exit codes, configuration files, and the files
 //! that options ask for.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Criu, Scene, state_of, tree_of, until};
+use crate::common::{Criu, Scene, state_of, tree_of, until};
 use criu::images::codec::Decoder;
 use criu::images::names::magic;
 use criu::images::proto::{CpuinfoEntry, StatsEntry};
@@ -91,7 +89,7 @@ fn a_line_that_is_not_understood() {
 #[test]
 fn exit_codes_of_scripts() {
     let scene = Scene::new("script-codes");
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     for (stage, code) in [("pre-dump", 1), ("post-dump", 255)] {
         let text = format!("#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != {stage} ]\n");
         let script = scene.script(&format!("no-{stage}"), &text);
@@ -107,7 +105,7 @@ fn work_directory() {
     let scene = Scene::new("work-dir");
     let (images, work) = (scene.path("images"), scene.path("work"));
     fs::create_dir(&work).expect("make a directory");
-    let dumped = scene.start("busy", &[]).dump(&images);
+    let dumped = scene.start("task/busy", &[]).dump(&images);
     let call = |images: &Path| Criu::ours().words(&["restore", "-d", "-D"]).arg(images);
     let call = |images: &Path| {
         call(images).arg("-W").arg(&work).args(["-o", "log", "--pidfile", "pid", "--close", "99"])
@@ -148,7 +146,7 @@ fn cpuinfo() {
 fn cpu_capabilities_of_a_dump() {
     let scene = Scene::new("cpu-cap");
     let images = scene.path("images");
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     let dumped = task.dump_with(&Criu::ours(), &images, &["--cpu-cap=ins"]);
     let path = images.join("cpuinfo.img");
     let kept = fs::read(&path).expect("read cpuinfo.img");
@@ -164,7 +162,7 @@ fn cpu_capabilities_of_a_dump() {
 fn dedup() {
     let scene = Scene::new("dedup");
     let (old, new) = (scene.path("old"), scene.path("new"));
-    let task = scene.start("large", &["8"]);
+    let task = scene.start("memory/large", &["8"]);
     let pids = tree_of(task.pid());
     task.dump_call(&old).arg("-R").run().ok();
     let dedup = |images: &Path| Criu::ours().call("dedup", images).run();
@@ -184,7 +182,7 @@ fn dedup() {
 #[test]
 fn continue_after_leave_stopped() {
     let scene = Scene::new("continue");
-    let task = scene.start("crowd", &[]);
+    let task = scene.start("tree/crowd", &[]);
     let pids = tree_of(task.pid());
     task.dump_call(&scene.path("images")).arg("--leave-stopped").run().ok();
     for pid in &pids {
@@ -214,9 +212,9 @@ fn statistics() {
     let (images, work) = (scene.path("images"), scene.path("work"));
     fs::create_dir_all(&images).expect("make directories");
     fs::create_dir(&work).expect("make directories");
-    let task = scene.start("memory_cow", &[]);
+    let task = scene.start("memory/cow", &[]);
     let pids = tree_of(task.pid());
-    let place = |call: common::Call| call.arg("-W").arg(&work).arg("--display-stats");
+    let place = |call: crate::common::Call| call.arg("-W").arg(&work).arg("--display-stats");
     let ran = place(task.dump_call(&images)).run();
     says(ran.said(), &["Displaying dump stats:\nFreezing time: ", "\nMemory pages written: "]);
     ran.ok();
@@ -245,7 +243,7 @@ fn statistics() {
 #[test]
 fn plugins() {
     let scene = Scene::new("plugins");
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     let lib = scene.path("lib");
     fs::create_dir(&lib).expect("make a directory");
     task.dump_call(&scene.path("images")).args(["-R", "-L"]).arg(&lib).run().ok();
@@ -260,7 +258,7 @@ fn plugins() {
 fn a_log_for_each_task() {
     let scene = Scene::new("log-pid");
     let images = scene.path("images");
-    let dumped = scene.start("tree", &[]).dump(&images);
+    let dumped = scene.start("helpers/family", &[]).dump(&images);
     let task = dumped.restore_with(&Criu::ours(), &["--log-pid"]);
     let log = text_of(&images.join(format!("restore.log.{}", task.pid())));
     says(&log, &["descriptors", "credentials"]);
@@ -277,7 +275,7 @@ fn a_log_for_each_task() {
 fn exec_cmd() {
     let scene = Scene::new("exec-cmd");
     let images = scene.path("images");
-    let dumped = scene.start("speaker", &[]).dump(&images);
+    let dumped = scene.start("helpers/speaker", &[]).dump(&images);
     let text = "#!/bin/sh\ngrep PPid /proc/$1/status >$0.parent\necho $$ $* >$0.said\n";
     let script = scene.script("command", text);
     let call = Criu::ours().call("restore", &images).arg("--exec-cmd").arg("--");

@@ -1,6 +1,6 @@
 //! The engine is killed at random moments while it holds a process; the process must not notice.
 //!
-//! The victim is `programs/survivor.c`, which checks its registers, masks, signals, sleeps and
+//! The victim is `programs/helpers/survivor.c`, which checks its registers, masks, signals, sleeps and
 //! memory all the time and ends as soon as one is wrong. The engine is this program again (the
 //! ignored test `engine_under_kill`), freezing the victim and running system calls in it over
 //! and over. Each set of the victim's roles makes another kind of thread the one that runs the
@@ -11,17 +11,19 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use crate::common::until;
 use criu::args;
 use criu::kernel::memory;
 use criu::kernel::proc;
 use criu::kernel::remote::RemoteAddr;
 use criu::tracee::batch::Batch;
 use criu::tracee::dumpee::{FrozenTask, Injection};
+use criu_test_support::compile_with;
 
 /// What the engine does wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,7 +146,7 @@ struct Engine {
 impl Engine {
     fn start(victim: &Victim, sabotage: Sabotage) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["engine_under_kill", "--exact", "--ignored", "--nocapture"])
+            .args(["crash_safety::engine_under_kill", "--exact", "--ignored", "--nocapture"])
             .env(VICTIM, victim.pid().to_string())
             .env(SABOTAGE, format!("{sabotage:?}"))
             .stdout(Stdio::piped())
@@ -185,6 +187,7 @@ struct Victim {
     roles: &'static str,
 }
 
+const SPIN: usize = 3;
 const READY: usize = 15;
 
 impl Victim {
@@ -223,15 +226,21 @@ impl Victim {
     }
 
     fn wait_until(&mut self, what: &str, done: impl Fn([u64; 16]) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !done(self.progress()) {
-            if let Some(fault) = self.fault() {
-                panic!("victim {}: {fault}", self.roles);
-            }
-            let progress = self.progress();
-            assert!(Instant::now() < deadline, "victim {}: {what}: {progress:?}", self.roles);
-            std::thread::sleep(Duration::from_millis(1));
+        if let Some(fault) = self.fault_until(what, done) {
+            panic!("victim {}: {fault}", self.roles);
         }
+    }
+
+    /// Waits until the progress is such, or for the fault that it ends with.
+    fn fault_until(&mut self, what: &str, done: impl Fn([u64; 16]) -> bool) -> Option<String> {
+        let roles = self.roles;
+        until(
+            || format!("victim {roles}: {what}"),
+            || match self.fault() {
+                Some(fault) => Some(Some(fault)),
+                None => done(self.progress()).then_some(None),
+            },
+        )
     }
 
     /// The latest moment for a kill: some sessions take longer than others.
@@ -277,21 +286,9 @@ impl Drop for Victim {
     }
 }
 
-/// Builds the victim once per run.
-fn survivor() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/survivor.c");
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("survivor");
-        let status = Command::new("cc")
-            .args(["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
-            .arg(&program)
-            .arg(source)
-            .status()
-            .unwrap();
-        assert!(status.success());
-        program
-    })
+/// The victim's program, which loads registers that the compiler must not use meanwhile.
+fn survivor() -> PathBuf {
+    compile_with("helpers/survivor", &["-O2"])
 }
 
 // ---- the tests ----
@@ -381,8 +378,10 @@ fn is_noticed(roles: &'static str, sabotage: Sabotage, fault_text: &str) {
     let mut victim = Victim::start(roles);
     for _ in 0..KILLS {
         kill_once(&victim, &mut random, sabotage);
-        std::thread::sleep(Duration::from_millis(2));
-        if let Some(fault) = victim.fault() {
+        // Twice: the first look may have begun before the kill.
+        let looks = victim.progress()[SPIN] + 2;
+        let fault = victim.fault_until("it does not look", |progress| progress[SPIN] >= looks);
+        if let Some(fault) = fault {
             assert!(fault.contains(fault_text), "{fault}");
             return;
         }

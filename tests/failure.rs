@@ -1,14 +1,12 @@
 //! When something fails, the dumpee runs on as it was, or the restore leaves no trace; the message
 //! says what happened to which object.
 
-mod common;
-
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Criu, Dumped, Scene, Task, alive, tree_of, until};
+use crate::common::{Criu, Dumped, Scene, Task, alive, tree_of, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -41,7 +39,7 @@ fn no_trace(dumped: &Dumped<'_>) -> String {
 fn disk_full() {
     let mut scene = Scene::new("disk-full");
     let small = scene.small_disk("small", "4m");
-    let task = scene.start("large", &["64"]);
+    let task = scene.start("memory/large", &["64"]);
     let pids = tree_of(task.pid());
     let images = small.join("images");
     let message = task.dump_call(&images).run().refused();
@@ -58,7 +56,7 @@ fn images_directory_read_only() {
     let disk = scene.small_disk("disk", "1m");
     let none: Option<&str> = None;
     mount(none, &disk, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).expect("remount");
-    let task = scene.start("crowd", &[]);
+    let task = scene.start("tree/crowd", &[]);
     let pids = tree_of(task.pid());
     let log = scene.path("dump.log");
     let call = Criu::ours().dump(task.pid(), &disk).arg("-W").arg(scene.dir());
@@ -71,7 +69,7 @@ fn images_directory_read_only() {
 #[test]
 fn images_directory_missing() {
     let scene = Scene::new("no-images");
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     let images = scene.path("nowhere");
     let call = Criu::ours().call("dump", &images).arg("-t").arg(task.pid().to_string());
     says(&call.run().refused(), &["nowhere", "No such file or directory"]);
@@ -94,21 +92,21 @@ fn no_such_process() {
 fn dumpee_dies_half_way() {
     let scene = Scene::new("dies");
     for round in 0..8u64 {
-        let task = scene.start("large", &["300"]);
+        let task = scene.start("memory/large", &["300"]);
         let pid = task.pid();
         let images = scene.path(&format!("images-{round}"));
         let mut dump = task.dump_call(&images).command();
         dump.stdout(Stdio::null()).stderr(Stdio::null());
         let mut dump = dump.spawn().expect("start a dump");
-        // Somewhere after its beginning, at another place each time.
+        // At another place each time: from its beginning to nearly its end.
+        let written = || fs::metadata(images.join("pages-1.img")).map_or(0, |pages| pages.len());
         until(
-            || "the dump does not begin".into(),
+            || "the dump does not get so far".into(),
             || {
-                (images.join("dump.log").exists() || dump.try_wait().ok()??.code().is_some())
-                    .then_some(())
+                let begun = images.join("dump.log").exists() && written() >= round * (40 << 20);
+                (begun || dump.try_wait().ok()??.code().is_some()).then_some(())
             },
         );
-        std::thread::sleep(std::time::Duration::from_millis(round * 15));
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         let status =
             until(|| "the dump hangs".into(), || dump.try_wait().expect("wait for the dump"));
@@ -124,7 +122,7 @@ fn dumpee_dies_half_way() {
 #[test]
 fn pid_taken() {
     let scene = Scene::new("pid-taken");
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     let dumped = scene.on_disk(task.pid(), &scene.path("images"));
     task.dump_call(dumped.images()).arg("--leave-running").run().ok();
     let message = dumped.restore_call().run().refused();
@@ -137,7 +135,7 @@ fn pid_taken() {
 #[test]
 fn images_of_a_living_tree() {
     let scene = Scene::new("living-tree");
-    let task = scene.start("crowd", &[]);
+    let task = scene.start("tree/crowd", &[]);
     let pids = tree_of(task.pid());
     let dumped = scene.on_disk(task.pid(), &scene.path("images"));
     task.dump_call(dumped.images()).arg("--leave-running").run().ok();
@@ -146,7 +144,7 @@ fn images_of_a_living_tree() {
 }
 
 fn dumped_file_user(scene: &Scene) -> Dumped<'_> {
-    scene.start("open_file", &[]).dump(&scene.path("images"))
+    scene.start("files/open_file", &[]).dump(&scene.path("images"))
 }
 
 /// A file that was open is gone.
@@ -185,8 +183,8 @@ fn file_mode_changed() {
 #[test]
 fn executable_gone() {
     let scene = Scene::new("exe-gone");
-    let dumped = scene.start("busy", &[]).dump(&scene.path("images"));
-    fs::remove_file(scene.path("busy")).expect("remove the program");
+    let dumped = scene.start("task/busy", &[]).dump(&scene.path("images"));
+    fs::remove_file(scene.program("task/busy")).expect("remove the program");
     says(&no_trace(&dumped), &["/busy"]);
 }
 
@@ -201,7 +199,7 @@ fn refusing_script(scene: &Scene, stage: &str) -> std::path::PathBuf {
 fn script_refuses_the_dump() {
     for stage in ["pre-dump", "post-dump"] {
         let scene = Scene::new("script-dump");
-        let task = scene.start("crowd", &[]);
+        let task = scene.start("tree/crowd", &[]);
         let pids = tree_of(task.pid());
         let script = refusing_script(&scene, stage);
         let call = task.dump_call(&scene.path("images")).arg("--action-script").arg(script);
@@ -215,7 +213,7 @@ fn script_refuses_the_dump() {
 fn script_refuses_the_restore() {
     for stage in ["pre-restore", "post-restore"] {
         let scene = Scene::new("script-restore");
-        let task = scene.start("crowd", &[]);
+        let task = scene.start("tree/crowd", &[]);
         let pids = tree_of(task.pid());
         let dumped = task.dump(&scene.path("images"));
         let script = refusing_script(&scene, stage);
@@ -230,7 +228,7 @@ fn script_refuses_the_restore() {
 #[test]
 fn damaged_images() {
     let scene = Scene::new("damaged");
-    let dumped = scene.start("open_file", &[]).dump(&scene.path("images"));
+    let dumped = scene.start("files/open_file", &[]).dump(&scene.path("images"));
     let names: Vec<_> = fs::read_dir(dumped.images())
         .expect("list the images")
         .flatten()
@@ -262,7 +260,7 @@ fn damaged_images() {
 #[test]
 fn one_bit_of_many_pages() {
     let scene = Scene::new("one-bit");
-    let dumped = scene.start("large", &["80"]).dump(&scene.path("images"));
+    let dumped = scene.start("memory/large", &["80"]).dump(&scene.path("images"));
     let path = dumped.images().join("pages-1.img");
     let pages = OpenOptions::new().read(true).write(true).open(&path).expect("open the pages");
     let size = pages.metadata().expect("stat").len();
@@ -295,7 +293,7 @@ fn no_dump_at_all() {
     let empty = scene.path("empty");
     fs::create_dir(&empty).expect("make a directory");
     says(&Criu::ours().restore(&empty).run().refused(), &["inventory"]);
-    let dumped = scene.start("busy", &[]).dump(&scene.path("images"));
+    let dumped = scene.start("task/busy", &[]).dump(&scene.path("images"));
     let inventory = dumped.images().join("inventory.img");
     let away = scene.path("inventory");
     fs::rename(&inventory, &away).expect("move the inventory");
@@ -308,7 +306,7 @@ fn no_dump_at_all() {
 #[test]
 fn timeout() {
     let scene = Scene::new("timeout");
-    let task = scene.start("vforked", &[]);
+    let task = scene.start("helpers/vforked", &[]);
     let call = task.dump_call(&scene.path("images")).args(["--timeout", "1"]);
     says(&call.run().refused(), &["timeout", &task.pid().to_string()]);
     task.signal_group(Signal::SIGUSR1);

@@ -1,27 +1,12 @@
-//! What belongs to tables of descriptors.
-
-mod common;
+//! Links to files that have lost the name by which they were opened.
 
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{NOBODY, Round, Scene, Worker, directory, no_options, request_with, tree_of};
+use crate::common::{Criu, Scene, Worker, directory, no_options, request_with, tree_of};
 use criu::images::proto::{CriuOpts, CriuReqType};
-
-round_trips! { anybody:
-    /// Regular files, directories, the usual devices, files without a name.
-    regular,
-    /// Tables that processes share.
-    tables,
-    /// Pipes and FIFOs.
-    pipes,
-    /// eventfd, signalfd, timerfd, epoll.
-    events,
-    /// memfd with its seals.
-    memfds,
-}
 
 /// Names that begin so in a directory.
 fn links(dir: &Path) -> Vec<String> {
@@ -30,19 +15,12 @@ fn links(dir: &Path) -> Vec<String> {
     names.map(|name| name.expect("UTF-8")).filter(|name| name.starts_with("link_remap")).collect()
 }
 
-/// A file that was opened by a name it has lost, while another one leads to it.
-#[test]
-fn a_lost_name() {
-    Round { dump: &["--link-remap"], ..Round::of("renamed") }.run();
-    Round { dump: &["--link-remap"], user: Some(NOBODY), ..Round::of("renamed") }.run();
-}
-
 /// The link is made where it is asked for only, by a configuration file as well, and the restore
 /// removes it.
 #[test]
 fn the_link_of_a_lost_name() {
     let scene = Scene::new("link-remap");
-    let task = scene.start("renamed", &[]);
+    let task = scene.start("files/lost_name", &[]);
     let images = scene.path("images");
     let message = task.dump_call(&images).run().refused();
     assert!(message.contains("--link-remap"), "{message}");
@@ -61,7 +39,7 @@ fn the_link_of_a_lost_name() {
 #[test]
 fn no_link_of_a_failed_dump() {
     let scene = Scene::new("link-remap-failed");
-    let task = scene.start("renamed", &[]);
+    let task = scene.start("files/lost_name", &[]);
     let text = "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != post-dump ] || { ls $SCENE_DIR >$0.seen; exit 1; }\n";
     let script = scene.script("no", text);
     let call = task.dump_call(&scene.path("images")).arg("--link-remap").arg("--action-script");
@@ -78,10 +56,10 @@ fn no_link_of_a_failed_dump() {
 #[test]
 fn links_of_a_tree_that_runs_on() {
     let scene = Scene::new("link-remap-running");
-    let task = scene.start("renamed", &[]);
+    let task = scene.start("files/lost_name", &[]);
     task.dump_call(&scene.path("first")).args(["--link-remap", "-R"]).run().ok();
     let second = scene.path("second");
-    let dumped = task.dump_with(&common::Criu::ours(), &second, &["--link-remap"]);
+    let dumped = task.dump_with(&Criu::ours(), &second, &["--link-remap"]);
     assert_eq!(links(scene.dir()).len(), 2);
     let task = dumped.restore();
     let left = links(scene.dir());
@@ -94,7 +72,7 @@ fn links_of_a_tree_that_runs_on() {
 #[test]
 fn a_lost_name_by_rpc() {
     let scene = Scene::new("link-remap-rpc");
-    let task = scene.start("renamed", &[]);
+    let task = scene.start("files/lost_name", &[]);
     let pids = tree_of(task.pid());
     let images = directory(&scene.path("images"));
     let opts = CriuOpts { images_dir_fd: images.as_raw_fd(), ..no_options() };
@@ -107,7 +85,7 @@ fn a_lost_name_by_rpc() {
 
 /// Runs `criu` with bounds for what it may have in memory (KiB), and for its open files until it
 /// raises them.
-fn within(memory: &str, open: &str, call: &common::Call) {
+fn within(memory: &str, open: &str, call: &crate::common::Call) {
     let set = "ulimit -S -d $1 && ulimit -S -n $2 && shift 2 && exec \"$@\"";
     let mut command = Command::new("/bin/sh");
     command.args(["-c", set, "limits", memory, open]).args(call.words()).stdin(Stdio::null());
@@ -122,7 +100,7 @@ fn within(memory: &str, open: &str, call: &common::Call) {
 fn what_has_no_name_need_not_fit_into_memory() {
     let (memory, open) = ("49152", "128");
     let scene = Scene::new("ghosts");
-    let task = scene.start("ghosts", &[]);
+    let task = scene.start("helpers/ghosts", &[]);
     let pids = tree_of(task.pid());
     let images = scene.path("images");
     within(memory, open, &task.dump_call(&images).arg("--ghost-limit").arg("100M"));

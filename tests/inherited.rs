@@ -1,26 +1,16 @@
 //! Objects that are brought from outside at restore: `--external`, `--inherit-fd`.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{Criu, Scene, Task, tree_of};
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::pty::openpty;
+use crate::common::terminals::Terminal;
+use crate::common::{Scene, Task, tree_of};
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
-
-/// A descriptor that is handed down must not reach what another test starts.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[track_caller]
 fn says(text: &str, words: &[&str]) {
@@ -29,29 +19,10 @@ fn says(text: &str, words: &[&str]) {
     }
 }
 
-/// A descriptor that commands started from here get, too.
-fn inheritable(fd: OwnedFd) -> OwnedFd {
-    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty())).expect("hand it down");
-    fd
-}
-
-/// Master and slave, which no command gets unless it is given to it.
-fn terminal() -> (OwnedFd, OwnedFd) {
-    let pair = openpty(None, None).expect("open a terminal");
-    for end in [&pair.master, &pair.slave] {
-        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("keep it");
-    }
-    (pair.master, pair.slave)
-}
-
-fn key_of(fd: &OwnedFd, key: &str) -> String {
-    format!("fd[{}]:{key}", fd.as_raw_fd())
-}
-
 /// `speaker` with its output there.
 fn speaker<'a>(scene: &'a Scene, output: OwnedFd) -> Task<'a> {
     let mut command = scene.launcher();
-    command.arg(scene.program("speaker")).stdin(Stdio::null()).stderr(Stdio::null());
+    command.arg(scene.program("helpers/speaker")).stdin(Stdio::null()).stderr(Stdio::null());
     let mut task = scene.spawn_command({
         command.stdout(output);
         command
@@ -63,7 +34,6 @@ fn speaker<'a>(scene: &'a Scene, output: OwnedFd) -> Task<'a> {
 /// A pipe to somebody outside is another pipe after the restore.
 #[test]
 fn a_pipe_to_the_outside() {
-    let _alone = alone();
     let scene = Scene::new("inherit-pipe");
     let images = scene.path("images");
     let (old_reader, old) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
@@ -74,8 +44,8 @@ fn a_pipe_to_the_outside() {
     let key = format!("pipe:[{inode}]");
     let call = dumped.restore_call().arg("--inherit-fd").arg(format!("fd[999]:{key}"));
     says(&call.run().refused(), &[&key, "descriptor 999 is not open"]);
-    let new = inheritable(new);
-    let task = dumped.restore_with(&Criu::ours(), &["--inherit-fd", &key_of(&new, &key)]);
+    let ran = dumped.restore_call().inherit(&new, &key).run();
+    let task = dumped.restored(ran);
     drop(new);
     task.verify();
     let mut heard = String::new();
@@ -86,16 +56,14 @@ fn a_pipe_to_the_outside() {
 /// A file is another one after the restore.
 #[test]
 fn a_file_by_its_path() {
-    let _alone = alone();
     let scene = Scene::new("inherit-file");
     let images = scene.path("images");
     let (old, new) = (scene.path("old.log"), scene.path("new.log"));
     let open = |path| OwnedFd::from(File::options().append(true).create(true).open(path).unwrap());
     let dumped = speaker(&scene, open(&old)).dump(&images);
-    let file = inheritable(open(&new));
     let path = old.display().to_string();
-    let key = key_of(&file, path.trim_start_matches('/'));
-    dumped.restore_with(&Criu::ours(), &["--inherit-fd", &key]).verify();
+    let ran = dumped.restore_call().inherit(&open(&new), path.trim_start_matches('/')).run();
+    dumped.restored(ran).verify();
     assert_eq!(fs::read_to_string(&new).expect("read"), "spoken\n");
     assert_eq!(fs::read_to_string(&old).expect("read"), "");
 }
@@ -103,15 +71,14 @@ fn a_file_by_its_path() {
 /// A terminal that is brought from outside is the session's own again, and its end is heard of.
 #[test]
 fn a_terminal_of_the_outside() {
-    let _alone = alone();
     let scene = Scene::new("inherit-tty");
     let images = scene.path("images");
-    let (master, slave) = terminal();
+    let Terminal { master, slave } = Terminal::open();
     let stat = File::from(slave.try_clone().expect("copy")).metadata().expect("stat");
     let name = format!("tty[{:x}:{:x}]", stat.rdev(), stat.dev());
     let end = || Stdio::from(slave.try_clone().expect("copy"));
     let mut command = Command::new("setsid");
-    command.arg("--ctty").arg(scene.program("speaker")).env("SCENE_DIR", scene.dir());
+    command.arg("--ctty").arg(scene.program("helpers/speaker")).env("SCENE_DIR", scene.dir());
     command.current_dir("/").stdin(end()).stdout(end()).stderr(end());
     let mut task = scene.spawn_command(command);
     task.until_ready();
@@ -123,12 +90,10 @@ fn a_terminal_of_the_outside() {
     drop((master, slave));
     says(&dumped.restore_call().run().refused(), &[&name, "--inherit-fd"]);
 
-    let (master, slave) = terminal();
-    let slave = inheritable(slave);
-    let key = key_of(&slave, &name);
-    let task = dumped.restore_with(&Criu::ours(), &["--inherit-fd", &key]);
+    let Terminal { mut master, slave } = Terminal::open();
+    let ran = dumped.restore_call().inherit(&slave, &name).run();
+    let task = dumped.restored(ran);
     drop(slave);
-    let mut master = File::from(master);
     // The interrupt key reaches only the foreground group of a controlling terminal.
     master.write_all(&[3]).expect("type");
     assert_eq!(task.exit_code(), 128 + Signal::SIGINT as i32);
@@ -137,13 +102,12 @@ fn a_terminal_of_the_outside() {
 /// A descriptor that stands for nothing is told of.
 #[test]
 fn a_key_that_nothing_has() {
-    let _alone = alone();
     let scene = Scene::new("inherit-nothing");
     let images = scene.path("images");
-    let dumped = scene.start("busy", &[]).dump(&images);
-    let file = inheritable(File::open("/dev/null").expect("open").into());
-    let key = key_of(&file, "pipe:[1]");
-    let task = dumped.restore_with(&Criu::ours(), &["--inherit-fd", &key]);
+    let dumped = scene.start("task/busy", &[]).dump(&images);
+    let file = File::open("/dev/null").expect("open");
+    let ran = dumped.restore_call().inherit(&file, "pipe:[1]").run();
+    let task = dumped.restored(ran);
     let log = fs::read_to_string(images.join("restore.log")).expect("read the log");
     says(&log, &["--inherit-fd pipe:[1]: nothing in the images is pipe:[1]"]);
     task.verify();
@@ -152,9 +116,8 @@ fn a_key_that_nothing_has() {
 /// A key that nothing in the tree has says nothing.
 #[test]
 fn other_external_objects() {
-    let _alone = alone();
     let scene = Scene::new("external");
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     let call = |key: &str| {
         let call = task.dump_call(&scene.path("images")).arg("-R");
         call.arg("--external").arg(key).run()

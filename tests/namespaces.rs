@@ -1,18 +1,11 @@
-//! uts, ipc and time namespaces: of the tree's own, and joined at a restore.
-
-mod common;
+//! Namespaces that a tree joins at its restore.
 
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use common::Scene;
+use crate::common::Scene;
 use nix::sched::{CloneFlags, unshare};
-
-round_trips! { root:
-    /// Host name, limits and clocks go on in namespaces of the tree's own.
-    namespaces,
-}
 
 fn link(path: &str) -> PathBuf {
     fs::read_link(path).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -22,7 +15,7 @@ fn link(path: &str) -> PathBuf {
 #[test]
 fn joined() {
     let scene = Scene::new("joined");
-    let dumped = scene.start("open_file", &[]).dump(&scene.path("images"));
+    let dumped = scene.start("files/open_file", &[]).dump(&scene.path("images"));
     let other = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC).expect("unshare");
         ["uts", "ipc"]
@@ -45,7 +38,7 @@ fn joined() {
 #[test]
 fn others_are_refused() {
     let scene = Scene::new("not-joined");
-    let dumped = scene.start("open_file", &[]).dump(&scene.path("images"));
+    let dumped = scene.start("files/open_file", &[]).dump(&scene.path("images"));
     let text = dumped.restore_call().arg("--join-ns").arg("net:/proc/self/ns/net").run().refused();
     assert!(text.contains("net"), "{text}");
     dumped.restore().verify();

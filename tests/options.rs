@@ -1,15 +1,13 @@
 //! Every option of the table by every face, on a dump and on a restore of a tree that needs none:
 //! what is accepted is what the table says. Options that speak of objects do not make them pass.
 
-mod common;
-
 use std::ffi::{CString, c_char, c_int};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Criu, Scene, Task, Worker, directory, request_with};
+use crate::common::{Criu, Scene, Task, Worker, directory, request_with};
 use criu::capi::types::{criu_notify_arg_t, criu_opts};
 use criu::capi::{
     notes, set_flags, set_lists, set_numbers, set_service, set_strings, settings, verbs,
@@ -17,6 +15,7 @@ use criu::capi::{
 use criu::images::proto::{CriuOpts, CriuReqType};
 use criu::options::table::{self, Argument, Given, Row};
 use criu::options::{Options, Verb};
+use criu_test_support::{Lack, needs};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -38,7 +37,7 @@ impl Ground {
         fs::write(scene.path("empty.conf"), "").expect("write a file");
         // A restore with --cpu-cap wants what a dump with it has written.
         let dumped =
-            scene.start("open_file", &[]).dump_with(&Criu::ours(), &images, &["--cpu-cap"]);
+            scene.start("files/open_file", &[]).dump_with(&Criu::ours(), &images, &["--cpu-cap"]);
         let pid = dumped.pid();
         Self { scene, pid, images }
     }
@@ -242,7 +241,7 @@ fn what_is_permitted_is_not_carried() {
         ("netns", "net namespace", &["--empty-ns", "net", "--external", "net[1]:key"]),
         ("mntns", "mnt namespace", &["--skip-mnt", "/x", "--enable-fs", "all", "-M", "auto"]),
     ] {
-        let task = scene.start("refused", &[object]);
+        let task = scene.start("helpers/refused", &[object]);
         let message = task.dump_call(&scene.path("images")).args(words).run().refused();
         assert!(message.contains(name), "{object}: {message}");
         task.verify();
@@ -282,11 +281,10 @@ impl Drop for ControlGroup {
 #[test]
 fn a_control_group_of_its_own() {
     let scene = Scene::new("options-cgroup");
-    let Some(group) = ControlGroup::new(&format!("criu-test-{}", std::process::id())) else {
-        eprintln!("skipped: no control group can be made here");
-        return;
-    };
-    let task = scene.start("open_file", &[]);
+    let group = ControlGroup::new(&format!("criu-test-{}", std::process::id()));
+    let group = group.ok_or_else(|| Lack::OfMachine("no control group can be made here".into()));
+    let Some(group) = needs(group) else { return };
+    let task = scene.start("files/open_file", &[]);
     group.take(task.pid());
     let images = scene.path("images");
     let call = |words: &[&str]| task.dump_call(&images).arg("-R").args(words);

@@ -1,18 +1,18 @@
 //! What the command says: to a person at a terminal, to a script, and to a machine that wants JSON.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{Dumped, NOBODY, Scene, Task, peer, until};
-use nix::pty::openpty;
+use crate::common::terminals::Terminal;
+use crate::common::{Dumped, NOBODY, Scene, Task, peer, tree_of, until};
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 use serde_json::Value;
 
 const ESCAPE: char = '\u{1b}';
@@ -20,15 +20,14 @@ const ESCAPE: char = '\u{1b}';
 const MIB: &str = "192";
 
 /// A terminal, and all that is written to it.
-struct Terminal {
-    slave: File,
+struct Screen {
+    slave: OwnedFd,
     reader: JoinHandle<String>,
 }
 
-impl Terminal {
+impl Screen {
     fn new() -> Self {
-        let pair = openpty(None, None).expect("open a pseudoterminal");
-        let mut master = File::from(pair.master);
+        let Terminal { mut master, slave } = Terminal::open();
         let reader = std::thread::spawn(move || {
             let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
             // EIO: nobody has the other end any more.
@@ -37,7 +36,7 @@ impl Terminal {
             }
             String::from_utf8_lossy(&all).into_owned()
         });
-        Self { slave: pair.slave.into(), reader }
+        Self { slave, reader }
     }
 
     fn end(&self) -> Stdio {
@@ -67,7 +66,7 @@ fn piped(mut command: Command) -> (String, String, Option<i32>) {
 
 /// What a person sees of a run.
 fn seen(mut command: Command) -> String {
-    let terminal = Terminal::new();
+    let terminal = Screen::new();
     command.stdout(terminal.end()).stderr(terminal.end());
     command.status().expect("run criu");
     drop(command);
@@ -214,7 +213,7 @@ fn machines_get_one_object() {
     assert_eq!((object["command"].as_str(), &object["success"]), (Some("dump"), &false.into()));
     assert_eq!(object["error"]["kind"], "NoSuchTask");
 
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     let pid = task.pid();
     let mut dump = criu(&["dump", "--json", "-D", dir, "-o", "dump.log", "-t"]);
     dump.arg(pid.to_string());
@@ -267,8 +266,8 @@ fn a_log_on_standard_output_and_json_exclude_each_other() {
 #[test]
 fn a_dump_is_shown_as_a_tree() {
     let scene = Scene::new("show");
-    let task = scene.start("tree", &[]);
-    let pids = common::tree_of(task.pid());
+    let task = scene.start("helpers/family", &[]);
+    let pids = tree_of(task.pid());
     let dumped = task.dump(&scene.path("images"));
     let dir = dumped.images().to_str().expect("UTF-8").to_owned();
     let (text, errors, code) = piped(criu(&["show", &dir]));
@@ -302,14 +301,14 @@ fn a_dump_is_shown_as_a_tree() {
 #[test]
 fn it_is_no_failure_that_nobody_listens() {
     for words in [&["check"][..], &["check", "--json"], &["check", "--feature", "list"]] {
-        let (nobody, pipe) = nix::unistd::pipe().expect("make a pipe");
+        let (nobody, pipe) = pipe2(OFlag::O_CLOEXEC).expect("make a pipe");
         drop(nobody);
         let mut command = criu(words);
         let output = command.stdout(pipe).stderr(Stdio::piped()).output().expect("run criu");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         assert_eq!(output.status.code(), Some(0), "{words:?}");
     }
-    let (nobody, pipe) = nix::unistd::pipe().expect("make a pipe");
+    let (nobody, pipe) = pipe2(OFlag::O_CLOEXEC).expect("make a pipe");
     drop(nobody);
     let mut command = criu(&["show", "/nowhere"]);
     let status = command.stdout(Stdio::null()).stderr(pipe).status().expect("run criu");
@@ -331,7 +330,7 @@ fn what_is_no_dump_is_not_shown() {
 fn dumps_of_the_peer_are_shown() {
     let Some(peer) = peer() else { return };
     let scene = Scene::new("show-peer");
-    let dumped = scene.start("open_file", &[]).dump_with(&peer, &scene.path("images"), &[]);
+    let dumped = scene.start("files/open_file", &[]).dump_with(&peer, &scene.path("images"), &[]);
     let (text, ..) = piped(criu(&["show", dumped.images().to_str().expect("UTF-8")]));
     says(&text, &["made by CRIU,", "open_file (alive)", "/data", "[stack]", "stopped for"]);
     dumped.restore().verify();
@@ -377,7 +376,7 @@ fn halted(mut command: Command, copying: impl Fn() -> bool) {
 /// What is drawn while the copying lasts; it may be over too soon, so there are several tries.
 fn progress(what: &str, mut run: impl FnMut(Stdio)) {
     for _ in 0..10 {
-        let terminal = Terminal::new();
+        let terminal = Screen::new();
         run(terminal.end());
         let text = terminal.text();
         if text.contains(what) {
@@ -394,7 +393,7 @@ fn progress(what: &str, mut run: impl FnMut(Stdio)) {
 #[test]
 fn a_long_dump_shows_its_progress_on_a_terminal_only() {
     let scene = Scene::new("progress-dump");
-    let task = scene.start("large", &[MIB]);
+    let task = scene.start("memory/large", &[MIB]);
     let mut round = 0;
     progress("Dumping", |output| {
         round += 1;
@@ -411,21 +410,21 @@ fn a_long_dump_shows_its_progress_on_a_terminal_only() {
 /// Who reads the terminal may be in the tree that is dumped, and read nothing until that is over.
 #[test]
 fn a_terminal_that_nobody_reads_does_not_hold_up_a_dump() {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::fcntl::{FcntlArg, fcntl};
     let scene = Scene::new("progress-unread");
-    let task = scene.start("large", &[MIB]);
-    let pair = openpty(None, None).expect("open a pseudoterminal");
-    fcntl(&pair.slave, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("F_SETFL");
-    while nix::unistd::write(&pair.slave, &[b'x'; 64]).is_ok() {}
-    fcntl(&pair.slave, FcntlArg::F_SETFL(OFlag::empty())).expect("F_SETFL");
-    slow_dump(&task, &scene.path("images"), pair.slave.into());
+    let task = scene.start("memory/large", &[MIB]);
+    let Terminal { master: _unread, slave } = Terminal::open();
+    fcntl(&slave, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("F_SETFL");
+    while nix::unistd::write(&slave, &[b'x'; 64]).is_ok() {}
+    fcntl(&slave, FcntlArg::F_SETFL(OFlag::empty())).expect("F_SETFL");
+    slow_dump(&task, &scene.path("images"), slave.into());
     task.verify();
 }
 
 #[test]
 fn a_long_restore_shows_its_progress_on_a_terminal() {
     let scene = Scene::new("progress-restore");
-    let task = scene.start("large", &[MIB]);
+    let task = scene.start("memory/large", &[MIB]);
     let mut dumped = Some(task.dump(&scene.path("images")));
     progress("Restoring", |output| {
         let here: Dumped<'_> = dumped.take().expect("one at a time");

@@ -1,15 +1,13 @@
 //! Real programs, dumped while they are busy and restored: their results are right.
 
-mod common;
-
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{Criu, Scene, Task, installed, state_of, tree_of, until};
-use nix::pty::openpty;
+use crate::common::terminals::Terminal;
+use crate::common::{Criu, Scene, Task, installed, state_of, ticks_of, tree_of, until};
 use nix::sys::signal::Signal;
 
 /// Starts `words` and waits until `busy` holds.
@@ -42,11 +40,22 @@ fn there_and_back(scene: &Scene, mut task: Task<'_>, times: u32, gate: &Path) {
     for time in 0..times {
         let images = scene.path(&format!("images-{time}"));
         task = task.dump(&images).restore();
-        std::thread::sleep(std::time::Duration::from_millis(30));
+        until_further(task.pid());
     }
     let _open = open_gate(gate);
     let code = task.exit_code();
     assert_eq!(code, 0, "{}", scene.complaints());
+}
+
+/// Waits until a tree has used the processor again, or waits for something itself.
+fn until_further(root: i32) {
+    let used = || tree_of(root).into_iter().map(ticks_of).sum::<u64>();
+    let begun = used();
+    let asleep = || tree_of(root).into_iter().all(|pid| state_of(pid) != Some('R'));
+    until(
+        || format!("pid {root} does not go on"),
+        || (used() > begun + 1 || asleep()).then_some(()),
+    );
 }
 
 /// What a script opens at its end, so that it is not over before it was dumped often enough.
@@ -303,9 +312,9 @@ seq 1 1000 | while read -r n; do echo $((n * 2)); done | tail -n 1 >>result
 kill -USR2 $$
 ";
     fs::write(scene.path("script"), script).expect("write the script");
-    let terminal = openpty(None, None).expect("open a pseudoterminal");
+    let mut terminal = Terminal::open();
     let job = |words: &[OsString]| {
-        let end = || Stdio::from(terminal.slave.try_clone().expect("another descriptor"));
+        let end = || terminal.end();
         let mut command = scene.launcher();
         command.arg("-j").args(words).current_dir(scene.dir());
         command.stdin(end()).stdout(end()).stderr(end());
@@ -321,12 +330,11 @@ kill -USR2 $$
     assert_eq!(shell.exit_code(), 128 + Signal::SIGKILL as i32);
     let words = Criu::ours().call("restore", &images).arg("--shell-job").words();
     let shell = job(&words);
-    let mut master = fs::File::from(terminal.master.try_clone().expect("another descriptor"));
-    master.write_all(b"typed later\n").expect("type");
+    terminal.master.write_all(b"typed later\n").expect("type");
     let code = shell.exit_code();
     let result = fs::read_to_string(scene.path("result")).unwrap_or_default();
     let mut screen = [0; 4096];
-    let shown = if code == 0 { 0 } else { master.read(&mut screen).unwrap_or(0) };
+    let shown = if code == 0 { 0 } else { terminal.master.read(&mut screen).unwrap_or(0) };
     assert_eq!(code, 0, "{result}{}", String::from_utf8_lossy(&screen[..shown]));
     assert_eq!(result, "149993 149999\nline: typed later\n2000\ntrapped\n");
 }

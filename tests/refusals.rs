@@ -1,14 +1,12 @@
 //! What cannot be carried is refused by name: which process, which object, and why. Everything
 //! that stands in the way is told at once, and the tree runs on as if nothing had been.
 
-mod common;
-
-use common::{Scene, Task, alive, tree_of};
+use crate::common::{Scene, Task, alive, tree_of};
 
 /// Holds `objects`, is refused, is found to be well; gives the message.
 fn refused(objects: &[&str]) -> (Vec<i32>, String) {
     let scene = Scene::new("refused");
-    let task = scene.start("refused", objects);
+    let task = scene.start("helpers/refused", objects);
     let pids = tree_of(task.pid());
     let images = scene.path("images");
     let message = task.dump_call(&images).run().refused();
@@ -67,7 +65,7 @@ refusals! {
 #[test]
 fn zombie_leader() {
     let scene = Scene::new("zombie-leader");
-    let task = scene.start("zombie_leader", &[]);
+    let task = scene.start("helpers/zombie_leader", &[]);
     let message = task.dump_call(&scene.path("images")).run().refused();
     assert!(message.contains(&format!("pid {}", task.pid())), "no pid in:\n{message}");
     assert!(message.contains("main thread has exited"), "no reason in:\n{message}");

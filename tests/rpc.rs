@@ -1,13 +1,11 @@
 //! The worker `criu swrk FD`, driven as go-criu and runc drive it: every request, the answers'
 //! shapes, notifications, descriptors.
 
-mod common;
-
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use common::{
+use crate::common::{
     Note, Reply, Scene, Worker, alive, directory, no_options, request, request_with, state_of,
     tree_of, until,
 };
@@ -116,7 +114,7 @@ fn requests_of_later_versions() {
 #[test]
 fn notified_of_every_stage() {
     let scene = Scene::new("rpc-notify");
-    let task = scene.start("crowd", &[]);
+    let task = scene.start("tree/crowd", &[]);
     let (pid, pids) = (task.pid(), tree_of(task.pid()));
     let images = directory(&scene.path("images"));
     let opts = CriuOpts {
@@ -153,7 +151,7 @@ fn notified_of_every_stage() {
 #[test]
 fn a_no_at_any_stage() {
     let scene = Scene::new("rpc-no");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let pids = tree_of(task.pid());
     let images = directory(&scene.path("images"));
     let opts =
@@ -197,7 +195,7 @@ fn with_script(scene: &Scene, script: &Path, images: &impl AsRawFd) -> CriuOpts 
 #[test]
 fn scripts_of_a_configuration_file() {
     let scene = Scene::new("rpc-scripts");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let pid = task.pid();
     let out = scene.path("stages");
     let text = format!(
@@ -234,7 +232,7 @@ fn scripts_of_a_configuration_file() {
 #[test]
 fn a_script_that_fails_at_any_stage() {
     let scene = Scene::new("rpc-script-fails");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let pids = tree_of(task.pid());
     let text = "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != \"$(cat \"$0.stage\")\" ]\n";
     let script = scene.script("script", text);
@@ -277,7 +275,7 @@ fn causes_of_failures() {
     let answer = ask(CriuReqType::Dump, nobody);
     bad(&answer, CriuReqType::Dump, libc::ESRCH, &["no such process"]);
 
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let running = CriuOpts { pid: Some(task.pid()), leave_running: Some(true), ..opts.clone() };
     good(&ask(CriuReqType::Dump, running), CriuReqType::Dump);
     let answer = ask(CriuReqType::Restore, opts.clone());
@@ -325,7 +323,7 @@ fn a_worker_that_is_asked_nothing() {
 #[test]
 fn work_and_images_in_different_places() {
     let scene = Scene::new("rpc-work");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let (images, work) = (directory(&scene.path("images")), directory(&scene.path("work")));
     let opts = CriuOpts {
         images_dir_fd: images.as_raw_fd(),
@@ -348,7 +346,7 @@ fn work_and_images_in_different_places() {
 fn the_defaults_of_criu() {
     let scene = Scene::new("rpc-defaults");
     let images = directory(&scene.path("images"));
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let opts = CriuOpts {
         images_dir_fd: images.as_raw_fd(),
         pid: Some(task.pid()),

@@ -1,42 +1,34 @@
 //! Terminals over the RPC: descriptors that come with a notification, and objects that the caller
 //! names when it is asked.
 
-mod common;
-
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsRawFd;
 
-use common::{Note, Reply, Scene, Task, Worker, directory, no_options, request_with, tree_of};
+use crate::common::terminals::{self, Numbers, Terminal};
+use crate::common::{
+    Note, Reply, Scene, Task, Worker, directory, no_options, request_with, tree_of,
+};
 use criu::images::proto::{CriuOpts, CriuReqType};
 use nix::libc;
-use nix::pty::openpty;
 
-/// A restore needs the old numbers of terminals: no test may take one that another has had.
-static NUMBERS: Mutex<()> = Mutex::new(());
-
-fn numbers() -> MutexGuard<'static, ()> {
-    NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// `job` as the leader of a session on a new terminal, whose master is ours; the master and slave.
-fn on_a_terminal(scene: &Scene) -> (Task<'_>, File, OwnedFd) {
-    let pair = openpty(None, None).expect("open a pseudoterminal");
-    let end = || pair.slave.try_clone().expect("another descriptor");
+/// `job` as the leader of a session on a new terminal, whose master is ours.
+fn on_a_terminal<'a>(scene: &'a Scene, numbers: &Numbers) -> (Task<'a>, Terminal) {
+    let terminal = numbers.open();
+    let end = || terminal.end();
     let mut command = scene.launcher();
-    command.arg("-t").arg(scene.program("job")).stdin(end()).stdout(end()).stderr(end());
+    command.arg("-t").arg(scene.program("helpers/job")).stdin(end()).stdout(end()).stderr(end());
     let mut task = scene.spawn_command(command);
     task.until_ready();
-    (task, pair.master.into(), pair.slave)
+    (task, terminal)
 }
 
 /// The master of the tree's terminal was outside: the caller gets a new one, and types.
 #[test]
 fn the_master_of_an_orphaned_terminal_comes_to_the_caller() {
-    let _numbers = numbers();
+    let numbers = terminals::numbers();
     let scene = Scene::new("rpc-orphan");
-    let (task, master, slave) = on_a_terminal(&scene);
+    let (task, terminal) = on_a_terminal(&scene, &numbers);
     let (pid, pids) = (task.pid(), tree_of(task.pid()));
     let images = directory(&scene.path("images"));
     let opts = CriuOpts {
@@ -51,7 +43,7 @@ fn the_master_of_an_orphaned_terminal_comes_to_the_caller() {
         Worker::start().caller.converse(&request_with(CriuReqType::Dump, dump), agree);
     assert!(answer.success, "{answer:?}");
     let dumped = task.gone(&pids, &scene.path("images"));
-    drop((master, slave));
+    drop(terminal);
 
     let opts = CriuOpts { orphan_pts_master: Some(true), ..opts };
     let refuse =
@@ -78,10 +70,10 @@ fn the_master_of_an_orphaned_terminal_comes_to_the_caller() {
 /// What the caller names when it is asked is left to it.
 #[test]
 fn external_objects_are_asked_for() {
-    let _numbers = numbers();
+    let numbers = terminals::numbers();
     let scene = Scene::new("rpc-external");
-    let (task, _master, slave) = on_a_terminal(&scene);
-    let stat = nix::sys::stat::fstat(&slave).expect("stat the terminal");
+    let (task, terminal) = on_a_terminal(&scene, &numbers);
+    let stat = nix::sys::stat::fstat(&terminal.slave).expect("stat the terminal");
     let key = format!("tty[{:x}:{:x}]", stat.st_rdev, stat.st_dev);
     let images = directory(&scene.path("images"));
     let opts = CriuOpts {

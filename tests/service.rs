@@ -1,7 +1,5 @@
 //! `criu service`: its socket, its life, its clients, and what it does for whom.
 
-mod common;
-
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -9,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{
+use crate::common::{
     Caller, NOBODY, Reply, Scene, Service, alive, directory, no_options, request, request_with,
     state_of, tree_of, until,
 };
@@ -30,7 +28,7 @@ fn open_to_all(service: &Service) {
 
 /// One request by a process of the unprivileged user.
 fn ask_as_user(scene: &Scene, service: &Service, images: &Path, request: &CriuReq) -> CriuResp {
-    common::ask_as_user(scene, service.socket.as_os_str(), images, request)
+    crate::common::ask_as_user(scene, service.socket.as_os_str(), images, request)
 }
 
 /// Asks for a dump of `pid` as the unprivileged user.
@@ -77,7 +75,7 @@ fn the_socket_is_roots_and_goes_with_the_service() {
         let found = fs::metadata(&service.socket).expect("the socket");
         assert!(found.file_type().is_socket());
         assert_eq!((found.mode() & 0o7777, found.uid()), (0o600, 0));
-        let mut peer = Command::new(scene.program("rpc_peer"));
+        let mut peer = Command::new(scene.program("helpers/rpc_peer"));
         let asked = scene.path("request");
         fs::write(&asked, request(CriuReqType::Version).encode_to_vec()).expect("write");
         peer.arg(&service.socket).arg("/").arg(&asked).arg(scene.path("answer"));
@@ -161,7 +159,7 @@ fn a_daemon_that_cannot_start_says_so() {
 fn dumps_and_restores() {
     let scene = Scene::new("service-verbs");
     let service = Service::start(&scene);
-    let task = scene.start("crowd", &[]);
+    let task = scene.start("tree/crowd", &[]);
     let (pid, pids) = (task.pid(), tree_of(task.pid()));
     let images = directory(&scene.path("images"));
     let opts = CriuOpts { images_dir_fd: images.as_raw_fd(), ..no_options() };
@@ -217,7 +215,7 @@ fn what_a_service_does_for_nobody() {
     let script = scene.script("script", &format!("#!/bin/sh\ntouch {}\n", proof.display()));
     let config = scene.path("criu.conf");
     fs::write(&config, format!("action-script {}\n", script.display())).expect("write");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let opts = CriuOpts {
         images_dir_fd: images.as_raw_fd(),
         pid: Some(task.pid()),
@@ -251,7 +249,7 @@ fn users_dump_their_own() {
     let scene = Scene::new("service-own").owned_by(NOBODY);
     let service = Service::start(&scene);
     open_to_all(&service);
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let pids = tree_of(task.pid());
     let images = scene.users_directory("images");
     let answer = dump_as_user(&scene, &service, &images, task.pid());
@@ -274,7 +272,7 @@ fn users_dump_themselves() {
         CriuOpts { images_dir_fd: PEERS_DIRECTORY, leave_running: Some(true), ..no_options() };
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
     fs::write(&asked, request_with(CriuReqType::Dump, opts).encode_to_vec()).expect("write");
-    let words = [&scene.program("rpc_peer"), &service.socket, &images, &asked, &answered];
+    let words = [&scene.program("helpers/rpc_peer"), &service.socket, &images, &asked, &answered];
     let peer = scene.spawn(words);
     let pid = peer.pid();
     assert_eq!(peer.exit_code(), 0, "{}", scene.complaints());
@@ -298,9 +296,9 @@ fn users_do_not_dump_others() {
     open_to_all(&service);
     let images = scene.users_directory("images");
     let victims = Scene::new("service-victims");
-    let roots = victims.start("open_file", &[]);
+    let roots = victims.start("files/open_file", &[]);
     let neighbours = Scene::new("service-neighbours").owned_by(NOBODY + 1);
-    let neighbour = neighbours.start("open_file", &[]);
+    let neighbour = neighbours.start("files/open_file", &[]);
     for pid in [roots.pid(), neighbour.pid(), service.pid(), 1] {
         let answer = dump_as_user(&scene, &service, &images, pid);
         refused(&answer, &["their own processes only"]);
@@ -311,9 +309,9 @@ fn users_do_not_dump_others() {
     neighbour.verify();
     let user = NOBODY.to_string();
     let secretive = Scene::new("service-secretive").owned_by(NOBODY);
-    let undumpable = secretive.start("undumpable", &[]);
+    let undumpable = secretive.start("helpers/undumpable", &[]);
     let mixture = Scene::new("service-mixture");
-    let mixed = mixture.start("mixed_users", &[user.as_str()]);
+    let mixed = mixture.start("helpers/mixed_users", &[user.as_str()]);
     for task in [&undumpable, &mixed] {
         let pids = tree_of(task.pid());
         let answer = dump_as_user(&scene, &service, &images, task.pid());
@@ -337,12 +335,12 @@ fn what_serves_a_user_is_that_user() {
     let service = Service::start(&scene);
     open_to_all(&service);
     let victim = Scene::new("service-worker-victim").owned_by(NOBODY);
-    let task = victim.start("open_file", &[]);
+    let task = victim.start("files/open_file", &[]);
     let images = scene.users_directory("images");
     let opts = CriuOpts { notify_scripts: Some(true), ..users_dump(task.pid()) };
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
     fs::write(&asked, request_with(CriuReqType::Dump, opts).encode_to_vec()).expect("write");
-    let words = [&scene.program("rpc_peer"), &service.socket, &images, &asked, &answered];
+    let words = [&scene.program("helpers/rpc_peer"), &service.socket, &images, &asked, &answered];
     let hold = PathBuf::from("hold");
     let mut peer = scene.spawn(words.into_iter().chain([&hold]));
     peer.until_ready();
@@ -362,7 +360,7 @@ fn what_serves_a_user_is_that_user() {
     ] {
         assert!(status.contains(line), "no {line} in {status}");
     }
-    let mut tracer = Command::new(scene.program("tracer"));
+    let mut tracer = Command::new(scene.program("helpers/tracer"));
     tracer.arg(worker.to_string()).env("SCENE_DIR", scene.dir()).uid(NOBODY).gid(NOBODY);
     let status = tracer.status().expect("run a tracer");
     assert!(status.success(), "{}", scene.complaints());
@@ -379,7 +377,7 @@ fn users_write_what_they_may() {
     let scene = Scene::new("service-write").owned_by(NOBODY);
     let service = Service::start(&scene);
     open_to_all(&service);
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let roots = scene.path("roots");
     fs::create_dir(&roots).expect("make a directory");
     let answer = dump_as_user(&scene, &service, &roots, task.pid());
@@ -403,7 +401,7 @@ fn users_get_listed_options_only() {
     let scene = Scene::new("service-options").owned_by(NOBODY);
     let service = Service::start(&scene);
     open_to_all(&service);
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let images = scene.users_directory("images");
     let opts = CriuOpts { leave_running: Some(true), ..users_dump(task.pid()) };
     let ask =
@@ -455,12 +453,12 @@ fn root_without_capabilities_is_a_user() {
     let service = Service::start(&scene);
     let images = scene.users_directory("images");
     let victim = Scene::new("service-limited-victim").owned_by(NOBODY);
-    let task = victim.start("open_file", &[]);
+    let task = victim.start("files/open_file", &[]);
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
     let dump = request_with(CriuReqType::Dump, users_dump(task.pid()));
     fs::write(&asked, dump.encode_to_vec()).expect("write a request");
-    let peer = [&scene.program("rpc_peer"), &service.socket, &images, &asked, &answered];
-    let mut command = Command::new(scene.program("powerless"));
+    let peer = [&scene.program("helpers/rpc_peer"), &service.socket, &images, &asked, &answered];
+    let mut command = Command::new(scene.program("helpers/powerless"));
     command.args(peer).env("SCENE_DIR", scene.dir());
     assert!(command.status().expect("run a peer").success(), "{}", scene.complaints());
     let answer =

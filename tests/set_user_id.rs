@@ -1,8 +1,6 @@
 //! A criu with the set-user-ID bit of root: it works for the user who started it, with that user's
 //! rights, whatever images, options, configuration files and scripts say.
 
-mod common;
-
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -13,13 +11,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
-use common::{
+use crate::common::{
     Call, Criu, Dumped, NOBODY, Scene, Task, Worker, alive, ask_as_user, directory, no_options,
     request, request_with, state_of, tree_of, until,
 };
 use criu::images::codec::{Decoder, Encoder};
 use criu::images::proto::{CoreEntry, CredsEntry, CriuOpts, CriuReqType, TimensEntry};
 use criu::images::sections::SECTIONS;
+use criu_test_support::State;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -36,19 +35,18 @@ fn scene(name: &str) -> (Scene, Criu) {
 }
 
 /// The user dumps a tree of its own and restores it, twice.
-#[track_caller]
-fn round_trip(program: &str) {
-    let (scene, criu) = scene(program);
-    let mut task = scene.start(program, &[]);
+pub fn round_trip(state: &State) {
+    let (scene, criu) = scene(state.program);
+    let Some(mut task) = scene.start_or_leave_out(state.program, state.args) else { return };
     let before = rights_of(&task);
     for time in 0..2 {
         let images = scene.users_directory(&format!("images-{time}"));
-        let dumped = task.dump_with(&criu, &images, &[]);
+        let dumped = task.dump_with(&criu, &images, state.dump);
         for entry in fs::read_dir(&images).expect("list the images").flatten() {
             let found = entry.metadata().expect("stat an image");
             assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{:?}", entry.path());
         }
-        task = dumped.restore_with(&criu, &[]);
+        task = dumped.restore_with(&criu, state.restore);
         assert_eq!(rights_of(&task), before);
     }
     task.verify();
@@ -79,30 +77,6 @@ fn rights(place: &Path) -> Vec<String> {
     status.lines().filter(wanted).map(str::to_owned).collect()
 }
 
-macro_rules! round_trips {
-    ($($(#[$doc:meta])* $program:ident,)*) => {
-        $($(#[$doc])* #[test] fn $program() { round_trip(stringify!($program)); })*
-    };
-}
-
-round_trips! {
-    /// Sessions, groups, stopped processes, zombies.
-    tree,
-    threads,
-    credentials,
-    regular,
-    pipes,
-    events,
-    memfds,
-    ptys,
-    memory_files,
-    memory_shared,
-    /// Processes that share memory: all of them lose the lent capability before any is let go.
-    memory_cow,
-    signals,
-    timers,
-}
-
 /// Root's processes, another user's and those that their user may not look into run on untouched.
 #[test]
 fn users_do_not_dump_others() {
@@ -111,9 +85,9 @@ fn users_do_not_dump_others() {
     let (roots, neighbours) = (Scene::new("suid-roots"), Scene::new("suid-neighbours"));
     let neighbours = neighbours.owned_by(NOBODY + 1);
     let victims = [
-        roots.start("open_file", &[]),
-        neighbours.start("open_file", &[]),
-        scene.start("undumpable", &[]),
+        roots.start("files/open_file", &[]),
+        neighbours.start("files/open_file", &[]),
+        scene.start("helpers/undumpable", &[]),
     ];
     for victim in &victims {
         let said = criu.dump(victim.pid(), &images).run().refused();
@@ -128,7 +102,7 @@ fn users_do_not_dump_others() {
 #[test]
 fn what_is_not_told_is_refused() {
     let (scene, criu) = scene("suid-zombie");
-    let task = scene.start("undumpable", &["zombie"]);
+    let task = scene.start("helpers/undumpable", &["zombie"]);
     let said = criu.dump(task.pid(), &scene.users_directory("images")).run().refused();
     assert!(said.contains("zombie: its exit status is only shown"), "{said}");
     task.dump(&scene.path("by-root")).restore().verify();
@@ -144,7 +118,7 @@ fn users_do_not_restore_others() {
     ] {
         let scene = Scene::new(name);
         let scene = if let Some(user) = user { scene.owned_by(user) } else { scene };
-        let task = scene.start("open_file", &[]);
+        let task = scene.start("files/open_file", &[]);
         let dumped = task.dump(&scene.users_directory("images"));
         give(dumped.images(), NOBODY);
         let said = restore_by(&criu, &dumped, &mine);
@@ -175,7 +149,7 @@ fn restore_by(criu: &Criu, dumped: &Dumped, scene: &Scene) -> String {
 #[test]
 fn users_do_not_make_rights_of_images() {
     let (scene, criu) = scene("suid-forged");
-    let task = scene.start("threads", &[]);
+    let task = scene.start("task/threads", &[]);
     let tids: Vec<i32> = rights_of(&task).into_iter().map(|(tid, _)| tid).collect();
     let dumped = task.dump_with(&criu, &scene.users_directory("images"), &[]);
     fs::remove_file(dumped.images().join("manifest")).expect("remove the checksums");
@@ -217,7 +191,7 @@ fn users_do_not_make_rights_of_images() {
 #[test]
 fn clocks_do_not_go_back() {
     let (scene, criu) = scene("suid-clocks");
-    let task = scene.start("timers", &[]);
+    let task = scene.start("task/timers_posix", &[]);
     let dumped = task.dump_with(&criu, &scene.users_directory("images"), &[]);
     fs::remove_file(dumped.images().join("manifest")).expect("remove the checksums");
     let image = dumped.images().join("timens-0.img");
@@ -260,7 +234,7 @@ fn configuration_and_scripts_are_the_users() {
     );
     fs::write(&config, format!("action-script {}\n", script.display())).expect("write");
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("chmod");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let images = scene.users_directory("images");
     let configured = |call: Call| {
         let mut command = call.command();
@@ -295,7 +269,7 @@ fn what_has_a_lent_capability_is_closed_to_its_user() {
     let found = scene.path("found");
     fs::write(&found, "").expect("make a file");
     fs::set_permissions(&found, fs::Permissions::from_mode(0o666)).expect("chmod");
-    let intruder = scene.program("intruder");
+    let intruder = scene.program("helpers/intruder");
     let text = format!(
         "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION = setup-namespaces ] || exit 0\n\
          for pid in $PPID $CRTOOLS_INIT_PID; do\n\
@@ -305,7 +279,7 @@ fn what_has_a_lent_capability_is_closed_to_its_user() {
         found.display()
     );
     let script = scene.script("script", &text);
-    let task = scene.start("threads", &[]);
+    let task = scene.start("task/threads", &[]);
     let dumped = task.dump_with(&criu, &scene.users_directory("images"), &[]);
     let task = dumped.restore_with(&criu, &["--action-script", script.to_str().expect("a path")]);
     let closed = format!("0 {NOBODY} {NOBODY} {NOBODY} {NOBODY} 0000010000000000\n");
@@ -325,7 +299,7 @@ fn what_has_a_lent_capability_is_closed_to_its_user() {
 fn what_is_being_built_is_closed_to_its_user() {
     const PIPE: i32 = 4096;
     let (scene, criu) = scene("suid-built");
-    let task = scene.start("crowd", &[]);
+    let task = scene.start("tree/crowd", &[]);
     let dumped = task.dump_with(&criu, &scene.users_directory("images"), &[]);
     let pipe = dumped.images().join("slow.log");
     mkfifo(&pipe, Mode::from_bits_truncate(0o666)).expect("make a FIFO");
@@ -351,7 +325,7 @@ fn what_is_being_built_is_closed_to_its_user() {
     let status = fs::read_to_string(format!("/proc/{}/status", dumped.pid())).expect("a status");
     let is_built =
         status.contains("CapPrm:\t0000000000000000") && !status.contains("TracerPid:\t0");
-    let mut intruder = Command::new(scene.program("intruder"));
+    let mut intruder = Command::new(scene.program("helpers/intruder"));
     let pid = dumped.pid().to_string();
     let output = intruder.arg(pid).uid(NOBODY).gid(NOBODY).output().expect("run the intruder");
     read_until("Tasks resumed");
@@ -375,7 +349,7 @@ fn memory_does_not_take_a_process_over_before_it_is_the_users() {
         ),
     );
     for (name, criu) in [("lent", lent), ("root", Criu::ours())] {
-        let task = scene.start("rseq_trap", &[]);
+        let task = scene.start("helpers/rseq_trap", &[]);
         let dumped = task.dump_with(&criu, &scene.users_directory(name), &[]);
         let trap = set_trap(&scene);
         let options = ["--action-script", script.to_str().expect("a path")];
@@ -416,7 +390,7 @@ fn a_killed_engine_leaves_things_as_they_were() {
         "#!/bin/sh\ncase $CRTOOLS_SCRIPT_ACTION in\n\
          post-dump|setup-namespaces|post-restore) [ -e $SCENE_DIR/spare ] || kill -9 $PPID;;\nesac\n",
     );
-    let task = scene.start("threads", &[]);
+    let task = scene.start("task/threads", &[]);
     let images = scene.users_directory("images");
     let killed = |call: Call| {
         let mut command = call.arg("--action-script").arg(&script).command();
@@ -439,7 +413,7 @@ fn a_killed_engine_leaves_things_as_they_were() {
 #[test]
 fn a_directory_that_the_user_may_not_write_is_an_error() {
     let (scene, criu) = scene("suid-directory");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let images = scene.path("images");
     fs::create_dir(&images).expect("make a directory");
     let pid = task.pid().to_string();
@@ -459,7 +433,7 @@ fn a_directory_that_the_user_may_not_write_is_an_error() {
 #[test]
 fn closed_standard_files_are_no_way_in() {
     let (scene, criu) = scene("suid-closed");
-    let task = scene.start("open_file", &[]);
+    let task = scene.start("files/open_file", &[]);
     let (pids, images) = (tree_of(task.pid()), scene.users_directory("images"));
     let closed = |call: Call| {
         let mut command = Command::new("/bin/sh");
@@ -477,7 +451,7 @@ fn closed_standard_files_are_no_way_in() {
 fn workers_and_services() {
     let (scene, criu) = scene("suid-rpc");
     let roots = Scene::new("suid-rpc-root");
-    let (own, other) = (scene.start("open_file", &[]), roots.start("open_file", &[]));
+    let (own, other) = (scene.start("files/open_file", &[]), roots.start("files/open_file", &[]));
     let work = scene.users_directory("work");
     let start = || {
         Worker::start_binary(criu.binary(), |command| {

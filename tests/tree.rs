@@ -1,19 +1,10 @@
-//! Processes as they stand to each other, and what becomes of a tree after its dump.
+//! Trees that are stopped: before the dump, by it, and by the restore.
 
-mod common;
-
-use common::{Criu, Scene, alive, state_of, tree_of, until};
+use crate::common::{Criu, Scene, state_of, tree_of, until};
 use nix::sys::signal::Signal;
 
-round_trips! { anybody:
-    /// Parents, sessions, groups, zombies, stopped tasks, orphans, dead group leaders.
-    tree,
-    /// A hundred processes.
-    crowd,
-}
-
 /// The stop is on its way when `criu` ends: the task still has to be given a processor to take it.
-fn until_stopped(pid: i32) {
+pub fn until_stopped(pid: i32) {
     until(
         || format!("pid {pid} is {:?}", state_of(pid)),
         || (state_of(pid) == Some('T')).then_some(()),
@@ -24,7 +15,7 @@ fn until_stopped(pid: i32) {
 #[test]
 fn stopped() {
     let scene = Scene::new("stopped");
-    let task = scene.start("stopped", &[]);
+    let task = scene.start("helpers/stopped", &[]);
     let task = task.dump(&scene.path("first")).restore();
     let task = task.dump(&scene.path("second")).restore();
     until_stopped(task.pid());
@@ -32,29 +23,11 @@ fn stopped() {
     task.ends_well();
 }
 
-/// With `--leave-running` the tree goes on, and the images are whole all the same.
-#[test]
-fn leave_running() {
-    let scene = Scene::new("leave-running");
-    let images = scene.path("images");
-    for program in ["busy", "crowd", "syscalls"] {
-        let task = scene.start(program, &[]);
-        let pids = tree_of(task.pid());
-        task.dump_call(&images.join(program)).arg("--leave-running").run().ok();
-        assert!(pids.iter().all(|pid| alive(*pid)), "a process of {program} ended");
-        task.dump_call(&images.join(format!("{program}-2"))).arg("--leave-running").run().ok();
-        task.verify();
-        scene.until_gone(&pids);
-        let restored = scene.on_disk(pids[0], &images.join(program)).restore();
-        restored.verify();
-    }
-}
-
 /// With `--leave-stopped` a dumped tree is stopped, and goes on when it is continued.
 #[test]
 fn leave_stopped_at_the_dump() {
     let scene = Scene::new("leave-stopped-dump");
-    let task = scene.start("crowd", &[]);
+    let task = scene.start("tree/crowd", &[]);
     let pids = tree_of(task.pid());
     task.dump_call(&scene.path("images")).arg("--leave-stopped").run().ok();
     for pid in &pids {
@@ -68,7 +41,7 @@ fn leave_stopped_at_the_dump() {
 #[test]
 fn leave_stopped_at_the_restore() {
     let scene = Scene::new("leave-stopped-restore");
-    let dumped = scene.start("crowd", &[]).dump(&scene.path("images"));
+    let dumped = scene.start("tree/crowd", &[]).dump(&scene.path("images"));
     let task = dumped.restore_with(&Criu::ours(), &["--leave-stopped"]);
     for pid in tree_of(task.pid()) {
         until_stopped(pid);

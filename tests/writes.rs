@@ -1,14 +1,12 @@
 //! What the engine writes is made anew, whatever somebody has put in its place: a link is not
 //! followed, nor is what has another name cut off, and nothing waits at a FIFO.
 
-mod common;
-
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 
-use common::{Criu, Scene, Worker, directory, no_options, request_with};
+use crate::common::{Criu, Scene, Worker, directory, no_options, request_with};
 use criu::images::proto::{CriuOpts, CriuReqType};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -55,7 +53,7 @@ fn made_anew(trap: Trap, precious: &Path, dir: &Path, names: &[&str]) {
 fn by_the_command() {
     for trap in TRAPS {
         let scene = Scene::new("writes-command");
-        let task = scene.start("crowd", &[]);
+        let task = scene.start("tree/crowd", &[]);
         let (pid, images) = (task.pid(), scene.users_directory("images"));
         let names = ["dump.log", "stats-dump", "inventory.img", "manifest", "pages-1.img"];
         let precious = trap.set(&scene, &images, &names);
@@ -79,7 +77,7 @@ fn by_the_command() {
 fn by_a_request() {
     for trap in TRAPS {
         let scene = Scene::new("writes-request");
-        let task = scene.start("crowd", &[]);
+        let task = scene.start("tree/crowd", &[]);
         let images = directory(&scene.path("images"));
         let names = ["criu.log", "stats-dump"];
         let precious = trap.set(&scene, &scene.path("images"), &names);
@@ -103,7 +101,7 @@ fn by_a_request() {
 #[test]
 fn a_log_elsewhere() {
     let scene = Scene::new("writes-elsewhere");
-    let task = scene.start("busy", &[]);
+    let task = scene.start("task/busy", &[]);
     let images = scene.path("images");
     let dump = |log: &Path| {
         Criu::ours().dump(task.pid(), &images).arg("--leave-running").arg("-o").arg(log).run()
@@ -132,7 +130,7 @@ fn a_log_elsewhere() {
 fn a_pid_file() {
     for trap in TRAPS {
         let scene = Scene::new("writes-pid");
-        let task = scene.start("busy", &[]);
+        let task = scene.start("task/busy", &[]);
         let images = scene.path("images");
         let dumped = task.dump(&images);
         let precious = trap.set(&scene, &images, &["pid"]);

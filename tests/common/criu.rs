@@ -2,9 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+
+use criu_test_support::{Lack, needs};
 
 /// One of the two programs that are called `criu`: the one under test, and its peer.
 #[derive(Clone, Debug)]
@@ -12,15 +15,28 @@ pub struct Criu {
     binary: PathBuf,
     /// Who runs it, if not this process's user.
     user: Option<u32>,
+    is_peer: bool,
 }
 
-/// CRIU itself, where `CRIU_PEER` names it.
+/// CRIU itself, where `CRIU_PEER` names it; a test without it is left out.
 pub fn peer() -> Option<Criu> {
-    let binary = std::env::var_os("CRIU_PEER").map(PathBuf::from);
-    if binary.is_none() {
-        eprintln!("skipped: CRIU_PEER does not name a binary of CRIU");
-    }
-    binary.map(|binary| Criu { binary, user: None })
+    let named = std::env::var_os("CRIU_PEER").map(PathBuf::from);
+    let binary = needs(named.ok_or_else(|| match installed_peer() {
+        Some(path) => Lack::OfSetUp(format!("CRIU_PEER does not name {}", path.display())),
+        None => Lack::OfMachine("there is no CRIU 4.2, or CRIU_PEER does not name it".into()),
+    }));
+    binary.map(|binary| Criu { binary, user: None, is_peer: true })
+}
+
+/// A CRIU that is installed, of the version that we compare with.
+fn installed_peer() -> Option<PathBuf> {
+    let places = ["/usr/local/sbin/criu", "/usr/sbin/criu", "/sbin/criu"].map(PathBuf::from);
+    places.into_iter().find(|path| {
+        let output = Command::new(path).arg("--version").output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        // Ours does not tell a commit of CRIU's.
+        text.is_ok_and(|text| text.contains("Version: 4.2") && text.contains("GitID"))
+    })
 }
 
 impl Criu {
@@ -28,12 +44,17 @@ impl Criu {
     pub fn ours() -> Self {
         let binary = std::env::var_os("CRIU_BIN")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_criu")), PathBuf::from);
-        Self { binary, user: None }
+        Self { binary, user: None, is_peer: false }
     }
 
     /// Another binary, run by a user and group without privileges.
     pub fn run_by(binary: &Path, user: u32) -> Self {
-        Self { binary: binary.to_owned(), user: Some(user) }
+        Self { binary: binary.to_owned(), user: Some(user), is_peer: false }
+    }
+
+    /// Whether it is CRIU itself.
+    pub fn is_peer(&self) -> bool {
+        self.is_peer
     }
 
     /// The path of the binary.
@@ -54,15 +75,18 @@ impl Criu {
 
     /// A call with these words only.
     pub fn words(&self, words: &[&str]) -> Call {
-        let call = Call { criu: self.clone(), args: Vec::new(), log: PathBuf::new() };
-        call.args(words)
+        self.bare(PathBuf::new()).args(words)
     }
 
     /// A call of a verb on a directory, with a log of its own in it.
     pub fn call(&self, verb: &str, images: &Path) -> Call {
         let log = format!("{verb}.log");
-        let call = Call { criu: self.clone(), args: Vec::new(), log: images.join(&log) };
+        let call = self.bare(images.join(&log));
         call.args([verb, "-o", &log, "-D"]).arg(images).arg("-v4")
+    }
+
+    fn bare(&self, log: PathBuf) -> Call {
+        Call { criu: self.clone(), args: Vec::new(), log, inherited: Vec::new() }
     }
 }
 
@@ -72,6 +96,7 @@ pub struct Call {
     criu: Criu,
     args: Vec<std::ffi::OsString>,
     log: PathBuf,
+    inherited: Vec<RawFd>,
 }
 
 impl Call {
@@ -83,6 +108,12 @@ impl Call {
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
+    }
+
+    /// Hands a descriptor down, which stands for `key`. No program of another test gets it.
+    pub fn inherit(mut self, fd: &impl AsRawFd, key: &str) -> Self {
+        self.inherited.push(fd.as_raw_fd());
+        self.arg("--inherit-fd").arg(format!("fd[{}]:{key}", fd.as_raw_fd()))
     }
 
     /// Logs as much as by default.
@@ -105,6 +136,10 @@ impl Call {
         if let Some(user) = self.criu.user {
             command.uid(user).gid(user);
         }
+        let inherited = self.inherited.clone();
+        // SAFETY: it runs between fork and exec, where fcntl may be called, and changes descriptors of
+        // the child alone.
+        unsafe { command.pre_exec(move || inherited.iter().try_for_each(|fd| stay_open(*fd))) };
         command
     }
 
@@ -127,6 +162,13 @@ impl Call {
         fs::remove_file(&said).expect("remove the output");
         Ran { line: format!("{command:?}"), status, output, log: self.log }
     }
+}
+
+/// Keeps a descriptor of this process open when it executes another program.
+fn stay_open(fd: RawFd) -> std::io::Result<()> {
+    // SAFETY: the number is only asked about and set; whether it is open shows in the result.
+    let result = unsafe { nix::libc::fcntl(fd, nix::libc::F_SETFD, 0) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A number that no other call of this process gets.

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// Nothing takes this long unless it hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until `probe` returns something; fails with what `doing` says when it never does.
 pub fn until<T>(doing: impl Fn() -> String, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -45,6 +45,13 @@ pub fn parent_of(pid: i32) -> Option<i32> {
 /// The session of a process.
 pub fn session_of(pid: i32) -> Option<i32> {
     stat(pid)?.1.get(3)?.parse().ok()
+}
+
+/// Ticks of the processor that a process has used; none of one that is gone.
+pub fn ticks_of(pid: i32) -> u64 {
+    let fields = stat(pid).map(|(_, fields)| fields).unwrap_or_default();
+    // utime and stime.
+    fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// All process ids of the machine.

@@ -146,7 +146,7 @@ pub fn ask_as_user(scene: &Scene, server: &OsStr, images: &Path, request: &CriuR
     let (asked, answered) = (scene.path("request"), scene.path("answer"));
     let _ = fs::remove_file(&answered);
     fs::write(&asked, request.encode_to_vec()).expect("write a request");
-    let mut peer = Command::new(scene.program("rpc_peer"));
+    let mut peer = Command::new(scene.program("helpers/rpc_peer"));
     peer.arg(server).arg(images).args([&asked, &answered]);
     peer.env("SCENE_DIR", scene.dir()).uid(NOBODY).gid(NOBODY);
     let status = peer.status().expect("run a peer");

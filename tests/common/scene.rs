@@ -8,7 +8,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
+use criu_test_support::{Lack, compile, needs};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -18,13 +20,14 @@ use nix::unistd::{Pid, mkfifo};
 
 use super::criu::{Call, Criu, Ran, unique};
 use super::processes::{self, state_of, tree_of, until};
-use super::programs::compile;
 
 /// A place for one test. Dropped, it ends every process that was started in it, those restored
 /// from images included, unmounts what it mounted and removes its directory.
 pub struct Scene {
     dir: PathBuf,
     user: Option<u32>,
+    /// What programs have in their environment, beside `SCENE_DIR`.
+    environment: Vec<(&'static str, &'static str)>,
     mounts: Vec<PathBuf>,
 }
 
@@ -32,6 +35,7 @@ impl Scene {
     pub fn new(name: &str) -> Self {
         // Restored roots are orphans when `criu restore -d` ends: they become our children.
         nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
+        let name = name.replace('/', "-");
         let unique = format!("criu-test-{name}-{}-{}", std::process::id(), unique());
         let dir = std::env::temp_dir().join(unique);
         fs::create_dir(&dir).expect("make the directory of a test");
@@ -39,12 +43,18 @@ impl Scene {
         mkfifo(&dir.join("ready"), Mode::from_bits_truncate(0o666)).expect("make a FIFO");
         fs::set_permissions(dir.join("ready"), fs::Permissions::from_mode(0o666))
             .expect("open the FIFO to all users");
-        Self { dir, user: None, mounts: Vec::new() }
+        Self { dir, user: None, environment: Vec::new(), mounts: Vec::new() }
     }
 
     /// Programs run as this user and group, without privileges.
     pub fn owned_by(mut self, user: u32) -> Self {
         self.user = Some(user);
+        self
+    }
+
+    /// Programs get this variable.
+    pub fn with_environment(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
         self
     }
 
@@ -93,10 +103,13 @@ impl Scene {
         criu
     }
 
-    /// A copy of a compiled program, which the user of the scene may execute.
+    /// A copy of the compiled `tests/programs/FAMILY/NAME.c`, which the user of the scene may execute;
+    /// it is called NAME, and stands aside from the files of the program's own.
     pub fn program(&self, name: &str) -> PathBuf {
-        let path = self.path(name);
+        let dir = self.path("programs");
+        let path = dir.join(name.rsplit('/').next().unwrap_or(name));
         if !path.exists() {
+            fs::create_dir_all(&dir).expect("make a directory for programs");
             copy(&compile(name), &path);
         }
         path
@@ -112,12 +125,21 @@ impl Scene {
     }
 
     /// Starts a program of `tests/programs` and waits until it is ready to be dumped.
+    #[track_caller]
     pub fn start(&self, program: &str, args: &[&str]) -> Task<'_> {
+        let started = self.start_or_leave_out(program, args);
+        started.unwrap_or_else(|| panic!("{program} leaves itself out"))
+    }
+
+    /// The same for a program that may find that this machine has not what it needs. Then the test is
+    /// left out, which is noted.
+    #[track_caller]
+    pub fn start_or_leave_out(&self, program: &str, args: &[&str]) -> Option<Task<'_>> {
         let path = self.program(program);
         let words = std::iter::once(path.as_os_str()).chain(args.iter().map(OsStr::new));
         let mut task = self.spawn(words);
-        task.until_ready();
-        task
+        needs(task.ready_or_lacking())?;
+        Some(task)
     }
 
     /// Starts any command in a session of its own; it says itself when it is ready.
@@ -139,8 +161,9 @@ impl Scene {
 
     /// `launch`, with the user and the mark of this scene.
     pub fn launcher(&self) -> Command {
-        let mut command = Command::new(self.program("launch"));
+        let mut command = Command::new(self.program("helpers/launch"));
         command.env("SCENE_DIR", &self.dir).env_remove("LD_LIBRARY_PATH").current_dir("/");
+        command.envs(self.environment.iter().copied());
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
@@ -204,22 +227,23 @@ impl Scene {
         format!("SCENE_DIR={}", self.dir.display())
     }
 
+    /// Ends all processes that carry the mark of this scene. A process may fork while it is looked
+    /// for, so that they are looked for until there are none.
     fn kill_all(&self) {
-        let mut ours = Vec::new();
-        // A process may fork while it is looked for.
-        for _ in 0..5 {
-            let mut now = processes::with_environment(&self.mark());
-            now.retain(|pid| processes::alive(*pid));
-            if now.is_empty() {
-                break;
+        let started = Instant::now();
+        loop {
+            let mut ours = processes::with_environment(&self.mark());
+            ours.retain(|pid| processes::alive(*pid));
+            // Called by drop: it must end, and not panic.
+            if ours.is_empty() || started.elapsed() > processes::DEADLINE {
+                return;
             }
-            for pid in &now {
+            for pid in &ours {
                 let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
             }
-            ours.extend(now);
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::yield_now();
+            let _ = self.left_of(&ours);
         }
-        let _ = self.left_of(&ours);
     }
 }
 
@@ -261,7 +285,13 @@ impl<'a> Task<'a> {
     }
 
     /// Waits for the byte that the program writes when everything is set up.
+    #[track_caller]
     pub fn until_ready(&mut self) {
+        self.ready_or_lacking().unwrap_or_else(|lack| panic!("pid {} lacks {lack:?}", self.pid));
+    }
+
+    /// The same, or what the program lacks.
+    fn ready_or_lacking(&mut self) -> Result<(), Lack> {
         let ready = self.ready.take().expect("a task gets ready once");
         until(
             || format!("pid {} does not get ready: {}", self.pid, self.scene.complaints()),
@@ -270,17 +300,19 @@ impl<'a> Task<'a> {
                 let _ = poll(&mut events, PollTimeout::from(100u8));
                 let mut byte = [0];
                 if matches!((&ready).read(&mut byte), Ok(1)) {
-                    return Some(());
+                    return Some(Ok(()));
                 }
-                assert!(
-                    processes::alive(self.pid),
-                    "pid {} ended before it was ready: {}",
-                    self.pid,
-                    self.scene.complaints()
-                );
-                None
+                (!processes::alive(self.pid)).then(|| Err(self.lacking()))
             },
-        );
+        )
+    }
+
+    /// Why a program has ended before it was ready: it has left itself out.
+    fn lacking(&self) -> Lack {
+        let left_out = fs::read_to_string(self.scene.path("left-out"));
+        Lack::OfMachine(left_out.unwrap_or_else(|_| {
+            panic!("pid {} ended before it was ready: {}", self.pid, self.scene.complaints())
+        }))
     }
 
     /// Dumps the tree; the call can be given further options before it runs.
@@ -315,6 +347,14 @@ impl<'a> Task<'a> {
         }
         self.scene.until_gone(pids);
         Dumped { scene: self.scene, pid: self.pid, tids: pids.to_vec(), images: images.to_owned() }
+    }
+
+    /// Kills all processes of the tree, and waits until their numbers are free.
+    pub fn end_tree(self, pids: &[i32]) {
+        for pid in pids {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        self.scene.until_gone(pids);
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -389,16 +429,15 @@ impl<'a> Dumped<'a> {
 
     pub fn restore_with(self, criu: &Criu, options: &[&str]) -> Task<'a> {
         // Pids go round: another process of the machine may have one of the tree's for a while.
-        for _ in 0..20 {
+        loop {
             let ran = criu.restore(&self.images).args(options).run();
-            let taken = self.tids.iter().any(|tid| state_of(*tid).is_some());
-            if ran.succeeded() || !taken {
+            let taken: Vec<i32> =
+                self.tids.iter().copied().filter(|tid| state_of(*tid).is_some()).collect();
+            if ran.succeeded() || taken.is_empty() {
                 return self.restored(ran);
             }
-            std::thread::sleep(std::time::Duration::from_millis(500));
+            self.scene.until_gone(&taken);
         }
-        let ran = criu.restore(&self.images).args(options).run();
-        self.restored(ran)
     }
 
     pub fn restore(self) -> Task<'a> {

@@ -22,20 +22,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define UNUSED __attribute__((unused))
-
-/* Called with the argument `plain`: what CRIU does not carry has to be left out. */
-static UNUSED int scene_plain(int argc, char **argv)
-{
-	return argc > 1 && strcmp(argv[1], "plain") == 0;
-}
 
 static volatile sig_atomic_t scene_go;
 static volatile int scene_failures;
@@ -99,6 +95,18 @@ static void scene_complain(const char *file, int line, const char *what, const c
 		scene_result;                                                                      \
 	})
 
+/*
+ * The machine has not what the program is about: the test is left out, and the reason is shown. Only
+ * for what nobody could install.
+ */
+static UNUSED __attribute__((noreturn)) void leave_out(const char *reason)
+{
+	int fd = TRY(open(scene_path("left-out"), O_WRONLY | O_CREAT, 0666));
+
+	MUST(write(fd, reason, strlen(reason)) == (ssize_t)strlen(reason));
+	_exit(77);
+}
+
 static UNUSED int verdict(void)
 {
 	return scene_failures ? 1 : 0;
@@ -144,13 +152,52 @@ static UNUSED void scene_wait(void)
 	scene_go = 0;
 }
 
-/* Everything is set up: the harness may dump. */
+/*
+ * Told to, asks a service for a dump of this process, with the request in a file of the scene. Goes on
+ * when it has been restored from that dump. The numbers of both descriptors are out of the way.
+ */
+static void scene_dump_self(void)
+{
+	enum { IMAGES = 180, SERVICE };
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	static const char restored[] = { 0x1a, 0x02, 0x08, 0x01 };
+	char request[1024], answer[1024];
+	int number, file, images, service;
+	ssize_t length;
+	sigset_t go;
+
+	sigemptyset(&go);
+	sigaddset(&go, SIGUSR1);
+	MUST(sigwait(&go, &number) == 0);
+	file = TRY(open(scene_path("request"), O_RDONLY | O_CLOEXEC));
+	length = TRY(read(file, request, sizeof(request)));
+	close(file);
+	images = TRY(open(scene_path("images"), O_RDONLY | O_DIRECTORY));
+	MUST(dup2(images, IMAGES) == IMAGES && close(images) == 0);
+	service = TRY(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+	MUST(dup2(service, SERVICE) == SERVICE && close(service) == 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", scene_path("socket"));
+	MUST(connect(SERVICE, (struct sockaddr *)&address, sizeof(address)) == 0);
+	MUST(send(SERVICE, request, length, 0) == length);
+	do
+		length = recv(SERVICE, answer, sizeof(answer), 0);
+	while (length < 0 && errno == EINTR);
+	MUST(length >= 0);
+	/* The answer to a dump, with `restored` set. */
+	CHECK(memmem(answer, length, restored, sizeof(restored)), "not restored: %.*s", (int)length, answer);
+	close(SERVICE);
+	close(IMAGES);
+}
+
+/* Everything is set up: the harness may dump, or tell the program to dump itself. */
 static UNUSED void say_ready(void)
 {
 	int fd = TRY(open(scene_path("ready"), O_WRONLY | O_CLOEXEC));
 
 	MUST(write(fd, "+", 1) == 1);
 	close(fd);
+	if (getenv("SCENE_SELF_DUMP"))
+		scene_dump_self();
 }
 
 /* What nearly every program does between set-up and checks. */
