@@ -1,4 +1,4 @@
-//! Where in the file system something of a restored tree is.
+//! Places in the file system, as the tasks of a restored tree see it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,9 +11,9 @@ use crate::kernel::descriptor::own_path;
 
 /// A path with the mounts and the root in which it is meant.
 ///
-/// A path of an image means what the dumped tasks saw. Today the whole tree has the mounts and the
-/// root of the engine, so that a place is a path; everything of a restore that opens a path of the
-/// image goes through here, where a tree with mounts of its own will make a difference.
+/// A path of an image means what the dumped tasks saw. Today all tasks have the mounts and the root
+/// of the engine, so that a place is nothing but a path. Everything of a restore that opens a path
+/// of an image does it by a place, which will know the mounts of a tree that has its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'p> {
     path: &'p Path,
@@ -25,7 +25,7 @@ impl<'p> Place<'p> {
         Self { path: path.as_ref() }
     }
 
-    /// The path, for calls of the engine that take one.
+    /// The path by which the engine reaches it.
     pub fn path(self) -> &'p Path {
         self.path
     }
@@ -36,18 +36,19 @@ impl<'p> Place<'p> {
             .doing(|| format!("open {}", self.path.display()))
     }
 
-    /// What is there, behind symbolic links.
+    /// The file that is there; symbolic links are followed.
     pub fn stat(self) -> nix::Result<FileStat> {
         stat(self.path)
     }
 
-    /// Whether anything is there, be it a dangling symbolic link.
+    /// Whether anything is there, even if it is a symbolic link that leads nowhere.
     pub fn exists(self) -> bool {
         self.path.symlink_metadata().is_ok()
     }
 }
 
-/// Opens for a task, once more, what a descriptor of the engine leads to: a new open file.
+/// Makes a new open file description, for a task, of the file that a descriptor of the engine leads
+/// to.
 pub fn reopen(file: impl AsFd, flags: i32) -> Result<OwnedFd> {
     let path = own_path(file.as_fd());
     open(path.as_str(), for_task(flags), Mode::empty()).doing(|| format!("open {path}"))

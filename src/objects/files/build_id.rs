@@ -1,4 +1,4 @@
-//! The build id of a program or library: tells builds of the same size apart.
+//! The build id of a program or library, by which two builds of the same size are told apart.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,14 +6,14 @@ use std::os::unix::fs::FileExt;
 
 use crate::kernel::descriptor::own_path;
 
-/// The note stands near the beginning of a file.
+/// How many bytes of a file are searched: the note stands near the beginning.
 const SEARCHED: usize = 1 << 20;
 const PT_NOTE: u64 = 4;
 const NT_GNU_BUILD_ID: u64 = 3;
-/// More than any linker writes.
+/// The longest build id that is believed; linkers write 20 bytes or fewer.
 const LONGEST: usize = 512;
 
-/// The build id in words, the last one filled up with zeros; none if the file has none.
+/// The build id in words, of which the last one is filled up with zeros. None if there is none.
 pub(super) fn read(file: &OwnedFd) -> Option<Vec<u32>> {
     let file = File::open(own_path(file.as_fd())).ok()?;
     let mut start = [0u8; 4];

@@ -30,11 +30,11 @@ pub(super) const FD_CLOEXEC: u32 = 1;
 #[derive(Debug)]
 #[must_use]
 pub struct Collected {
-    /// Contents that are to be stored as shared memory.
+    /// Files whose contents are to be stored as shared memory.
     pub shared: Vec<SharedFile>,
-    /// What the user may want to be told: connections that are cut.
+    /// What the user may want to be told: which connections the dump cuts.
     pub notes: Vec<String>,
-    /// Links to files that had lost their name; to be kept when the dump is whole.
+    /// Links to files that had lost their names; they are to be kept when the dump is whole.
     pub links: Links,
     /// Raised while files whose contents are still to be written stay open.
     pub limit: Option<DescriptorLimit>,
@@ -68,9 +68,9 @@ impl Collector {
         }
     }
 
-    /// Captures every descriptor of a process; its entries of fdinfo-ID.img.
+    /// Captures every descriptor of a process. The result is the table's fdinfo-ID.img.
     ///
-    /// To be called once per table, for the first task of those that share it.
+    /// This is called once per table, for the first of the tasks that share it.
     pub fn add_table(
         &mut self,
         task: &FrozenTask,
@@ -80,7 +80,7 @@ impl Collector {
         self.add_table_of(task.pid, out, refusals)
     }
 
-    /// The same for a process that does not change its descriptors meanwhile.
+    /// Does the same for a process that is not frozen, but does not change its descriptors.
     pub(super) fn add_table_of(
         &mut self,
         pid: i32,
@@ -124,7 +124,7 @@ impl Collector {
 
     /// Captures a file that is used by its path: executable, mapped file, working directory.
     ///
-    /// `file` may be opened with O_PATH; a file asked for before keeps its id.
+    /// `file` may be opened with O_PATH. A file that was captured before keeps its id.
     pub fn add_path(
         &mut self,
         file: OwnedFd,
@@ -158,7 +158,7 @@ impl Collector {
         self.add_fs_of(task.pid, task.status(0)?, out, refusals)
     }
 
-    /// The same of a process whose `/proc/PID/status` says this.
+    /// Does the same for a process whose `/proc/PID/status` holds `status`.
     pub(super) fn add_fs_of(
         &mut self,
         pid: i32,
@@ -177,10 +177,9 @@ impl Collector {
         Ok(FsEntry { cwd_id, root_id, umask: Some(umask(pid, status)?) })
     }
 
-    /// Has every kind say what needs all tables of `out` to be known.
+    /// Lets every kind do what it can only do when all descriptor tables are in `out`.
     ///
-    /// What can only be learnt by touching what the dumpee can see comes last, and not if something
-    /// is refused already.
+    /// Kinds that have to touch what the dumpee can see come last, and only if nothing is refused.
     pub fn finish(mut self, out: &mut Snapshot, refusals: &mut Refusals) -> Result<Collected> {
         for kind in KINDS {
             let (met, mut cx) = self.contexts(out);
@@ -220,7 +219,7 @@ impl Collector {
         }
     }
 
-    /// Captures an open file, if it is of any kind.
+    /// Has the kind that claims an open file capture it; the result is that kind.
     fn capture(&mut self, opened: &Opened, id: FileId, out: &mut Snapshot) -> Captured<FdTypes> {
         let (met, mut cx) = self.contexts(out);
         match KINDS.iter().find(|kind| (kind.claim)(opened, &cx)) {

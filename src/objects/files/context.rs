@@ -1,4 +1,4 @@
-//! What kinds find around them: during a dump ([`DumpCx`]), during a restore ([`RestoreCx`]).
+//! What general code offers to the kinds: [`DumpCx`] during a dump, [`RestoreCx`] during a restore.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,9 +21,9 @@ pub struct CollectorOptions {
     pub shell_job: bool,
     /// File locks are dumped.
     pub file_locks: bool,
-    /// A file whose name is gone but that has other names may get a link of ours.
+    /// A file whose name is gone may be linked to a temporary name, if it has other names.
     pub link_remap: bool,
-    /// Bytes that an unlinked file may hold.
+    /// How many bytes an unlinked file may hold.
     pub ghost_limit: u64,
     /// Keys of files that are brought from outside at restore: `file[MNT:INO]`, `tty[RDEV:DEV]`.
     pub external: Vec<String>,
@@ -47,8 +47,7 @@ impl Default for CollectorOptions {
     }
 }
 
-/// Contents of an open file that are stored as shared memory: they go into (or come from) the image
-/// as `shmid`.
+/// An open file whose contents the images hold as the shared memory `shmid`.
 #[derive(Debug)]
 pub struct SharedFile {
     pub shmid: u64,
@@ -56,18 +55,18 @@ pub struct SharedFile {
     pub size: u64,
 }
 
-/// A dump under way, for a kind.
+/// What a kind has to do with of a dump.
 pub(super) struct DumpCx<'a> {
     pub options: &'a CollectorOptions,
     /// What has been captured so far. All tables are there when files are
     /// [settled](super::kind::FileKind::settle).
     pub out: &'a mut Snapshot,
-    /// Every open file that was met.
+    /// Every open file that was met, in that order.
     pub known: &'a [Known],
     pub gathered: &'a mut Gathered,
 }
 
-/// What kinds gather together.
+/// What all kinds gather together.
 #[derive(Debug)]
 pub(super) struct Gathered {
     last_id: FileId,
@@ -75,12 +74,12 @@ pub(super) struct Gathered {
     pub spool: Spool,
     /// Raised once files stay open until the dump is written.
     pub limit: Option<DescriptorLimit>,
-    /// The numbers of unlinked files, by device and inode.
+    /// The ghost numbers of unlinked files, by device and inode.
     pub ghosts: HashMap<(u64, u64), u32>,
     pub links: Links,
-    /// Contents that are to be stored as shared memory.
+    /// Files whose contents are to be stored as shared memory.
     pub shared: Vec<SharedFile>,
-    /// What the user may want to be told: connections that are cut.
+    /// What the user may want to be told: which connections the dump cuts.
     pub notes: Vec<String>,
 }
 
@@ -106,7 +105,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// A number that no open file has yet.
+    /// An id that no entry of files.img has yet.
     pub fn new_id(&mut self) -> FileId {
         self.last_id += 1;
         self.last_id
@@ -119,7 +118,7 @@ impl DumpCx<'_> {
         self.out.files.insert(entry.id, entry);
     }
 
-    /// Whether what has this key is brought from outside at restore.
+    /// Whether the request leaves the object with this key to be brought from outside.
     pub fn is_external(&self, key: &str) -> bool {
         self.options.external.iter().any(|one| one == key)
     }
@@ -130,9 +129,9 @@ impl DumpCx<'_> {
 pub struct RestoreOptions {
     /// Files that are brought from outside, by key: `pipe:[5]`, `tmp/log`, `tty[8801:1a]`.
     pub inherit: Vec<(String, OwnedFd)>,
-    /// Takes the place of the terminal that was outside of the tree.
+    /// The terminal that takes the place of one from outside the tree.
     pub terminal: Option<OwnedFd>,
-    /// The master of a terminal that was outside of the tree is for the caller.
+    /// The caller gets the master of a terminal whose master was outside of the tree.
     pub orphan_masters: bool,
     /// The permission bits of files are not compared.
     pub skip_mode_check: bool,
@@ -152,19 +151,19 @@ impl Default for RestoreOptions {
     }
 }
 
-/// A restore under way, for a kind.
+/// What a kind has to do with of a restore.
 #[derive(Debug)]
 pub(super) struct RestoreCx<'s> {
     pub snapshot: &'s Snapshot,
     pub options: RestoreOptions,
     /// The inodes of files whose names do not lead to them.
     pub remapped: paths::Remapped,
-    /// Files to be filled with the shared memory of the image that they name.
+    /// Files that are to be filled with shared memory of the images.
     pub shared: Vec<SharedFile>,
-    /// Descriptors that no process of the tree has: they are for the caller.
+    /// Open files that no process of the tree has: the caller gets them.
     pub for_caller: Vec<OwnedFd>,
     fds: BTreeMap<FileId, OwnedFd>,
-    /// Places in `options.inherit` that something of the image asked for.
+    /// Indices into `options.inherit` of what some object of the images asked for.
     asked: RefCell<BTreeSet<usize>>,
 }
 
@@ -181,7 +180,7 @@ impl<'s> RestoreCx<'s> {
         }
     }
 
-    /// Takes an open file that has been made.
+    /// Stores an open file that has been made, for all its holders.
     pub fn put(&mut self, id: FileId, file: OwnedFd) {
         self.fds.insert(id, file);
     }
@@ -198,12 +197,12 @@ impl<'s> RestoreCx<'s> {
         self.fd(id).map(|fd| fd.as_raw_fd())
     }
 
-    /// All that have been made.
+    /// All open files that have been made.
     pub fn fds(&self) -> impl Iterator<Item = (FileId, &OwnedFd)> {
         self.fds.iter().map(|(id, file)| (*id, file))
     }
 
-    /// A copy of what was brought from outside for `key`.
+    /// A copy of the descriptor that the caller brought for `key`.
     pub fn inherited(&self, key: &str) -> Result<Option<OwnedFd>> {
         let mut inherited = self.options.inherit.iter().enumerate();
         let Some((place, (_, file))) = inherited.find(|(_, (one, _))| one == key) else {
@@ -213,7 +212,7 @@ impl<'s> RestoreCx<'s> {
         file.try_clone().map(Some).doing(|| format!("copy what stands for {key}"))
     }
 
-    /// Keys of what was brought from outside and stands for nothing in the image.
+    /// Keys of descriptors that the caller brought and that no object of the images asked for.
     pub fn unasked(&self) -> Vec<&str> {
         let asked = self.asked.borrow();
         let inherited = self.options.inherit.iter().enumerate();

@@ -11,31 +11,31 @@ pub struct Description {
     pub kind: &'static str,
     /// Whether it is listed among the sockets.
     pub is_socket: bool,
-    /// `r`, `w`, `rw` or `path`, where that is worth a word.
+    /// `r`, `w`, `rw` or `path`; empty for kinds that are always opened alike.
     pub access: &'static str,
-    /// Where it has one.
+    /// Its name; empty if it has none.
     pub name: String,
-    /// What else there is to say.
+    /// Its state, in words; empty if there is nothing to say.
     pub details: String,
 }
 
 impl Description {
-    /// Of a file with a name.
+    /// The description of a file with this name.
     pub(super) fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// Of a file about which there is this to say.
+    /// The description of a file in this state.
     pub(super) fn saying(details: impl Into<String>) -> Self {
         Self::default().and_saying(details)
     }
 
-    /// The same, with this to say.
+    /// Adds the state of the file.
     pub(super) fn and_saying(self, details: impl Into<String>) -> Self {
         Self { details: details.into(), ..self }
     }
 
-    /// The same of a file that was opened with these flags.
+    /// Adds how the file was opened.
     pub(super) fn opened_with(self, flags: u32) -> Self {
         let flags = flags.cast_signed();
         let access = match flags & libc::O_ACCMODE {
@@ -47,7 +47,7 @@ impl Description {
         Self { access, ..self }
     }
 
-    /// Name and details.
+    /// Name and state.
     pub fn text(&self) -> String {
         let parts = [self.name.as_str(), self.details.as_str()];
         let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -66,7 +66,7 @@ pub fn describe(all: &Snapshot, id: u32) -> Description {
     }
 }
 
-/// A word for what `SO_TYPE` tells.
+/// A word for a type of socket.
 pub(super) fn socket_type(kind: u32) -> &'static str {
     match kind.cast_signed() {
         libc::SOCK_STREAM => "stream",

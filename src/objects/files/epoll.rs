@@ -1,15 +1,16 @@
 //! Files that watch other files.
 //!
-//! An entry of an epoll file is known by the watched file *and* the number it was added under.
-//! That number may have been closed or reused since, and the fdinfo does not tell: only a
-//! comparison by kcmp finds the file. The image names targets by number, as they stand in the table
-//! of the epoll file's first holder. Where that is not right, the number that leads to the file
-//! there goes into `tfd` (for other readers of the format) and `dev`, which no restore reads, says
-//! that `inode` and `pos` are the target's file id and the number it was added under.
+//! The kernel knows a target of an epoll file by the watched file *and* the descriptor number under
+//! which it was added. That number may have been closed or reused since, which the fdinfo does not
+//! tell: only kcmp finds the file. The images name a target by its number in the descriptor table
+//! of the epoll file's first holder. Where that table has another file under the number, `tfd` is a
+//! number under which it has the target (for other readers of the format), and `dev`, which no
+//! restore reads, says that `inode` is the target's file id and `pos` the number it was added
+//! under.
 //!
-//! The restore adds each target under its number in a thread with a table of its own, where any
-//! number can be used. Only a target whose kind is [watched from within](FileKind::WATCHED_FROM_WITHIN)
-//! has to be added by the process it belongs to.
+//! The restore adds the targets under their numbers in a thread of the engine with a descriptor
+//! table of its own, in which any number can be used. Only targets that are [watched from
+//! within](FileKind::WATCHED_FROM_WITHIN) have to be added by the process itself.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -35,7 +36,7 @@ use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
 
-/// `dev` of an entry whose `inode` is a file id and whose `pos` is the number.
+/// The value of `dev` that says that `inode` is a file id and `pos` a number.
 const BY_FILE_ID: u32 = u32::MAX;
 
 pub(super) struct Epoll;
@@ -118,7 +119,7 @@ impl FileKind for Epoll {
 /// A file watched by an epoll file, as the kernel tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Target {
-    /// The number it was added under; it may have been closed or reused since.
+    /// The number under which it was added, which may have been closed or reused since.
     number: u32,
     events: u32,
     data: u64,
@@ -201,7 +202,8 @@ impl Pending {
         Ok(found)
     }
 
-    /// The file id of a target: most likely what stands under its number, else what kcmp says.
+    /// The file id of a target: most likely that of its number in the table of the epoll file's
+    /// holder, which is compared first.
     fn find(
         &self,
         target: &Target,
@@ -253,7 +255,7 @@ fn tfd_entry(target: &Target, id: FileId, holders: &Numbers) -> EventpollTfdEntr
     }
 }
 
-/// A target to be added: which file, under which number.
+/// A target that is to be added to an epoll file, under a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Watch {
     epoll: FileId,
@@ -263,7 +265,7 @@ struct Watch {
     data: u64,
 }
 
-/// The targets of an epoll file; none if no process of the tree has it open.
+/// The targets of an epoll file. There are none if no process of the tree has it open.
 fn watches(entry: &EventpollFileEntry, all: &Snapshot) -> Result<Vec<Watch>> {
     let Some(table) = first_holders(entry.id, all) else { return Ok(Vec::new()) };
     let table = numbers(Some(table));
@@ -284,7 +286,7 @@ fn watch(epoll: FileId, tfd: &EventpollTfdEntry, table: &Numbers) -> Result<Watc
     Ok(Watch { epoll, target, number: number.cast_signed(), events, data })
 }
 
-/// What is left to processes to add, by the descriptor table that the epoll file is in.
+/// Targets that processes have to add themselves, by the id of the table that has the epoll file.
 #[derive(Debug, Default)]
 pub(super) struct Late(BTreeMap<u32, Vec<Watch>>);
 
@@ -310,7 +312,8 @@ fn holders_table(id: FileId, all: &Snapshot) -> u32 {
     ids.map_or(0, |ids| ids.files_id)
 }
 
-/// Adds targets to epoll files, both given by the engine's numbers, in a table of our own.
+/// Adds targets to epoll files in a private descriptor table. Both are given by their numbers in
+/// the engine.
 fn add_all(watches: &[(i32, i32, Watch)]) -> Result<()> {
     let mut failed = None;
     let done = descriptor::with_private_table(|| {
@@ -328,13 +331,13 @@ fn add_all(watches: &[(i32, i32, Watch)]) -> Result<()> {
     })
 }
 
-/// In a table of our own: adds `target` as if it stood at its number.
+/// Adds `target` under its number, in a private descriptor table.
 fn add(epoll: i32, target: i32, watch: &Watch) -> nix::Result<()> {
     let number = watch.number;
     if target == number {
         return epoll::add(epoll, number, watch.events, watch.data);
     }
-    // Whatever of ours stands there is needed again, the epoll file possibly at once.
+    // The engine's descriptor of that number is needed again; it may even be the epoll file's.
     let aside = if descriptor::is_open(number) {
         Some(descriptor::duplicate_above(number, 3)?)
     } else {
@@ -351,7 +354,7 @@ fn add(epoll: i32, target: i32, watch: &Watch) -> nix::Result<()> {
     added
 }
 
-/// Has the process that fills a table add what it has to add itself, while any number is free.
+/// Has the process whose table is to be filled add its targets, while all numbers are free.
 fn watch_from_within(late: &Late, cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
     let task = cx.snapshot.tasks.get(&blank.pid().cast_unsigned());
     let ids = task.and_then(|task| task.ids.as_ref());
@@ -363,7 +366,7 @@ fn watch_from_within(late: &Late, cx: &RestoreCx<'_>, blank: &mut Blank) -> Resu
     late.iter().try_for_each(|watch| add_from_within(watch, above, cx, blank))
 }
 
-/// Adds one target, by numbers that are used for this only; `above` are no numbers of targets.
+/// Has a process add one target. No target has a number from `above` on.
 fn add_from_within(watch: &Watch, above: i32, cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
     let received = blank.send_fds(&[cx.fd(watch.epoll)?, cx.fd(watch.target)?])?;
     let mut batch = Batch::new();
@@ -447,7 +450,8 @@ mod tests {
         })
         .unwrap();
         epoll::add(outer.as_raw_fd(), inner, 1, 7).unwrap();
-        // 10 is right, 20 is closed, 30 is right for one of two, 11 is another file now.
+        // 10 still leads to its target, 20 is closed, 30 leads to one of its two targets, and 11
+        // to another file.
         let fds = [
             (10, &out),
             (30, &into),

@@ -1,8 +1,8 @@
 //! Event counters.
 //!
-//! The image has no field for EFD_SEMAPHORE. An eventfd's flags always have O_RDWR; the bit beside
-//! it, which can occur in no access mode together with it, says semaphore, and other readers of the
-//! format mask it away.
+//! The image has no field for EFD_SEMAPHORE. The access mode of an eventfd is always O_RDWR. The
+//! lowest bit, which is never set together with O_RDWR, says in our images that it is a semaphore;
+//! other readers of the format mask that bit out.
 
 use std::os::fd::OwnedFd;
 
@@ -46,7 +46,7 @@ impl FileKind for Eventfd {
         Ok(EventfdFileEntry { id, flags, fown: file.owner, counter })
     }
 
-    /// The largest count is reserved.
+    /// A counter never holds the largest number.
     fn validate(entry: &EventfdFileEntry, _: &Snapshot) -> Result<()> {
         if entry.counter == u64::MAX {
             let cause = format!("eventfd {}: impossible count", entry.id);
@@ -75,7 +75,7 @@ impl FileKind for Eventfd {
     }
 }
 
-/// Count, and whether it is a semaphore.
+/// The count, and whether the file is a semaphore.
 fn counter(info: &Fdinfo) -> Option<(u64, bool)> {
     let semaphore = info.value("eventfd-semaphore").is_some_and(|value| value != "0");
     Some((hex(info.value("eventfd-count")?)?, semaphore))

@@ -10,7 +10,7 @@ use crate::kernel::proc;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fdinfo {
     pub pos: u64,
-    /// Status flags; O_CLOEXEC is that of the descriptor.
+    /// Status flags, and O_CLOEXEC, which belongs to the descriptor.
     pub flags: u32,
     pub mnt_id: i32,
     pub ino: u64,
@@ -18,7 +18,7 @@ pub struct Fdinfo {
 }
 
 impl Fdinfo {
-    /// Reads that of descriptor `fd` of `pid`.
+    /// Reads what is told of descriptor `fd` of `pid`.
     pub fn read(pid: i32, fd: i32) -> Result<Self> {
         let path = format!("/proc/{pid}/fdinfo/{fd}");
         let text = proc::text(&path).map_err(|error| Error::io(format!("read {path}"), &error))?;
@@ -27,7 +27,7 @@ impl Fdinfo {
         })
     }
 
-    /// The whole text of such a file.
+    /// Parses the whole text of such a file.
     pub fn parse(text: String) -> Option<Self> {
         let mut info = Self::default();
         for (key, value) in lines(&text) {
@@ -42,7 +42,7 @@ impl Fdinfo {
         Some(Self { text, ..info })
     }
 
-    /// Of a file that is known by its path, and so has no such text: its flags.
+    /// What there is of a file without a descriptor, which is known by its path.
     pub fn of_path(flags: u32) -> Self {
         Self { flags, ..Self::default() }
     }
@@ -52,7 +52,7 @@ impl Fdinfo {
         lines(&self.text).filter(move |(one, _)| *one == key).map(|(_, value)| value)
     }
 
-    /// The value of the only line that begins with `key`.
+    /// The value of the first line that begins with `key`.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.values(key).next()
     }
@@ -67,12 +67,12 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key, value.trim()))
 }
 
-/// A number as the kernel writes flags.
+/// Parses a number that the kernel writes as it does flags.
 pub(super) fn octal(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok()
 }
 
-/// A number as the kernel writes masks.
+/// Parses a number that the kernel writes as it does masks.
 pub(super) fn hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }

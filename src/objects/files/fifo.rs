@@ -1,7 +1,7 @@
 //! Named pipes: a path, and what is in the pipe behind it.
 //!
-//! Opening one end waits for the other: the restore holds both ends open meanwhile, which also
-//! keeps the contents.
+//! An open of one end waits for somebody to open the other. The restore holds both ends open until
+//! all are opened, which also keeps the contents.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
@@ -95,7 +95,7 @@ fn path<'s>(entry: &FifoEntry, all: &'s Snapshot) -> Result<&'s RegFileEntry> {
 /// Opens both ends, with the contents in between.
 fn open_both_ends(entry: &FifoEntry, reg: &RegFileEntry, cx: &RestoreCx<'_>) -> Result<OwnedFd> {
     let both = paths::open_with(reg, cx, libc::O_RDWR.cast_unsigned())?;
-    // Somebody outside the tree who has it open has kept its contents.
+    // If there is something in it, a process outside the tree has it open and has kept it.
     if tty::readable(&both).doing(|| format!("ask what is in {}", reg.name))? == 0 {
         let stored = cx.snapshot.fifo_data.iter();
         let mine: Vec<_> = stored.filter(|(data, _)| data.pipe_id == entry.pipe_id).collect();
@@ -131,7 +131,7 @@ mod tests {
         let out = copy_of(&restored, 3);
         assert_eq!(nix::unistd::read(&out, &mut bytes), Ok(7));
         drop(restored);
-        // Processes that other tests make hold copies of everything for a moment.
+        // Processes that other tests fork have copies of the descriptors for a moment.
         let ended = || nix::unistd::read(&out, &mut [0u8; 16]) == Ok(0);
         let ends = (0..200).any(|_| {
             ended() || {

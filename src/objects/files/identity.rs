@@ -1,10 +1,9 @@
 //! Which descriptors lead to the same open file.
 //!
-//! Two descriptors are the same open file if kcmp says so. Those that were met are sorted into
-//! buckets by what is cheap to know (mount, inode, position, flags) and ordered by kcmp within, so
-//! that a new descriptor costs a few comparisons; before that the guess is tried that a task has
-//! the same file under the same number as the task before it, which is right for nearly every
-//! forked child.
+//! kcmp decides. The open files that were met are sorted into buckets by what is cheap to know
+//! (mount, inode, position, flags) and by the order of kcmp within each bucket, so that a new
+//! descriptor costs a few comparisons. Before that the guess is tried that a task has the same file
+//! under the same number as the task before it, which is right for nearly every forked child.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -15,7 +14,7 @@ use crate::error::{Context, Refusal, Result};
 use crate::images::proto::FdTypes;
 use crate::kernel::kcmp::{self, Kcmp};
 
-/// What is cheap to know of an open file and differs for different ones, mostly.
+/// What is cheap to know of an open file, and mostly differs between different ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     mnt_id: i32,
@@ -31,7 +30,7 @@ impl Key {
     }
 }
 
-/// An open file that has been met, where, and what became of it.
+/// An open file that was met: where it was first, and what became of it.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub pid: i32,

@@ -1,8 +1,8 @@
 //! Puts descriptors to their numbers in the restored processes.
 //!
-//! A process receives its descriptors in the order of their final numbers, on the lowest free
-//! numbers: the n-th never lands above its final number. Moved from the highest down, none is
-//! overwritten before it has moved itself.
+//! A process receives its descriptors in the order of their final numbers, and the kernel gives
+//! them the lowest free numbers: the n-th never gets a number above its final one. They are moved
+//! from the highest down, so that none is overwritten before it is moved.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,7 +16,7 @@ use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::{Blank, Delivery};
 
-/// Descriptors that one batch places: what fits into any helper area.
+/// How many descriptors one batch places: so many fit into any helper area.
 const AT_A_TIME: usize = 100;
 
 impl OpenFiles<'_> {
@@ -33,7 +33,7 @@ impl OpenFiles<'_> {
 
     /// Fills the empty, [prepared](Self::prepare_table) table of a process.
     ///
-    /// Once per table, for the first process of those that share it.
+    /// This is called once per table, for the first of the processes that share it.
     pub fn install_table(&self, delivery: &mut Delivery<'_>, table: &[FdinfoEntry]) -> Result<()> {
         let mut sorted: Vec<&FdinfoEntry> = table.iter().collect();
         sorted.sort_unstable_by_key(|entry| entry.fd);
@@ -131,7 +131,7 @@ mod tests {
         FdinfoEntry { fd, ..Default::default() }
     }
 
-    /// One batch, several, and more than one message holds.
+    /// The tables take one batch, several batches, and more than one message.
     #[test]
     fn tables_of_any_length_are_filled() {
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());

@@ -33,8 +33,8 @@ pub(super) trait FileKind: 'static {
     const NAME: &'static str;
     /// Whether it is listed among the sockets.
     const IS_SOCKET: bool = false;
-    /// Whether watching such a file depends on who begins to watch it, so that an epoll file has to
-    /// be told by the process that has both.
+    /// Whether it matters which process adds such a file to an epoll file, so that the engine
+    /// cannot do that for it.
     const WATCHED_FROM_WITHIN: bool = false;
 
     /// The image's message of one open file.
@@ -44,11 +44,12 @@ pub(super) trait FileKind: 'static {
     /// What the kind makes during a restore.
     type Made: Debug + Default;
 
-    /// The message, where an entry of files.img has it. [`held_as!`] writes this and its sibling.
+    /// Where an entry of files.img has the message. [`held_as!`] writes this function and the next.
     fn field(file: &FileEntry) -> Option<&Self::Entry>;
     fn field_mut(file: &mut FileEntry) -> &mut Option<Self::Entry>;
 
-    /// Whether `file` is of this kind, if it is of none that stands before in the registry.
+    /// Whether `file` is of this kind. It is of no kind that stands before this one in the
+    /// registry.
     fn claim(file: &Opened, cx: &DumpCx<'_>) -> bool;
 
     /// The message of an open file that is met for the first time.
@@ -59,21 +60,21 @@ pub(super) trait FileKind: 'static {
         cx: &mut DumpCx<'_>,
     ) -> Captured<Self::Entry>;
 
-    /// What can be said when all descriptor tables are known.
+    /// Does what can only be done when all descriptor tables are known.
     fn settle(_met: &mut Self::Met, _cx: &mut DumpCx<'_>, _refusals: &mut Refusals) -> Result<()> {
         Ok(())
     }
 
-    /// What can only be learnt by touching what the dumpee can see, and put back: as the very last,
-    /// and only if nothing is refused.
+    /// Does what touches something that the dumpee can see, and puts that back. It comes last, and
+    /// only if nothing is refused.
     fn touch(_met: Self::Met, _cx: &mut DumpCx<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// What an entry has to satisfy before anything is restored.
+    /// Checks an entry before anything is restored.
     fn validate(entry: &Self::Entry, all: &Snapshot) -> Result<()>;
 
-    /// What the images of the kind have to satisfy together.
+    /// Checks the images of the kind as a whole before anything is restored.
     fn validate_all(_all: &Snapshot) -> Result<()> {
         Ok(())
     }
@@ -86,12 +87,12 @@ pub(super) trait FileKind: 'static {
         cx: &RestoreCx<'_>,
     ) -> Result<Option<OwnedFd>>;
 
-    /// All files of the kind are open: what was only needed for that is let go. Nobody is to hear
-    /// of it later that a spare end was closed.
+    /// Lets go of what was only needed to open files of the kind, when all are open: if a spare end
+    /// of a pipe were closed later, a process could be told by a signal.
     fn opened(_made: &mut Self::Made) {}
 
-    /// Opens a file that is mapped, executed or stood in: with these flags, without a position.
-    /// None if files of the kind cannot be used so.
+    /// Opens a file that is mapped, executed, or somebody's directory, with these flags. None if
+    /// files of the kind cannot be used so.
     fn open_to_map(
         _entry: &Self::Entry,
         _made: &Self::Made,
@@ -101,18 +102,18 @@ pub(super) trait FileKind: 'static {
         None
     }
 
-    /// What the kind does during a restore beside opening files one by one. Those of
-    /// [`Phase::Open`] come before the files of the kind are opened.
+    /// What else the kind does during a restore. Steps in [`Phase::Open`] come before the files of
+    /// the kind are opened.
     const STEPS: &'static [(Phase, Step<Self::Made>)] = &[];
 
     /// Who gets the signals of an open file.
     fn owner<'a>(entry: &'a Self::Entry, all: &'a Snapshot) -> Option<&'a FownEntry>;
 
-    /// What an open file is, for people; the images may be anybody's.
+    /// Says what an open file is, for people. The images may come from other writers, or be wrong.
     fn describe(entry: &Self::Entry, all: &Snapshot) -> Description;
 }
 
-/// What a kind does in a phase of the restore, with what it has made.
+/// What is done in a phase of the restore.
 pub(super) enum Step<Made> {
     /// Once, for the whole tree.
     Tree(fn(&mut Made, &mut RestoreCx<'_>, &mut Blanks) -> Result<()>),
@@ -120,12 +121,12 @@ pub(super) enum Step<Made> {
     Process(fn(&Made, &RestoreCx<'_>, &mut Blank) -> Result<()>),
 }
 
-/// Something that descriptors have and that is stored apart from the open files: locks.
+/// Something that descriptors have and that the images hold apart from the open files, as locks.
 pub(super) trait DescriptorAttribute: 'static {
     /// What is gathered during a dump.
     type Met: Debug + Default;
 
-    /// Captures what a descriptor shows; `file` is the identity of its open file.
+    /// Captures what a descriptor shows.
     fn capture(
         descriptor: &Descriptor<'_>,
         met: &mut Self::Met,
@@ -133,10 +134,10 @@ pub(super) trait DescriptorAttribute: 'static {
         refusals: &mut Refusals,
     ) -> Result<()>;
 
-    /// What the images have to satisfy before anything is restored.
+    /// Checks the images before anything is restored.
     fn validate(all: &Snapshot) -> Result<()>;
 
-    /// How it is put back.
+    /// What is done during a restore.
     const STEPS: &'static [(Phase, Step<()>)];
 }
 
@@ -144,7 +145,7 @@ pub(super) trait DescriptorAttribute: 'static {
 pub(super) struct Descriptor<'a> {
     pub pid: i32,
     pub number: i32,
-    /// Which open file it leads to: equal for equal ones.
+    /// A number for the open file that it leads to: the same for all descriptors that lead there.
     pub file: usize,
     pub info: &'a Fdinfo,
 }

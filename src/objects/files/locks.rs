@@ -1,5 +1,6 @@
-//! File locks: POSIX locks belong to a process, BSD and open-file-description locks to an open
-//! file. The fdinfo lists exactly those that belong to the file and, of POSIX locks, to the table.
+//! File locks. POSIX locks belong to a process; BSD locks and open file description locks belong to
+//! an open file description. A descriptor's fdinfo lists the locks of its open file description,
+//! and the POSIX locks that were taken on its file through its table.
 
 use std::collections::HashSet;
 
@@ -23,7 +24,7 @@ const OPEN_FILE: u32 = 4;
 pub(super) struct Locks;
 
 impl DescriptorAttribute for Locks {
-    /// Locks met so far: class, process (of those that belong to one), file, first byte.
+    /// Locks met so far: class, process (if it belongs to one, else 0), open file, first byte.
     type Met = HashSet<(u32, i32, usize, u64)>;
 
     fn capture(
@@ -44,7 +45,7 @@ impl DescriptorAttribute for Locks {
                 refusals.refuse(place(), object, reason, "release it");
                 continue;
             };
-            // Every copy of the descriptor shows the same lock.
+            // Every descriptor of the open file shows the same lock.
             let holder = if entry.flag == POSIX { pid } else { 0 };
             if !met.insert((entry.flag, holder, descriptor.file, lock.start)) {
                 continue;
@@ -86,7 +87,7 @@ struct Lock {
     /// `READ`, `WRITE`, `UNLCK`.
     access: String,
     start: u64,
-    /// Last byte; none: to the end of the file.
+    /// The last byte that is locked; none if that is the end of the file.
     end: Option<u64>,
 }
 
@@ -137,9 +138,9 @@ fn file_of(all: &Snapshot, lock: &FileLockEntry) -> Option<FileId> {
     table.iter().find(|entry| entry.fd == lock.fd.cast_unsigned()).map(|entry| entry.id)
 }
 
-/// Puts the locks that belong to open file descriptions, which name no process.
+/// Takes the locks that belong to open file descriptions and tell nobody who took them.
 fn lock_files(_: &mut (), cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> {
-    // Other writers of the format may list the lock of a description once per holder.
+    // Other writers of the format may list such a lock once for each holder.
     let mut done = HashSet::new();
     for lock in cx.snapshot.file_locks.iter().filter(|lock| lock.flag == OPEN_FILE) {
         let Some(id) = file_of(cx.snapshot, lock) else { continue };
@@ -151,7 +152,7 @@ fn lock_files(_: &mut (), cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> 
     Ok(())
 }
 
-/// Has a process put its locks: POSIX locks are its own, and a BSD lock tells who took it.
+/// Has a process take its POSIX locks, and its BSD locks, which tell who took them.
 fn lock_process(_: &(), cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
     let pid = blank.pid();
     let mut batch = Batch::new();

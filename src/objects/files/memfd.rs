@@ -1,8 +1,9 @@
-//! Memory with a descriptor: name, owner, size, seals; each description's flags and position.
+//! Memory with a descriptor. The inode has name, owner, mode, size and seals; each open file
+//! description has flags and a position.
 //!
-//! The pages are shared memory and belong to the memory family, which finds them by `shmid` (the
-//! inode number): [`SharedFile`] is the border. Seals come last, after filling and mapping: most
-//! would forbid those.
+//! The pages are shared memory, which the memory family stores and restores by its `shmid`, the
+//! inode number; it is given each memfd as a [`SharedFile`]. Seals are put on last, since most of
+//! them would forbid to fill and to map the memfd.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
@@ -24,7 +25,7 @@ use crate::objects::phases::Phase;
 use crate::objects::place::reopen;
 
 const PREFIX: &str = "/memfd:";
-/// Name of shared anonymous memory, which is a memfd in all but that.
+/// The name of shared anonymous memory, which is otherwise as a memfd.
 const SHARED_ANONYMOUS: &str = "/dev/zero";
 const F_SEAL_SEAL: u32 = 1;
 const MFD_HUGETLB: u32 = 4;
@@ -35,9 +36,9 @@ impl FileKind for Memfd {
     const TYPE: FdTypes = FdTypes::Memfd;
     const NAME: &'static str = "memfd";
     type Entry = MemfdFileEntry;
-    /// Numbers in the image by inode.
+    /// The image's inode ids, by inode number.
     type Met = HashMap<u64, u64>;
-    /// By number in the image.
+    /// By the image's inode id.
     type Made = BTreeMap<u64, Inode>;
     held_as!(memfd);
 
@@ -91,8 +92,8 @@ impl FileKind for Memfd {
         Ok(())
     }
 
-    /// Makes one description. The first that can be written is the one memfd_create made: it alone
-    /// can be executed by descriptor.
+    /// The first that can be written is the open file description that memfd_create made, which
+    /// alone can be executed by its descriptor.
     fn open(
         entry: &MemfdFileEntry,
         made: &mut BTreeMap<u64, Inode>,
@@ -190,7 +191,7 @@ pub(super) struct Inode {
     shmid: u64,
     size: u64,
     seals: u32,
-    /// The description that memfd_create made has been given to a task.
+    /// Whether the open file description that memfd_create made is some entry's already.
     given: bool,
 }
 
@@ -224,8 +225,8 @@ fn make(entry: &MemfdInodeEntry) -> Result<Inode> {
     Ok(Inode { file, shmid: entry.shmid.into(), size: entry.size, seals, given: false })
 }
 
-/// Offers all memfds to be filled, each by a description of its own: on the task's one, O_APPEND
-/// would make writes ignore offsets.
+/// Offers all memfds to be filled. Each gets an open file description of its own for that: on the
+/// task's, O_APPEND would make writes ignore offsets.
 fn share(made: &mut BTreeMap<u64, Inode>, cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> {
     for inode in made.values() {
         let file = reopen(&inode.file, libc::O_RDWR).doing(|| "open a memfd to fill it")?;

@@ -6,9 +6,9 @@
 //! * Dump: [`Collector`] is told of every table, working directory and mapped file, finds out which
 //!   descriptors are the same open file, and has the kinds fill the snapshot.
 //! * Restore: [`OpenFiles`] makes every open file once, in the engine, and hands it to each holder.
-//!   [`phases`](super::phases) has the order of the steps: [`OpenFiles::run`] takes those of the whole
-//!   tree in a phase, [`OpenFiles::run_in`] those of one process; in between come
-//!   [`OpenFiles::install_fs`] and [`OpenFiles::install_table`]. [`OpenFiles::finish`] is last, when
+//!   [`phases`](super::phases) has the order: in each phase, [`OpenFiles::run`] takes the steps for
+//!   the whole tree and [`OpenFiles::run_in`] those for one process. [`OpenFiles::install_fs`] and
+//!   [`OpenFiles::install_table`] are phases of their own. [`OpenFiles::finish`] comes last, when
 //!   nothing can fail any more.
 
 mod build_id;
@@ -49,8 +49,9 @@ pub use self::kind::{Blanks, FileId};
 pub use self::link::Links;
 pub use self::open::{DescriptorLimit, OpenFiles};
 
-// The order is that in which kinds are asked and opened: a memfd would pass for a regular file, and
-// terminals have to be there for whoever has their paths open.
+// Kinds are asked for their claims, and open their files, in this order: a memfd looks like a
+// regular file, and the path of a terminal can be opened (by a regular file with O_PATH) when it is
+// there.
 kinds! {
     files {
         memfd: Memfd,
@@ -69,7 +70,7 @@ kinds! {
     }
 }
 
-/// More descriptors than Linux gives a process (fs.nr_open is at most this).
+/// The largest value of fs.nr_open, and so more than any descriptor number.
 const MOST_DESCRIPTORS: u32 = 0x7fff_ffc0;
 
 /// Checks everything about open files that can be checked before anything is built.
@@ -119,7 +120,7 @@ fn unknown(file: &FileEntry) -> Error {
     Error::image("files.img", format!("file {} is of {cause}", file.id))
 }
 
-/// Gives an open file those status flags of an image that can be set after opening.
+/// Sets those status flags of an image that can be set on a file that is open.
 fn set_status_flags(file: &OwnedFd, flags: u32) -> nix::Result<()> {
     const SETTABLE: i32 =
         libc::O_APPEND | libc::O_ASYNC | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;

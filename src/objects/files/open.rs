@@ -20,7 +20,7 @@ use crate::tracee::blank::Blank;
 pub struct OpenFiles<'s> {
     pub(super) cx: RestoreCx<'s>,
     made: AllMade,
-    /// Last, so that it is put back when all descriptors are closed.
+    /// The last field, so that the limit is put back when all descriptors are closed.
     _limit: DescriptorLimit,
 }
 
@@ -61,8 +61,9 @@ impl<'s> OpenFiles<'s> {
         Ok(())
     }
 
-    /// Takes the steps of a phase that are taken for each process; those of [`Phase::EmptyTable`]
-    /// are for the process that fills its table.
+    /// Takes the steps of a phase that are taken for each process. Those of [`Phase::EmptyTable`]
+    /// are taken only for a process whose table is to be filled: see
+    /// [`prepare_table`](Self::prepare_table).
     pub fn run_in(&self, phase: Phase, blank: &mut Blank) -> Result<()> {
         for kind in KINDS {
             (kind.step_in)(phase, &self.made, &self.cx, blank)?;
@@ -95,7 +96,7 @@ impl<'s> OpenFiles<'s> {
         self.cx.fd(id)
     }
 
-    /// Opens a file that is mapped, executed or stood in: without a position, with these flags.
+    /// Opens a file that is mapped, executed, or somebody's directory, with these flags.
     pub fn open_for_map(&self, id: FileId, flags: u32) -> Result<OwnedFd> {
         let opened = self
             .cx
@@ -108,30 +109,30 @@ impl<'s> OpenFiles<'s> {
         })
     }
 
-    /// Files to be filled with the shared memory of the image that they name, since
+    /// Files that are to be filled with shared memory of the images; they are there since
     /// [`Phase::SharedMemory`].
     pub fn take_shared(&mut self) -> Vec<SharedFile> {
         std::mem::take(&mut self.cx.shared)
     }
 
-    /// Descriptors that no process of the tree has and that are for the caller, since
+    /// Open files that no process of the tree has and that the caller gets; they are there since
     /// [`Phase::Open`].
     pub fn take_for_caller(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.cx.for_caller)
     }
 
-    /// Keys of what was brought from outside and stands for nothing in the image.
+    /// Keys of descriptors that the caller brought and that no object of the images asked for.
     pub fn unasked(&self) -> Vec<&str> {
         self.cx.unasked()
     }
 
-    /// Removes what the dump left for the restore, when nothing can fail any more.
+    /// Removes links that the dump made for the restore, when nothing can fail any more.
     pub fn finish(self) -> Result<()> {
         link::remove_all(self.cx.snapshot)
     }
 }
 
-/// The soft limit of descriptors raised to the hard one, while the engine holds those of a tree.
+/// The soft limit of descriptors, raised to the hard one while the engine has all those of a tree.
 #[derive(Debug)]
 pub struct DescriptorLimit(u64, u64);
 

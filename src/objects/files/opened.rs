@@ -1,4 +1,4 @@
-//! One open file as it is seen while it is captured.
+//! An open file of a dumpee, with all that kinds may ask about it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub(super) type Captured<T> = std::result::Result<T, NotCaptured>;
 /// An open file of a dumpee, with a copy of it in the engine.
 #[derive(Debug)]
 pub(super) struct Opened {
-    /// The first process it was found in, and its number there; 0 and -1 for a path.
+    /// The process in which it was met first, and its number there; 0 and -1 for a path.
     pub pid: i32,
     pub fd: i32,
     /// For messages: `pid 12 fd 5`.
@@ -68,7 +68,7 @@ impl Opened {
         Ok(opened)
     }
 
-    /// A file that is no descriptor of a task: its executable, a mapped file, its directory.
+    /// A file that a task has without a descriptor: its executable, a mapped file, its directory.
     pub fn of_path(file: OwnedFd, flags: u32, place: &str) -> Result<Self> {
         Self::complete(0, -1, place.to_string(), file, Fdinfo::of_path(flags))
     }
@@ -82,7 +82,7 @@ impl Opened {
         Ok(Self { pid, fd: number, place, file, stat, fs_type, link, info, owner })
     }
 
-    /// Status flags as they go into images: close-on-exec is the descriptor's.
+    /// The status flags, which images hold without close-on-exec: that belongs to the descriptor.
     pub fn flags(&self) -> u32 {
         self.info.flags & !libc::O_CLOEXEC.cast_unsigned()
     }
@@ -99,7 +99,7 @@ impl Opened {
             && short.is_some_and(|short| short.trim_matches(['[', ']']) == name)
     }
 
-    /// Whether it was opened with O_PATH, and so nothing can be asked of it.
+    /// Whether it was opened with O_PATH, so that hardly any call can be made on it.
     pub fn is_path_only(&self) -> bool {
         self.flags() & libc::O_PATH.cast_unsigned() != 0
     }
@@ -114,7 +114,7 @@ impl Opened {
         self.link.display().to_string()
     }
 
-    /// Its path, if it is text: the image format has no other names.
+    /// Its path. The image format can hold only UTF-8.
     pub fn path(&self) -> Captured<&str> {
         self.link.to_str().ok_or_else(|| {
             self.refuse("its name is not UTF-8, which the image format cannot hold", "rename it")
@@ -132,12 +132,12 @@ impl Opened {
     }
 }
 
-/// `path` without the mark that the kernel appends to names that are gone.
+/// `path` without what the kernel appends to a name that is gone.
 pub(super) fn without_deleted(path: &str) -> &str {
     path.strip_suffix(" (deleted)").unwrap_or(path)
 }
 
-/// Who gets the file's signals. An owner that has died is nobody.
+/// Who gets the file's signals. An owner that has died counts as none.
 fn owner_of(file: &OwnedFd) -> nix::Result<FownEntry> {
     let mut entry =
         FownEntry { signum: owner::signal(file)?.cast_unsigned(), ..FownEntry::default() };

@@ -1,4 +1,4 @@
-//! Who gets the signals of open files, put back.
+//! Restores the owners of open files: who gets their signals (`F_SETOWN`, `F_SETSIG`).
 
 use std::os::fd::OwnedFd;
 
@@ -12,7 +12,7 @@ use crate::images::proto::FownEntry;
 use crate::kernel::owner::Owner;
 use crate::kernel::{owner, threads};
 
-/// Gives every open file its owner.
+/// Gives every open file its owner back.
 pub(super) fn put_back(cx: &RestoreCx<'_>) -> Result<()> {
     for (id, file) in cx.fds() {
         let entry = cx.snapshot.files.get(&id);
@@ -33,7 +33,8 @@ fn who(kind: u32) -> &'static str {
     }
 }
 
-/// The kernel notes uid and euid of whoever sets the owner: a thread of ours takes them on for that.
+/// The kernel notes the uid and euid of the thread that sets the owner, and checks them when it
+/// sends a signal; so a thread of the engine takes on those of the image for that call.
 fn set(file: &OwnedFd, entry: &FownEntry) -> nix::Result<()> {
     if entry.signum != 0 {
         owner::set_signal(file, entry.signum.cast_signed())?;
@@ -45,7 +46,7 @@ fn set(file: &OwnedFd, entry: &FownEntry) -> nix::Result<()> {
     if (entry.uid, entry.euid) == (getuid().as_raw(), geteuid().as_raw()) {
         return owner::set(file, owner);
     }
-    // A change of uid in any thread makes the whole process undumpable.
+    // When any thread changes its uid, the kernel makes the whole process undumpable.
     let dumpable = prctl::get_dumpable()?;
     let set = threads::in_own_thread(|| {
         owner::set_thread_uids(entry.uid, entry.euid)?;

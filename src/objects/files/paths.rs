@@ -1,10 +1,10 @@
-//! Paths of open files: an entry with name, flags, position, and with size, mode and build id for a
-//! check at restore.
+//! Paths of open files. An entry has the path, flags and position, and the file's size, mode and
+//! build id, which the restore compares.
 //!
-//! Every kind whose files are found by a path uses this: regular files, named pipes, terminals,
-//! and what is mapped, executed or stood in. A path that does not lead to the file any more is
-//! remapped: see [`ghost`](super::ghost) for files without a name and [`link`](super::link) for files
-//! that only other names lead to. A file may also be left to be brought from outside.
+//! Every kind whose files are found by a path uses this module. A path that does not lead to the
+//! file any more is remapped: [`ghost`](super::ghost) is about files that have no name left, and
+//! [`link`](super::link) about files that only other names lead to. The request may leave a file to
+//! be brought from outside at restore.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,12 +22,12 @@ use crate::images::proto::{FdTypes, FileEntry, RegFileEntry, RemapType};
 use crate::images::snapshot::Snapshot;
 use crate::objects::place::{Place, reopen};
 
-/// Position of a file that has none.
+/// The position of a file that cannot be positioned.
 const NO_POSITION: u64 = u64::MAX;
 const KMSG_MINOR: u32 = 11;
 const O_TMPFILE_BIT: i32 = 0o20_000_000;
 
-/// Stores the path of an open file for an entry of another kind, which refers to it.
+/// Stores the path of an open file of another kind, whose entry refers to the path by this id.
 pub(super) fn put(file: &Opened, cx: &mut DumpCx<'_>) -> Captured<FileId> {
     let id = cx.gathered.new_id();
     let reg = entry(file, id, cx)?;
@@ -35,7 +35,7 @@ pub(super) fn put(file: &Opened, cx: &mut DumpCx<'_>) -> Captured<FileId> {
     Ok(id)
 }
 
-/// The entry of files.img that is only a path.
+/// The entry of files.img for a path.
 pub(super) fn entry_of(reg: RegFileEntry) -> FileEntry {
     FileEntry { r#type: FdTypes::Reg as i32, id: reg.id, reg: Some(reg), ..FileEntry::default() }
 }
@@ -65,13 +65,13 @@ pub(super) fn entry(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<
     })
 }
 
-/// A file that is only appended to: its size may grow between dump and restore.
+/// Whether a file is only appended to, so that it may grow between dump and restore.
 fn is_log(flags: u32) -> bool {
     let flags = flags.cast_signed();
     flags & libc::O_ACCMODE == libc::O_WRONLY && flags & libc::O_APPEND != 0
 }
 
-/// The kernel's log cannot be positioned when it is open for writing.
+/// The position; the kernel's log has none when it is open for writing.
 fn position(file: &Opened) -> u64 {
     let kmsg = file.is(SFlag::S_IFCHR)
         && libc::minor(file.stat.st_rdev) == KMSG_MINOR
@@ -79,7 +79,7 @@ fn position(file: &Opened) -> u64 {
     if kmsg && file.info.pos == 0 { NO_POSITION } else { file.info.pos }
 }
 
-/// The name to open the file by, remapped if it does not lead there.
+/// The name to open the file by at restore. It is remapped if it does not lead to the file.
 fn name(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<String> {
     let path = file.path()?;
     match file.fs_type {
@@ -102,7 +102,7 @@ fn name(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<String> {
     }
 }
 
-/// A file of procfs: those of a dead process cannot be opened again.
+/// The name of a file of procfs. Those of a dead process cannot be opened again.
 fn proc_name(file: &Opened, path: &str) -> Captured<String> {
     let mut parts = path.splitn(4, '/').skip(2);
     let pid = parts.next().map(without_deleted).filter(|part| part.parse::<u32>().is_ok());
@@ -117,7 +117,7 @@ fn proc_name(file: &Opened, path: &str) -> Captured<String> {
     }
 }
 
-/// What an entry has to satisfy before anything is restored.
+/// Checks an entry before anything is restored.
 pub(super) fn validate(entry: &RegFileEntry) -> Result<()> {
     if entry.ext != Some(true) && !entry.name.starts_with('/') {
         let cause = format!("file {} has the name {:?}, which is no path", entry.id, entry.name);
@@ -126,10 +126,10 @@ pub(super) fn validate(entry: &RegFileEntry) -> Result<()> {
     Ok(())
 }
 
-/// The inodes of files whose names do not lead to them, by the files that are opened by those names.
+/// The inodes of remapped files, by the ids of the paths that do not lead to them.
 pub(super) type Remapped = BTreeMap<FileId, OwnedFd>;
 
-/// Opens the file of an entry as it was, position included.
+/// Opens the file of an entry as it was, at its position.
 pub(super) fn open(entry: &RegFileEntry, cx: &RestoreCx<'_>) -> Result<OwnedFd> {
     let file = open_with(entry, cx, entry.flags)?;
     let path_only = entry.flags.cast_signed() & libc::O_PATH != 0;
@@ -141,7 +141,7 @@ pub(super) fn open(entry: &RegFileEntry, cx: &RestoreCx<'_>) -> Result<OwnedFd> 
     Ok(file)
 }
 
-/// Opens the file of an entry with other flags, without a position.
+/// Opens the file of an entry with these flags, at no position.
 pub(super) fn open_with(entry: &RegFileEntry, cx: &RestoreCx<'_>, flags: u32) -> Result<OwnedFd> {
     let flags = open_flags(flags);
     if entry.ext == Some(true) {
@@ -161,7 +161,7 @@ pub(super) fn open_with(entry: &RegFileEntry, cx: &RestoreCx<'_>, flags: u32) ->
     Ok(file)
 }
 
-/// Opens the inode behind a descriptor once more.
+/// Opens a remapped file by a descriptor of its inode.
 fn open_remapped(inode: &OwnedFd, flags: i32, name: &str) -> Result<OwnedFd> {
     let symlink_itself = libc::O_PATH | libc::O_NOFOLLOW;
     if flags & symlink_itself == symlink_itself {
@@ -171,7 +171,7 @@ fn open_remapped(inode: &OwnedFd, flags: i32, name: &str) -> Result<OwnedFd> {
         .map_err(|error| error.context(format!("open the unlinked {name}")))
 }
 
-/// The flags to open by: those that make or empty a file acted when it was first opened.
+/// The flags to open a file with again: without those by which the first open made or emptied it.
 fn open_flags(flags: u32) -> i32 {
     let mut flags = flags.cast_signed();
     if flags & O_TMPFILE_BIT != 0 {
@@ -191,7 +191,7 @@ fn gone(entry: &RegFileEntry, error: Error) -> Error {
     }
 }
 
-/// Compares what was opened with what was dumped.
+/// Compares the file that was opened with the one that was dumped.
 fn check(entry: &RegFileEntry, file: &OwnedFd, cx: &RestoreCx<'_>) -> Result<()> {
     let now = nix::sys::stat::fstat(file.as_fd()).doing(|| format!("fstat {}", entry.name))?;
     let changed = |what: String| {

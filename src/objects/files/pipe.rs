@@ -1,9 +1,10 @@
-//! Anonymous pipes: which descriptions are ends of one pipe, its capacity, what is in it.
+//! Anonymous pipes: which open file descriptions are ends of the same pipe, its capacity and its
+//! contents.
 //!
-//! Contents are copied with tee(), which leaves the pipe as it is. tee() keeps the boundaries of
-//! packets (O_DIRECT), and so does every read of the copy: each read is stored as an entry of its
-//! own, so that a pipe in packet mode has one entry per packet and any other has one at most.
-//! CRIU does not carry packet mode, so that no other program expects otherwise.
+//! Contents are copied with tee(), which leaves the pipe as it is and keeps the boundaries of
+//! packets (O_DIRECT), at which every read of the copy ends. Each read is stored as an entry of its
+//! own, so that a pipe in packet mode has one entry per packet and any other pipe has at most one.
+//! CRIU does not carry packet mode, so that no other reader of the format expects anything else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read as _;
@@ -99,7 +100,8 @@ pub(super) fn number(file: &Opened) -> u32 {
     file.stat.st_ino as u32
 }
 
-/// Capacity and contents of the pipe behind a readable end: one entry per packet, at least one.
+/// The capacity and the contents of the pipe with this readable end: an entry for each packet, and
+/// at least one entry.
 pub(super) fn contents(
     file: &Opened,
     spool: &mut Spool,
@@ -151,8 +153,8 @@ fn copy(file: &Opened, size: i32, spool: &mut Spool) -> Captured<Vec<Payload>> {
     Ok(packets)
 }
 
-/// Notes pipes with an end outside the tree: the restored end stands alone unless the caller
-/// gives a descriptor for it.
+/// Notes pipes that have an end outside the tree. The restored end will have no other, unless the
+/// caller gives a descriptor in its place.
 fn note_lone_ends(cx: &mut DumpCx<'_>) {
     let mut ends: HashMap<u32, u32> = HashMap::new();
     for pipe in cx.out.files.values().filter_map(|file| file.pipe.as_ref()) {
@@ -181,7 +183,7 @@ fn ends_of(flags: u32) -> u32 {
     }
 }
 
-/// A pipe can hold no more than it was told to, and nothing that is not there.
+/// Checks that no pipe holds more than its capacity, and that all its bytes are there.
 pub(super) fn validate(name: &str, stored: &[(PipeDataEntry, Payload)]) -> Result<()> {
     for (entry, bytes) in stored {
         if u64::from(entry.bytes) != bytes.len() {
@@ -206,7 +208,7 @@ pub(super) fn validate(name: &str, stored: &[(PipeDataEntry, Payload)]) -> Resul
 pub(super) struct Pipes {
     made: BTreeMap<u32, Ends>,
     packet_mode: HashSet<u32>,
-    /// Where the contents stand among those of all.
+    /// Indices of a pipe's contents among those of all pipes.
     stored: HashMap<u32, Vec<usize>>,
 }
 
@@ -230,7 +232,8 @@ impl Pipes {
     }
 }
 
-/// Both ends of a new pipe; each serves once as the description it is.
+/// Both ends of a new pipe. Each open file description that pipe() made can become that of one
+/// entry.
 #[derive(Debug)]
 struct Ends {
     read: OwnedFd,
@@ -239,7 +242,7 @@ struct Ends {
     write_taken: bool,
 }
 
-/// Makes the description of one end, and the pipe when its first end is asked for.
+/// Makes the open file description of an entry, and the pipe for the first of its entries.
 fn open(entry: &PipeEntry, pipes: &mut Pipes, cx: &RestoreCx<'_>) -> Result<OwnedFd> {
     let what = || format!("open pipe:[{}] again", entry.pipe_id);
     let flags = entry.flags.cast_signed();
@@ -253,7 +256,7 @@ fn open(entry: &PipeEntry, pipes: &mut Pipes, cx: &RestoreCx<'_>) -> Result<Owne
     let Some(ends) = pipes.made.get_mut(&entry.pipe_id) else {
         return Err(Error::new(Kind::Internal, what()));
     };
-    // What pipe() made has no O_LARGEFILE, what open() made has: that is how they are told apart.
+    // The open file descriptions that pipe() makes do not have O_LARGEFILE; others have it.
     let original = entry.flags & O_LARGEFILE == 0;
     let (end, taken) = match flags & libc::O_ACCMODE {
         libc::O_WRONLY => (&ends.write, &mut ends.write_taken),

@@ -1,5 +1,6 @@
-//! Kinds of open files that are not carried. Of each: by what the kernel names it, why it is refused,
-//! and what it is in an image of CRIU's, which can be shown. A row goes when a kind claims it.
+//! Kinds of open files that are not carried: how the kernel names them, why they are refused, and
+//! what they are in images of other writers, which can be shown. When a kind claims such files,
+//! their row goes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -126,7 +127,7 @@ pub(super) fn refuse(file: &Opened) -> NotCaptured {
     file.refuse(reason, "close it before the dump")
 }
 
-/// A file of an image that is of no kind of ours.
+/// Describes a file of an image that is of no registered kind.
 pub(super) fn describe(file: &FileEntry) -> Description {
     let mut shown = REFUSED.iter().filter_map(|row| row.shown.as_ref());
     match shown.find(|shown| shown.file_type as i32 == file.r#type) {
@@ -166,7 +167,7 @@ fn inet(socket: &InetSkEntry) -> String {
     format!("{protocol} {source} to {}, {state}", address(&socket.dst_addr, socket.dst_port))
 }
 
-/// The words of an address are in network order, as they lay in memory.
+/// An address, whose words hold it in network order as it lay in memory.
 fn address(words: &[u32], port: u32) -> String {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     if let Ok(bytes) = <[u8; 16]>::try_from(&bytes[..]) {

@@ -1,5 +1,6 @@
-//! How general code reaches every kind of open file: one row of functions for each, and the state of
-//! all of them on both sides of a dump and its restore. Both are made of the lines of [`kinds!`].
+//! How general code reaches every kind of open file: one row of functions for each, and the state
+//! of all of them on both sides of a dump and its restore. Both are made of the lines of
+//! [`kinds!`].
 
 use std::os::fd::OwnedFd;
 
@@ -178,16 +179,19 @@ macro_rules! kinds {
             $($file: <$file::$Kind as FileKind>::Made,)+
         }
 
-        $(slot!(AllMet, $file, $file::$Kind, <$file::$Kind as FileKind>::Met);)+
-        $(slot!(AllMet, $about, $about::$Attribute, <$about::$Attribute as DescriptorAttribute>::Met);)+
-        $(slot!(AllMade, $file, $file::$Kind, <$file::$Kind as FileKind>::Made);)+
+        $(slot!(AllMet.$file holds $file::$Kind, <$file::$Kind as FileKind>::Met);)+
+        $(slot!(AllMade.$file holds $file::$Kind, <$file::$Kind as FileKind>::Made);)+
+        $(slot!(
+            AllMet.$about holds $about::$Attribute,
+            <$about::$Attribute as DescriptorAttribute>::Met
+        );)+
     };
 }
 pub(super) use kinds;
 
-/// Says that `$all` holds the state of `$Of` in `$field`.
+/// Says which field of a collection of states is that of a kind.
 macro_rules! slot {
-    ($all:ident, $field:ident, $Of:ty, $State:ty) => {
+    ($all:ident . $field:ident holds $Of:ty, $State:ty) => {
         impl registry::Slot<$Of, $State> for $all {
             fn of(&self) -> &$State {
                 &self.$field

@@ -1,4 +1,4 @@
-//! Files that are nothing but what their path leads to: regular files, directories, symbolic links
+//! Files that have no state but their path and position: regular files, directories, symbolic links
 //! opened with O_PATH, and the memory devices (`/dev/null`, `/dev/zero`, `/dev/urandom`, ...). All
 //! the work is done by [`paths`].
 
@@ -27,7 +27,7 @@ impl FileKind for Regular {
     type Made = ();
     held_as!(reg);
 
-    /// Everything with a path, except devices other than memory; with O_PATH, whatever is behind it.
+    /// Files with a path that are no devices but memory devices; with O_PATH, anything with a path.
     fn claim(file: &Opened, _: &DumpCx<'_>) -> bool {
         let rooted = file.link.is_absolute();
         if file.is_path_only() {

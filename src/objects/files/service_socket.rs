@@ -1,8 +1,8 @@
 //! The socket by which a process asked for its own dump.
 //!
-//! The process waits for the answer while it is dumped. Its socket is dumped as a closed one that
-//! bears a mark; whoever restores it makes a new pair and puts the answer "you were restored" into
-//! it. Other sockets are not this kind's.
+//! The process waits for the answer while it is dumped. The image has its socket as a closed one
+//! with a mark, for which the restore makes a new pair of sockets, with the answer "you were
+//! restored" in it. This kind claims no other sockets.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -66,7 +66,7 @@ impl FileKind for ServiceSocket {
         })
     }
 
-    /// Only the marked socket can be restored by this kind.
+    /// Images of other writers may have any unix socket; only the marked one can be restored.
     fn validate(entry: &UnixSkEntry, _: &Snapshot) -> Result<()> {
         let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
         if entry.uflags & SERVICE == 0 || !kinds.contains(&entry.r#type.cast_signed()) {
@@ -85,7 +85,7 @@ impl FileKind for ServiceSocket {
         Some(&entry.fown)
     }
 
-    /// Images of other writers have any unix socket.
+    /// Describes any unix socket, since images of other writers have them.
     fn describe(entry: &UnixSkEntry, all: &Snapshot) -> Description {
         let mut text = socket_type(entry.r#type).to_owned();
         text += &match entry.name.split_first() {
@@ -137,7 +137,7 @@ fn options(socket: &OwnedFd) -> nix::Result<SkOptsEntry> {
     })
 }
 
-/// Makes a pair, puts the answer into it and keeps the end that reads it.
+/// Makes a pair of sockets and puts the answer into it; the result is the end that reads it.
 fn answered(entry: &UnixSkEntry) -> Result<OwnedFd> {
     let what = || "make the socket of a process that asked for its own dump";
     let kind = match entry.r#type.cast_signed() {
@@ -160,7 +160,7 @@ fn answered(entry: &UnixSkEntry) -> Result<OwnedFd> {
 }
 
 fn set_options(socket: &OwnedFd, opts: &SkOptsEntry) -> nix::Result<()> {
-    // The kernel doubles what it is told.
+    // The kernel doubles the sizes that it is given.
     socket::set_option(socket, libc::SO_SNDBUFFORCE, opts.so_sndbuf / 2)?;
     socket::set_option(socket, libc::SO_RCVBUFFORCE, opts.so_rcvbuf / 2)?;
     let send_time = (opts.so_snd_tmo_sec, opts.so_snd_tmo_usec);
@@ -188,7 +188,7 @@ const UDIAG_SHOW_PEER: u32 = 4;
 const UNIX_DIAG_PEER: u16 = 2;
 const HEADER: usize = 16;
 
-/// The inode number of a unix socket's peer; none if it has none or is not known.
+/// The inode number of a unix socket's peer. None if it has no peer, or there is no such socket.
 fn peer(ino: u32) -> nix::Result<Option<u32>> {
     let netlink = socket(
         AddressFamily::Netlink,

@@ -1,5 +1,5 @@
-//! Signals read from a file. It shows the signals of whoever reads it, so that it can be made by
-//! the engine; only watching it by epoll ties it to a process.
+//! Signals that are read from a file. A read gives the signals of the process that reads, so that
+//! the engine can make the file. An epoll file watches the signals of the process that added it.
 
 use std::os::fd::OwnedFd;
 

@@ -1,5 +1,5 @@
-//! Round trips for the tests of the kinds: open files are given to a process, captured, made anew
-//! and given to another process.
+//! Round trips for the tests of the kinds: a process gets open files, they are captured and made
+//! anew, and another process gets them.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -19,7 +19,7 @@ use crate::tracee::blank::{Blank, Delivery};
 
 const FILES_ID: u32 = 1;
 
-/// Where a table starts that leaves room for the service socket.
+/// The number of the service socket, above those of all tests.
 const FLOOR: i32 = 900;
 
 /// A process with these descriptors and no others.
@@ -44,7 +44,7 @@ pub(super) fn lenient() -> CollectorOptions {
     CollectorOptions { file_locks: true, link_remap: true, ..Default::default() }
 }
 
-/// Captures a process; its service socket is no part of it.
+/// Captures a process, without its service socket.
 pub(super) fn capture_all(
     holder: &Blank,
     options: CollectorOptions,
@@ -124,7 +124,7 @@ pub(super) fn with_pid(snapshot: &Snapshot, pid: i32) -> Snapshot {
     snapshot
 }
 
-/// What was captured, and a process with everything made anew.
+/// Captures open files and makes them anew; the result is the images and a process with the files.
 pub(super) fn round_trip(fds: Vec<(i32, OwnedFd)>) -> (Snapshot, Blank) {
     let holder = hold(&fds.iter().map(|(number, file)| (*number, file)).collect::<Vec<_>>());
     drop(fds);
@@ -176,7 +176,7 @@ pub(super) fn terminals() -> std::sync::MutexGuard<'static, ()> {
     TERMINALS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Both sides of a new terminal, which no program has that another test starts.
+/// Both sides of a new terminal, closed on exec so that no program of another test gets them.
 pub(super) fn pty() -> (OwnedFd, OwnedFd) {
     let master = Place::in_tree("/dev/ptmx").open(libc::O_RDWR).unwrap();
     tty::set_locked(&master, false).unwrap();

@@ -1,9 +1,9 @@
-//! Timers read from a file.
+//! Timers that are read from a file.
 //!
-//! A periodic timer that has expired and was not read is not armed, and the kernel shows no time
-//! left: stored like that it would never fire again. Asking for the time arms it and counts its
-//! expirations, so that is done first. The image holds the time left also of timers set to an
-//! absolute time; these get the restorer's time plus what was left.
+//! A periodic timer that has expired and was not read yet is not armed, and the kernel shows no
+//! time that is left: stored so, it would never expire again. timerfd_gettime() arms it and counts
+//! its expirations, and is called first. The image holds the time that is left also for timers that
+//! were set to an absolute time; these are set to the time of the restore plus that.
 
 use std::os::fd::OwnedFd;
 
@@ -71,7 +71,7 @@ impl FileKind for Timerfd {
         let flags = entry.settime_flags.cast_signed();
         let now = clock::gettime(clock).doing(what)?;
         timerfd::settime(&made, flags, &setting(entry, now)).doing(what)?;
-        // Arming clears the expirations, so that these come last. Zero cannot be set and is there.
+        // The expirations come last, since arming clears them. The kernel does not take a zero.
         if entry.ticks > 0 {
             timerfd::set_ticks(&made, entry.ticks).doing(what)?;
         }

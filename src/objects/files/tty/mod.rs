@@ -1,14 +1,14 @@
 //! Terminals.
 //!
-//! A pseudo terminal has a number, one master and any number of slaves; each open side is a
-//! `tty_file_entry` that refers to its side's `tty_info_entry` (number * 2, plus one for the master)
-//! and to a path. `/dev/tty` is a side of its own: what it leads to is the session's business.
-//! Session and foreground group are read from the tasks' stat files: a slave tells them to its own
-//! session only.
+//! A pseudo terminal has a number, a master side and a slave side. An open file of either side is a
+//! `tty_file_entry`, which refers to a path and to the `tty_info_entry` of the side (whose id is
+//! twice the number, plus one for the master). `/dev/tty` counts as a side of its own, since it
+//! leads to the terminal of the session that opens it. Session and foreground group are read from
+//! `/proc/PID/stat`: a slave tells them only to its own session.
 //!
-//! A slave without its master in the tree is a terminal from outside, as that of a shell: it is
-//! dumped if the request says so and replaced by the restorer's terminal. How terminals are made
-//! anew is in [`rebuild`], how unread data is taken and put back in [`unread`].
+//! A slave without its master in the tree is a terminal from outside, as that of a shell is. It is
+//! dumped if the request allows that, and the restorer's terminal takes its place. [`rebuild`]
+//! makes terminals anew, [`unread`] takes unread data and puts it back.
 
 mod rebuild;
 mod unread;
@@ -40,13 +40,13 @@ const PTY_MASTER_MAJORS: std::ops::Range<u32> = 128..136;
 const PTY_SLAVE_MAJORS: std::ops::Range<u32> = 136..144;
 const USB_SERIAL_MAJOR: u32 = 188;
 const SERIAL_MAJOR: u32 = 204;
-/// Numbers that stand for terminals which are no pseudo terminals.
+/// Numbers of terminals that are no pseudo terminals, as CRIU has them.
 const CTTY_INDEX: u32 = 1006;
 const EXTERNAL_INDEX: u32 = 1012;
-/// `c_cc` of the image: this many words, the first of which hold the bytes.
+/// How many control characters there are, and how many words the image has for them.
 const CC_WORDS: usize = 19;
 
-/// Which side of which terminal a file is.
+/// What a terminal file is a side of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Master,
@@ -119,7 +119,7 @@ impl FileKind for Tty {
         validate_masters(all)
     }
 
-    /// Terminals are opened in pairs, and `/dev/tty` later.
+    /// The steps open the two sides of a terminal together, and `/dev/tty` later.
     fn open(_: &TtyFileEntry, _: &mut (), _: &RestoreCx<'_>) -> Result<Option<OwnedFd>> {
         Ok(None)
     }
@@ -147,7 +147,7 @@ pub(super) struct Terminals {
     external: u32,
 }
 
-/// A side that has been met: where, and a copy of its first description.
+/// A side that was met: where, and a descriptor of it.
 #[derive(Debug)]
 struct Met {
     place: String,
@@ -180,7 +180,7 @@ fn known_side(file: &Opened, key: &str) -> Captured<(TtyType, u32)> {
     }
 }
 
-/// The key by which a terminal is brought from outside.
+/// The key by which a terminal is left to be brought from outside.
 fn external_key(rdev: u64, dev: u64) -> String {
     format!("tty[{rdev:x}:{dev:x}]")
 }
@@ -196,7 +196,7 @@ fn slave_index(rdev: u64) -> u32 {
     (libc::major(rdev) - PTY_SLAVE_MAJORS.start) * 256 + libc::minor(rdev)
 }
 
-/// Writes the info of a side when it is met first.
+/// Stores the info of a side, when it is met first.
 fn note_side(
     file: &Opened,
     id: u32,
@@ -233,7 +233,7 @@ fn note_side(
             info.termios_locked = Some(to_entry(&locked));
             info.winsize = Some(to_winsize(tty::winsize(&file.file).doing(what)?));
         }
-        // A slave whose master is closed: it stays hung up, and has no settings.
+        // The master of this slave is closed: it is hung up, and has no settings.
         Err(Errno::EIO) => {}
         Err(errno) => return Err(Error::sys(what(), errno)),
     }
@@ -244,7 +244,7 @@ fn note_side(
     Ok(())
 }
 
-/// The kernel's settings as the image holds them: `c_cc` is bytes packed into words.
+/// Settings as the image holds them, with the bytes of `c_cc` packed into words.
 fn to_entry(termios: &Termios) -> TermiosEntry {
     let mut bytes = [0u8; CC_WORDS.next_multiple_of(4)];
     bytes[..CC_WORDS].copy_from_slice(&termios.cc);
@@ -264,7 +264,7 @@ fn to_entry(termios: &Termios) -> TermiosEntry {
     }
 }
 
-/// The reverse; whatever follows the bytes is not ours to read.
+/// Settings from the image. Words behind the bytes of `c_cc` have no meaning.
 fn from_entry(entry: &TermiosEntry) -> Termios {
     let mut cc = [0u8; CC_WORDS];
     let bytes = entry.c_cc.iter().flat_map(|word| word.to_le_bytes());
@@ -290,7 +290,7 @@ fn to_winsize(size: Winsize) -> WinsizeEntry {
     }
 }
 
-/// Fills in sessions and refuses terminals that cannot be had again.
+/// Fills in sessions and foreground groups, and refuses terminals that could not be made anew.
 fn settle(met: &Terminals, cx: &mut DumpCx<'_>, refusals: &mut Refusals) -> Result<()> {
     if cx.out.tty_info.is_empty() {
         return Ok(());
@@ -332,7 +332,7 @@ fn settle(met: &Terminals, cx: &mut DumpCx<'_>, refusals: &mut Refusals) -> Resu
     Ok(())
 }
 
-/// Whose controlling terminal a side is.
+/// Fills in the session whose controlling terminal a side is.
 fn sit(info: &mut TtyInfoEntry, holder: i32, stats: &BTreeMap<i32, Stat>) {
     let rdev = u64::from(info.rdev);
     let stat = if info.r#type == TtyType::Ctty as i32 {
@@ -402,7 +402,7 @@ fn path<'a>(entry: &TtyFileEntry, all: &'a Snapshot) -> Option<&'a RegFileEntry>
     all.path_entry(entry.regf_id?)
 }
 
-/// What names a terminal that has no path.
+/// A name for a terminal that has no path.
 fn terminal(info_id: u32, all: &Snapshot) -> String {
     let Some(info) = all.tty_info.iter().find(|info| info.id == info_id) else {
         return format!("terminal {info_id}");

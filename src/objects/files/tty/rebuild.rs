@@ -1,7 +1,7 @@
-//! Terminals: rebuild.
+//! Makes terminals anew.
 //!
-//! The kernel gives a new pseudo terminal the lowest free number: masters are opened until the
-//! wanted number comes, and the others closed again.
+//! The kernel gives a new pseudo terminal the lowest free number. So masters are opened until one
+//! has the wanted number, and then the others are closed.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,10 +28,10 @@ use crate::objects::place::{Place, reopen};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
 
-/// Masters that are opened at most to reach a number.
+/// How many masters are opened at most to reach a number.
 const MOST_TRIES: usize = 4096;
-/// How often, and how long, a number is waited for that is in use: whoever is dying, or was forked to
-/// start a program, gives back what it has in a moment.
+/// How often, and how long each time, a number that is in use is waited for: a process that is
+/// dying, or that was forked to start a program, closes its descriptors in a moment.
 const MOMENTS: u32 = 40;
 const MOMENT: Duration = Duration::from_millis(1);
 const O_LARGEFILE: i32 = 0o100_000;
@@ -124,8 +124,8 @@ fn open_pair(pair: &Pair<'_>, cx: &mut RestoreCx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Unread data first, then settings (the data passes with processing off), then what keeps others
-/// away.
+/// Gives a terminal its settings, owner and unread data. Exclusive mode is last, since it keeps the
+/// terminal from being opened again.
 fn settle(pair: &Pair<'_>, snapshot: &Snapshot, master: &OwnedFd, slave: &OwnedFd) -> Result<()> {
     let data = |id: u32| {
         let entry = snapshot.tty_data.iter().find(|data| data.tty_id == id);
@@ -152,7 +152,7 @@ fn settle(pair: &Pair<'_>, snapshot: &Snapshot, master: &OwnedFd, slave: &OwnedF
 fn apply_settings(side: &OwnedFd, info: &TtyInfoEntry, with_size: bool) -> Result<()> {
     if let Some(locked) = &info.termios_locked {
         let bits = from_entry(locked);
-        // The control characters of this field are noise in images of other writers.
+        // Other writers leave arbitrary bytes in the control characters of this field.
         let bits = tty::Termios { cc: [0; 19], ..bits };
         if bits != tty::Termios::default() {
             tty::lock_termios(side, &bits).doing(|| "lock its settings")?;
@@ -183,7 +183,7 @@ fn open_master(place: Place<'_>, index: u32, flags: i32) -> Result<OwnedFd> {
     })
 }
 
-/// Tries until there is something, for a while.
+/// Repeats an attempt until it has a result, or for a while.
 fn in_a_moment<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     for _ in 0..MOMENTS {
         if let Some(there) = attempt()? {
@@ -194,7 +194,7 @@ fn in_a_moment<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Opti
     attempt()
 }
 
-/// None if the number is in use.
+/// Opens the master with this number. None if the number is in use.
 fn try_open_master(place: Place<'_>, index: u32, flags: i32) -> Result<Option<OwnedFd>> {
     let mut others = Vec::new();
     for _ in 0..MOST_TRIES {
@@ -212,7 +212,7 @@ fn try_open_master(place: Place<'_>, index: u32, flags: i32) -> Result<Option<Ow
     Ok(None)
 }
 
-/// A slave by its path, or by its master if it was so or if the path leads elsewhere.
+/// Opens a slave by its path; by its master if it was opened so, or if the path leads elsewhere.
 fn open_slave(
     file: &TtyFileEntry,
     master: &OwnedFd,
@@ -223,7 +223,7 @@ fn open_slave(
     let place = Place::in_tree(&reg.name);
     let flags = file.flags.cast_signed();
     let expected = libc::makedev(136 + index / 256, index % 256);
-    // A slave without O_LARGEFILE was opened by its master, not by a path.
+    // A slave that was opened by its master (TIOCGPTPEER) does not have O_LARGEFILE.
     let by_path = flags & O_LARGEFILE != 0;
     let slave = if by_path && place.stat().is_ok_and(|stat| stat.st_rdev == expected) {
         place.open(flags)?
@@ -242,7 +242,7 @@ fn path_of<'s>(file: &TtyFileEntry, all: &'s Snapshot) -> Result<&'s RegFileEntr
         .ok_or_else(|| Error::image("files.img", format!("terminal {} has no path", file.id)))
 }
 
-/// The terminal that was outside is the restorer's now; its window keeps its size.
+/// Opens the restorer's terminal in place of one from outside. It keeps the size of its window.
 fn open_from_outside(pair: &Pair<'_>, cx: &mut RestoreCx<'_>) -> Result<()> {
     let Some(terminal) = &cx.options.terminal else {
         return Err(Error::new(Kind::BadOptions, "the terminal was outside of the tree")
@@ -254,7 +254,7 @@ fn open_from_outside(pair: &Pair<'_>, cx: &mut RestoreCx<'_>) -> Result<()> {
     });
     let opened = opened.collect::<Result<Vec<_>>>()?;
     if let Some(info) = pair.slave_info {
-        // A background restorer may not set it, but must not be stopped by trying.
+        // If the restorer is in the background, the attempt fails, and must not stop it (SIGTTOU).
         let set = in_own_thread(|| apply_settings(terminal, info, false).map_err(|_| Errno::EIO));
         set.doing(|| "set up the terminal that takes its place")?;
     }
@@ -290,7 +290,7 @@ pub(super) fn attach_all(_: &mut (), cx: &mut RestoreCx<'_>, blanks: &mut Blanks
         }
         match blanks.get_mut(&sid) {
             Some(leader) => attach(leader, info, cx)?,
-            // The caller's own affair.
+            // It is the caller's affair to which session an external terminal belongs.
             None if external => {}
             None => bring_to_foreground(cx)?,
         }
@@ -321,13 +321,13 @@ fn attach(leader: &mut Blank, info: &TtyInfoEntry, cx: &RestoreCx<'_>) -> Result
     leader.run(batch).map(drop)
 }
 
-/// A side of a terminal that somebody has open.
+/// A descriptor of a side of a terminal, if some process has it open.
 fn opened_side(info: &TtyInfoEntry, cx: &RestoreCx<'_>) -> Option<OwnedFd> {
     let (_, tty) = sides(cx.snapshot).find(|(side, _)| side.id == info.id)?;
     cx.fd(tty.id).ok()?.try_clone_to_owned().ok()
 }
 
-/// A slave of a pseudo terminal: one of the image, or a new one for a moment.
+/// A slave of a pseudo terminal: one of the images, or else one that is opened for the moment.
 fn slave_of(index: u32, cx: &RestoreCx<'_>) -> nix::Result<Option<OwnedFd>> {
     let side = |id: u32| opened_side(pty_info(id, cx.snapshot)?, cx);
     if let Some(slave) = side(index * 2) {
@@ -341,7 +341,8 @@ fn slave_of(index: u32, cx: &RestoreCx<'_>) -> nix::Result<Option<OwnedFd>> {
     Ok(Some(slave))
 }
 
-/// A job of the restorer's shell: keys pressed are for the restored tasks now.
+/// Makes the restored tasks the foreground job of the restorer's terminal, so that they get the
+/// input.
 fn bring_to_foreground(cx: &RestoreCx<'_>) -> Result<()> {
     let Some(terminal) = &cx.options.terminal else { return Ok(()) };
     let root = cx.snapshot.root();

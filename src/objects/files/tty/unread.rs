@@ -1,10 +1,11 @@
-//! Unread data of pseudo terminals: what a slave would read, what a master would read.
+//! Unread data of pseudo terminals: what a read of the slave would give, and what a read of the
+//! master would give.
 //!
-//! A terminal can only be read, not looked into: the data is taken out and put back at once, with
-//! the terminal's processing switched off meanwhile, so that nothing is echoed or translated twice.
-//! A terminal in which nothing can be read is not touched; the price is that a line which has been
-//! typed but not finished, which the kernel does not show, is carried only together with finished
-//! ones.
+//! The data cannot be had but by reading, which takes it out of the terminal. So it is put back at
+//! once; meanwhile the terminal processes nothing, so that nothing is echoed or translated twice. A
+//! terminal from which nothing can be read is left alone. The kernel does not show a line that has
+//! been typed but not finished, so that such a line is carried only if there are finished lines
+//! too.
 
 use std::os::fd::OwnedFd;
 
@@ -12,23 +13,24 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::TtyDataEntry;
 use crate::kernel::tty::{self, Termios};
 
-/// More than a terminal queues.
+/// The size of a read, which is more than a terminal queues.
 const LONGEST: usize = 1 << 16;
 const MOST_WAITS: u32 = 200;
 const WAIT: std::time::Duration = std::time::Duration::from_micros(500);
 const VTIME: usize = 5;
 const VMIN: usize = 6;
 
-/// What both sides of a terminal have not read.
+/// What has not been read from a terminal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Unread {
     pub master: Vec<u8>,
-    /// Finished lines one by one, or everything if there are no lines.
+    /// The finished lines one by one, and an unfinished one; everything as one if there are no
+    /// lines.
     pub slave: Vec<Vec<u8>>,
 }
 
 impl Unread {
-    /// The image's entries for the terminal whose slave side has the number `slave`.
+    /// The image's entries for the terminal whose slave side has the id `slave`.
     pub(super) fn entries(self, slave: u32) -> Vec<TtyDataEntry> {
         let entries = [(slave, self.slave.concat()), (slave + 1, self.master)];
         entries
@@ -39,7 +41,7 @@ impl Unread {
     }
 }
 
-/// Takes what is unread and puts it back.
+/// Reads what is unread, and puts it back.
 pub(super) fn take(master: &OwnedFd, slave: &OwnedFd) -> Result<Unread> {
     let what = || "read what is unread";
     if tty::readable(master).doing(what)? == 0 && tty::readable(slave).doing(what)? == 0 {
@@ -48,7 +50,7 @@ pub(super) fn take(master: &OwnedFd, slave: &OwnedFd) -> Result<Unread> {
     let quiet = Quiet::begin(slave).doing(what)?;
     let mut unread = Unread { master: drain_master(master)?, slave: drain(slave)? };
     if quiet.is_canonical() {
-        // Every finished line is out: what remains is a line that is not.
+        // All finished lines have been read; what is left is the line that is not finished.
         quiet.raw(true).doing(what)?;
         let rest = drain(slave)?.concat();
         quiet.raw(false).doing(what)?;
@@ -59,7 +61,7 @@ pub(super) fn take(master: &OwnedFd, slave: &OwnedFd) -> Result<Unread> {
     Ok(unread)
 }
 
-/// Puts unread data back, as the last thing before the settings of the image.
+/// Puts unread data of the image into a new terminal.
 pub(super) fn restore(master: &OwnedFd, slave: &OwnedFd, unread: &Unread) -> Result<()> {
     if *unread == Unread::default() {
         return Ok(());
@@ -80,7 +82,7 @@ fn put(master: &OwnedFd, slave: &OwnedFd, unread: &Unread) -> Result<()> {
     write_all(slave, &unread.master)
 }
 
-/// What is written at once: an unfinished line together with the line before it.
+/// The lines as they are written: an unfinished line together with the line before it.
 fn with_rest(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     match lines {
         [before @ .., line, rest] if !rest.ends_with(b"\n") => {
@@ -92,9 +94,10 @@ fn with_rest(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     }
 }
 
-/// Waits until input has been processed: that happens later than the write, and must not happen
-/// with the processing that is switched on again. The kernel holds off a change of settings while
-/// it is at a piece, so that the end of a piece need not be waited for when its line is there.
+/// Waits until the slave has `len` bytes of input. The kernel processes input some time after the
+/// write, and has to do so before the processing is switched on again. It lets no settings change
+/// while it processes a piece, so that the rest of a piece behind its last line need not be waited
+/// for.
 fn await_input(slave: &OwnedFd, len: usize) -> Result<()> {
     for _ in 0..MOST_WAITS {
         let readable = tty::readable(slave).doing(|| "wait for a terminal")?;
@@ -119,7 +122,7 @@ fn write_all(side: &OwnedFd, mut data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Reads while something can be read at once; each read of a slave gives a line.
+/// Reads as long as a read would not wait. Each read of a slave gives a line.
 fn drain(side: &OwnedFd) -> Result<Vec<Vec<u8>>> {
     let what = || "read what is unread";
     let mut pieces = Vec::new();
@@ -135,7 +138,8 @@ fn drain(side: &OwnedFd) -> Result<Vec<Vec<u8>>> {
     Ok(pieces)
 }
 
-/// In packet mode every read of a master begins with a byte: 0 for data, else a status alone.
+/// Reads all from a master. In packet mode each read begins with a byte, which is 0 for data and
+/// else a status, behind which nothing follows.
 fn drain_master(master: &OwnedFd) -> Result<Vec<u8>> {
     let packets = tty::is_packet_mode(master).doing(|| "ask for packet mode")?;
     let pieces = drain(master)?;
@@ -146,7 +150,7 @@ fn drain_master(master: &OwnedFd) -> Result<Vec<u8>> {
     Ok(data.collect::<Vec<_>>().concat())
 }
 
-/// A terminal whose processing is switched off, until this is dropped.
+/// A terminal that processes nothing until this is dropped.
 struct Quiet<'t> {
     slave: &'t OwnedFd,
     before: Termios,
@@ -163,8 +167,8 @@ impl<'t> Quiet<'t> {
         self.before.lflag & libc::ICANON != 0
     }
 
-    /// Lines are kept as they are unless all of them are out: leaving and entering the canonical
-    /// mode joins them.
+    /// Switches the processing off; the canonical mode, too, if `all`. That joins the lines which
+    /// have not been read, so that there may be none then.
     fn raw(&self, all: bool) -> nix::Result<()> {
         let lflag = if all { 0 } else { self.before.lflag & libc::ICANON };
         let mut cc = [0u8; 19];
