@@ -19,7 +19,7 @@ use criu::images::proto::{CriuReq, CriuResp};
 use criu::images::read::read_files;
 use criu::images::sections::{Image, SECTIONS};
 use criu::images::snapshot::Snapshot;
-use criu::objects::{files, memory, namespaces, task};
+use criu::objects::{memory, validate};
 use criu::options::getopt::Scan;
 use criu::options::{Options, Places, Request, Verb, config, getopt, table};
 use criu::rpc::setup::{Client, Session};
@@ -65,13 +65,14 @@ pub fn config(bytes: &[u8]) {
 pub fn images(bytes: &[u8]) {
     static PAGES: LazyLock<ImageDir> = LazyLock::new(pages);
     let Some(snapshot) = snapshot(bytes) else { return };
-    let _ = namespaces::validate(&snapshot, &[], &mut criu::error::Refusals::default());
-    let _ = files::validate(&snapshot);
-    let _ = memory::validate(&snapshot, &PAGES);
-    let filters = snapshot.seccomp.clone().unwrap_or_default();
-    for (pid, image) in &snapshot.tasks {
-        let extras = snapshot.extras.iter().find(|extras| extras.pid == *pid);
-        let _ = task::validate(*pid, image, extras, &filters);
+    // One after the other, whatever the one before has said.
+    let mut refusals = criu::error::Refusals::default();
+    let mut valid = validate::tree(&snapshot, &[], &mut refusals).is_ok();
+    for pid in snapshot.tasks.keys() {
+        valid &= validate::process(&snapshot, *pid, &mut refusals).is_ok();
+    }
+    if valid {
+        let _ = memory::check_stored(&snapshot, &PAGES);
     }
 }
 

@@ -9,3 +9,4 @@ pub mod namespaces;
 pub mod phases;
 pub mod place;
 pub mod task;
+pub mod validate;

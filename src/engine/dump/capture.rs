@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::freeze::{self, Member, State};
 use super::ids::SharedIds;
+use super::verdict::Verdict;
 use super::writer::Writer;
 use crate::error::{Context, Refusals, Result};
 use crate::helper::Later;
 use crate::images::dir::ImageDir;
 use crate::images::payload::Spool;
-use crate::images::proto::{InventoryEntry, PstreeEntry, SeccompEntry, TaskKobjIdsEntry};
+use crate::images::proto::{InventoryEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::objects::files::{Collected, Collector, CollectorOptions};
 use crate::objects::memory::{Early, Layout, MappedFiles, PrivatePages, Shown};
-use crate::objects::{cgroup, memory, namespaces, task};
+use crate::objects::{cgroup, memory, namespaces, task, validate};
 use crate::options::Request;
 use crate::options::values::FileValidation;
 use crate::tracee::dumpee::{FrozenTask, Injection};
@@ -29,8 +30,7 @@ pub struct Capture<'a, 'w> {
     ids: SharedIds,
     collector: Collector,
     mapped: MappedFiles,
-    filters: SeccompEntry,
-    refusals: Refusals,
+    verdict: Verdict,
     writer: &'w Writer<'a>,
 }
 
@@ -44,13 +44,14 @@ impl<'a, 'w> Capture<'a, 'w> {
         writer: &'w Writer<'a>,
         (ids, mapped): (Later<SharedIds>, Later<MappedFiles>),
     ) -> Result<Self> {
-        let mut refusals = Refusals::default();
-        freeze::check_zombies(members, &mut refusals);
-        freeze::check_session(&members[0], request.options.shell_job(), &mut refusals);
+        let mut verdict = Verdict::default();
+        let refusals = &mut verdict.refused;
+        freeze::check_zombies(members, refusals);
+        freeze::check_session(&members[0], request.options.shell_job(), refusals);
         if request.options.wants_control_groups() {
             let frozen = members.iter().filter_map(Member::frozen);
             let threads = frozen.flat_map(|task| task.threads.iter().map(|t| (task.pid, t.tid)));
-            cgroup::check(threads, &mut refusals)?;
+            cgroup::check(threads, refusals)?;
         }
         let tree = members.iter().map(pstree_entry).collect();
         let spool = Spool::new(ImageDir::copy_of(request.images()?)?);
@@ -59,8 +60,7 @@ impl<'a, 'w> Capture<'a, 'w> {
             ids: ids.get()?,
             collector: Collector::new(collector_options(request, external), spool),
             mapped: mapped.get()?,
-            filters: SeccompEntry::default(),
-            refusals,
+            verdict,
             writer,
         })
     }
@@ -74,26 +74,36 @@ impl<'a, 'w> Capture<'a, 'w> {
             },
             State::Alive(frozen) => self.task(frozen).doing(|| format!("pid {}", member.pid))?,
         };
-        // The snapshot keeps what others have to know of a process; the rest goes to the files at once.
-        let known = TaskImage { ids: image.ids, ..TaskImage::default() };
-        self.snapshot.tasks.insert(member.pid.cast_unsigned(), known);
-        self.writer.add_messages(member.pid, image);
+        let pid = member.pid.cast_unsigned();
+        self.snapshot.tasks.insert(pid, image);
+        let place = format!("pid {pid}");
+        self.verdict.judge(&place, |no| validate::process(&self.snapshot, pid, no));
+        self.hand_over(pid);
         Ok(())
+    }
+
+    /// Gives the messages of a process to the writer. The snapshot keeps what others have to know.
+    fn hand_over(&mut self, pid: u32) {
+        if let Some(task) = self.snapshot.tasks.get_mut(&pid) {
+            let known = TaskImage { ids: task.ids, ..TaskImage::default() };
+            self.writer.add_messages(pid.cast_signed(), std::mem::replace(task, known));
+        }
     }
 
     /// What can be seen from outside comes first, while the helper looks at the memory. The pages are
     /// given to the writer as soon as nothing more is asked of the process, before its messages are
     /// put together.
     fn task(&mut self, frozen: &'a FrozenTask) -> Result<TaskImage> {
-        let ids = self.ids.identify(frozen, &mut self.refusals)?;
+        let ids = self.ids.identify(frozen, &mut self.verdict.refused)?;
         self.descriptor_table(frozen, &ids)?;
         let memory = self.memory(frozen)?;
+        let filters = self.snapshot.seccomp.get_or_insert_default();
         let (captured, session) =
-            task::capture_process(frozen, &mut self.filters, &mut self.refusals)?;
+            task::capture_process(frozen, filters, &mut self.verdict.refused)?;
         // The session leaves the process meanwhile.
-        let fs = self.collector.add_fs(frozen, &mut self.snapshot, &mut self.refusals)?;
+        let fs = self.collector.add_fs(frozen, &mut self.snapshot, &mut self.verdict.refused)?;
         let Memory { layout, early, refused } = self.leave(frozen, session, memory)?;
-        self.refusals.append(refused);
+        self.verdict.refused.append(refused);
         let layout = Arc::new(layout);
         self.writer.add_pages(PrivatePages::new(frozen, Arc::clone(&layout), early));
         self.snapshot.extras.extend(captured.extras);
@@ -110,7 +120,8 @@ impl<'a, 'w> Capture<'a, 'w> {
     /// A table that several processes share is captured with the first of them.
     fn descriptor_table(&mut self, frozen: &FrozenTask, ids: &TaskKobjIdsEntry) -> Result<()> {
         if !self.snapshot.descriptor_tables.contains_key(&ids.files_id) {
-            let table = self.collector.add_table(frozen, &mut self.snapshot, &mut self.refusals)?;
+            let table =
+                self.collector.add_table(frozen, &mut self.snapshot, &mut self.verdict.refused)?;
             self.snapshot.descriptor_tables.insert(ids.files_id, table);
         }
         Ok(())
@@ -155,10 +166,11 @@ impl<'a, 'w> Capture<'a, 'w> {
     /// Captures what needs all processes to be known. Whatever was refused is an error now.
     pub fn finish(mut self) -> Result<(Snapshot, Collected)> {
         self.snapshot.inventory = inventory(&self.ids);
-        self.snapshot.seccomp = Some(self.filters);
-        namespaces::capture(&mut self.snapshot, &mut self.refusals)?;
-        let files = self.collector.finish(&mut self.snapshot, &mut self.refusals)?;
-        self.refusals.check()?;
+        namespaces::capture(&mut self.snapshot, &mut self.verdict.refused)?;
+        self.verdict.settle();
+        let files = self.collector.finish(&mut self.snapshot, &mut self.verdict.refused)?;
+        self.verdict.judge("the tree", |no| validate::tree(&self.snapshot, &[], no));
+        self.verdict.check()?;
         Ok((self.snapshot, files))
     }
 }

@@ -19,6 +19,7 @@ mod capture;
 mod freeze;
 mod ids;
 mod output;
+mod verdict;
 mod writer;
 
 use std::time::Duration;

@@ -29,7 +29,8 @@ use crate::images::snapshot::Snapshot;
 use crate::log::Log;
 use crate::objects::namespaces::{Entering, Join, Maker};
 use crate::objects::task::credentials::Reach;
-use crate::objects::{cgroup, files, memory, namespaces, task};
+use crate::objects::validate::validate;
+use crate::objects::{cgroup, memory, namespaces, task};
 use crate::options::Request;
 use crate::options::values::JoinNs;
 use crate::tracee::blank::Armed;
@@ -53,7 +54,7 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
         let Dump { snapshot, pages, checked } = read(&dir, &helper)?;
         let reach = reach.get()?;
         prepared.get()?;
-        let valid = validate(&snapshot, &dir, request, &reach);
+        let valid = check(&snapshot, &dir, request, &reach);
         // Damaged pages may be why it is not.
         checked.get().and(valid)?;
         log.info(format!("{} tasks to restore", snapshot.tree.len()));
@@ -142,21 +143,16 @@ fn begin_namespaces(entering: Entering, helper: &Helper<'_, '_>) -> Later<Vec<Ow
     helper.give(|| entering.get(Maker::Thread))
 }
 
-fn validate(snapshot: &Snapshot, dir: &ImageDir, request: &Request, reach: &Reach) -> Result<()> {
+/// Checks everything before anything is made.
+fn check(snapshot: &Snapshot, dir: &ImageDir, request: &Request, reach: &Reach) -> Result<()> {
     cpuinfo::check_at_restore(request, snapshot)?;
     let mut refusals = Refusals::default();
-    let valid = namespaces::validate(snapshot, &joined(request), &mut refusals);
     if request.options.wants_control_groups() {
         cgroup::validate(snapshot, &mut refusals);
     }
+    let valid = validate(snapshot, &joined(request), &mut refusals);
     refusals.check().and(valid)?;
-    files::validate(snapshot)?;
-    memory::validate(snapshot, dir)?;
-    let filters = snapshot.seccomp.clone().unwrap_or_default();
-    for (&pid, image) in &snapshot.tasks {
-        let extras = snapshot.extras.iter().find(|extras| extras.pid == pid);
-        task::validate(pid, image, extras, &filters)?;
-        task::check_reach(pid, image, reach)?;
-    }
-    Ok(())
+    memory::check_stored(snapshot, dir)?;
+    let mut tasks = snapshot.tasks.iter();
+    tasks.try_for_each(|(pid, image)| task::check_reach(*pid, image, reach))
 }

@@ -73,18 +73,10 @@ kinds! {
 /// The largest value of fs.nr_open, and so more than any descriptor number.
 const MOST_DESCRIPTORS: u32 = 0x7fff_ffc0;
 
-/// Checks everything about open files that can be checked before anything is built.
+/// Checks the open files of the tree.
 pub fn validate(snapshot: &Snapshot) -> Result<()> {
     for (files_id, table) in &snapshot.descriptor_tables {
         validate_table(snapshot, *files_id, table)?;
-    }
-    for task in snapshot.tasks.values() {
-        let Some(fs) = &task.fs else { continue };
-        for id in [fs.cwd_id, fs.root_id] {
-            if snapshot.path_entry(id).is_none() {
-                return Err(Error::image("fs.img", format!("directory {id} is not there")));
-            }
-        }
     }
     for file in snapshot.files.values() {
         let kind = kind_of(file).ok_or_else(|| unknown(file))?;
@@ -93,6 +85,17 @@ pub fn validate(snapshot: &Snapshot) -> Result<()> {
     ghost::validate(snapshot)?;
     KINDS.iter().try_for_each(|kind| (kind.validate_all)(snapshot))?;
     ATTRIBUTES.iter().try_for_each(|attribute| (attribute.validate)(snapshot))
+}
+
+/// Checks the directories of one process.
+pub fn validate_process(snapshot: &Snapshot, pid: u32) -> Result<()> {
+    let Some(fs) = &snapshot.tasks[&pid].fs else { return Ok(()) };
+    for id in [fs.cwd_id, fs.root_id] {
+        if snapshot.path_entry(id).is_none() {
+            return Err(Error::image("fs.img", format!("directory {id} is not there")));
+        }
+    }
+    Ok(())
 }
 
 fn validate_table(snapshot: &Snapshot, files_id: u32, table: &[FdinfoEntry]) -> Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! Dump: [`capture`] describes a frozen process's layout, [`PrivatePages`] streams its pages into
 //! the image, [`SharedMemory`] those of memfds and shared anonymous memory.
-//! Restore: [`validate`]; then for each address space, while its process is still privileged,
+//! Both: [`validate()`] and [`validate_shared`].
+//! Restore: [`check_stored`]; then for each address space, while its process is still privileged,
 //! [`map()`] (the layout, empty), [`fill()`] (the pages), [`set_mm`]; and when all
 //! processes exist, [`finish()`] (advice, guards, locks). A child that shared pages with its parent
 //! ([`may_share`]) is cloned when the parent's memory is filled, and made different by [`inherit()`].
@@ -25,6 +26,7 @@ mod queue;
 pub mod runs;
 mod shared;
 mod smaps;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -53,7 +55,8 @@ pub use self::map::{OpenFile, map};
 pub use self::mm::{Facts, Questions, ask};
 pub use self::pages::Writing;
 pub use self::shared::{SharedMemory, SharedObjects, fill_from as fill_shared};
-pub use self::validate::validate;
+pub use self::stored::check as check_stored;
+pub use self::validate::{validate, validate_shared};
 
 /// What is known of an address space before the dumpee itself was asked.
 #[derive(Clone, Debug)]
@@ -137,11 +140,15 @@ impl<'a> PrivatePages<'a> {
     /// Begins to write them to `pages-{pages_id}.img`, or goes on.
     pub fn begin(self, creation: &'a Creation, pages_id: u32) -> Result<(Pagemap, Writing<'a>)> {
         let Self { pid, memory, stack_pointers, layout, early } = self;
-        if let Some(begun) = early.and_then(|early| early.confirmed(&layout.vmas)) {
-            return Ok(begun);
-        }
-        let source = pages::Source { pid, memory, stack_pointers: &stack_pointers };
-        Writing::begin(source, &layout.vmas, creation, pages_id)
+        let begun = match early.and_then(|early| early.confirmed(&layout.vmas)) {
+            Some(begun) => begun,
+            None => {
+                let source = pages::Source { pid, memory, stack_pointers: &stack_pointers };
+                Writing::begin(source, &layout.vmas, creation, pages_id)?
+            }
+        };
+        validate::validate_pages(pid.cast_unsigned(), &begun.0, &layout.vmas)?;
+        Ok(begun)
     }
 }
 

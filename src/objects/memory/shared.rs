@@ -22,6 +22,7 @@ use crate::progress;
 use super::bits::{flags, page, status};
 use super::queue::{self, Queue};
 use super::runs::{self, Builder};
+use super::validate;
 
 /// Objects whose contents are to be saved.
 #[derive(Debug, Default)]
@@ -51,7 +52,7 @@ impl SharedMemory {
                 snapshot.shared_memory.insert(*shmid, pagemap);
             }
         }
-        Ok(())
+        validate::validate_shared(snapshot)
     }
 }
 

@@ -120,7 +120,10 @@ impl Scene {
     }
 
     fn restore_unfinished(&self, snapshot: &Snapshot, pid: u32) -> Blank {
-        validate(snapshot, &self.dir).unwrap();
+        let mut refusals = Refusals::default();
+        validate(snapshot, pid, &mut refusals).unwrap();
+        refusals.check().unwrap();
+        check_stored(snapshot, &self.dir).unwrap();
         let task = &snapshot.tasks[&pid];
         let (mm, pagemap) = (task.mm.as_ref().unwrap(), task.pagemap.as_ref().unwrap());
         let mut made = blank();

@@ -1,11 +1,7 @@
-//! Judging images before anything is built: layouts that no process can have, pages that belong
-//! nowhere, files that are too short.
+//! Checks of what messages say of memory: layouts that no process can have, pages that belong
+//! nowhere, kinds that are not restored.
 
-use std::collections::HashMap;
-
-use crate::error::{Error, Kind, Refusals, Result};
-use crate::images::dir::ImageDir;
-use crate::images::names;
+use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{MmEntry, PagemapEntry, VmaEntry};
 use crate::images::sections::SECTIONS;
 use crate::images::snapshot::{Pagemap, Snapshot};
@@ -13,8 +9,7 @@ use crate::kernel::PAGE_SIZE;
 
 use super::bits::{flags, page, status};
 use super::capture::TASK_SIZE;
-use super::runs;
-use super::vdso::{self, Vdso};
+use super::{runs, vdso};
 
 /// More than any kernel gives a process (`vm.max_map_count` is an int, 65530 unless raised).
 const MAX_VMAS: usize = 1 << 22;
@@ -40,28 +35,29 @@ const KNOWN_STATUS: u32 = status::REGULAR
     // The stack, for information only.
     | 1 << 1;
 
-/// Checks all that is restored by this family.
-pub fn validate(snapshot: &Snapshot, dir: &ImageDir) -> Result<()> {
-    let mut refusals = Refusals::default();
-    let mut sizes = Sizes { dir, known: HashMap::new() };
-    let own = Vdso::own()?;
-    for (pid, task) in &snapshot.tasks {
-        let Some(mm) = &task.mm else { continue };
-        let name = SECTIONS.mm.of(*pid);
-        check_mm(&name, mm)?;
-        check_vmas(&name, mm, snapshot)?;
-        refuse(*pid, mm, &mut refusals);
-        if let Some(pagemap) = &task.pagemap {
-            let name = SECTIONS.pagemap.of(*pid);
-            check_pagemap(&name, pagemap, &mut sizes)?;
-            check_covered(&name, pagemap, &mm.vmas)?;
-            check_vdso(&name, pagemap, mm, dir, own)?;
-        }
-    }
-    for (shmid, pagemap) in &snapshot.shared_memory {
-        check_pagemap(&SECTIONS.shared_memory.of(*shmid), pagemap, &mut sizes)?;
-    }
-    refusals.check()
+/// Checks the memory of one process; kinds that are not restored are added to `refusals`.
+pub fn validate(snapshot: &Snapshot, pid: u32, refusals: &mut Refusals) -> Result<()> {
+    let task = &snapshot.tasks[&pid];
+    let Some(mm) = &task.mm else { return Ok(()) };
+    let name = SECTIONS.mm.of(pid);
+    check_mm(&name, mm)?;
+    check_vmas(&name, mm, snapshot)?;
+    refuse(pid, mm, refusals);
+    vdso::block_of(&mm.vmas).doing(|| name)?;
+    task.pagemap.as_ref().map_or(Ok(()), |pagemap| validate_pages(pid, pagemap, &mm.vmas))
+}
+
+/// Checks that the pages of a process have their places in its VMAs.
+pub fn validate_pages(pid: u32, pagemap: &Pagemap, vmas: &[VmaEntry]) -> Result<()> {
+    let name = SECTIONS.pagemap.of(pid);
+    check_pagemap(&name, pagemap)?;
+    check_covered(&name, pagemap, vmas)
+}
+
+/// Checks the pages of memory that processes share.
+pub fn validate_shared(snapshot: &Snapshot) -> Result<()> {
+    let mut all = snapshot.shared_memory.iter();
+    all.try_for_each(|(shmid, pagemap)| check_pagemap(&SECTIONS.shared_memory.of(*shmid), pagemap))
 }
 
 fn check_mm(name: &str, mm: &MmEntry) -> Result<()> {
@@ -195,29 +191,8 @@ fn refuse(pid: u32, mm: &MmEntry, refusals: &mut Refusals) {
     }
 }
 
-/// Sizes of pages files.
-struct Sizes<'a> {
-    dir: &'a ImageDir,
-    known: HashMap<u32, u64>,
-}
-
-impl Sizes<'_> {
-    fn of(&mut self, pages_id: u32) -> Result<u64> {
-        if let Some(size) = self.known.get(&pages_id) {
-            return Ok(*size);
-        }
-        let name = names::pages(pages_id);
-        let file = self.dir.open(&name)?;
-        let size =
-            file.metadata().map_err(|error| Error::io(format!("stat {name}"), &error))?.len();
-        self.known.insert(pages_id, size);
-        Ok(size)
-    }
-}
-
-fn check_pagemap(name: &str, pagemap: &Pagemap, sizes: &mut Sizes<'_>) -> Result<()> {
+fn check_pagemap(name: &str, pagemap: &Pagemap) -> Result<()> {
     let mut last = 0;
-    let mut bytes: u64 = 0;
     for entry in &pagemap.entries {
         let wrong =
             |cause: &str| Error::image(name, format!("the entry of {:x}: {cause}", entry.vaddr));
@@ -226,20 +201,11 @@ fn check_pagemap(name: &str, pagemap: &Pagemap, sizes: &mut Sizes<'_>) -> Result
             return Err(wrong("is not above the one before it"));
         }
         last = end;
-        let flags = runs::page_flags(entry);
-        if flags & page::PARENT != 0 {
+        if runs::page_flags(entry) & page::PARENT != 0 {
             return Err(wrong("its pages are in a parent checkpoint, which is not read")
                 .with_kind(Kind::Refused)
                 .remedy("make a whole dump"));
         }
-        if flags & page::PRESENT != 0 {
-            bytes = bytes.saturating_add(end - entry.vaddr);
-        }
-    }
-    let have = sizes.of(pagemap.pages_id)?;
-    if bytes > have {
-        let pages = names::pages(pagemap.pages_id);
-        return Err(Error::image(pages, format!("has {have} bytes, {name} needs {bytes}")));
     }
     Ok(())
 }
@@ -266,36 +232,6 @@ fn check_covered(name: &str, pagemap: &Pagemap, vmas: &[VmaEntry]) -> Result<()>
     Ok(())
 }
 
-fn check_vdso(
-    name: &str,
-    pagemap: &Pagemap,
-    mm: &MmEntry,
-    dir: &ImageDir,
-    own: Option<&Vdso>,
-) -> Result<()> {
-    use std::os::unix::fs::FileExt;
-    let Some(block) = vdso::block_of(&mm.vmas)? else { return Ok(()) };
-    let own = own.ok_or_else(|| {
-        Error::new(Kind::Refused, "the process has a vDSO, the running kernel has none")
-            .remedy("boot with vdso=1")
-    })?;
-    let start = block.start + block.data_len;
-    let len = block.code_len;
-    // Its size is compared before a byte is read, so that it is a few pages.
-    if len != own.block.code_len {
-        return vdso::check(block, &[], own);
-    }
-    let run = runs::of(pagemap).find_map(|run| run.within(start, start + len));
-    let run = run.filter(|run| run.len == len);
-    let run = run.ok_or_else(|| Error::image(name, "does not hold the vDSO whole"))?;
-    let pages = names::pages(pagemap.pages_id);
-    let mut code = vec![0; usize::try_from(len).expect("a few pages")];
-    dir.open(&pages)?
-        .read_exact_at(&mut code, run.offset)
-        .map_err(|error| Error::io(format!("read {pages}"), &error))?;
-    vdso::check(block, &code, own)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,7 +239,7 @@ mod tests {
 
     const PID: u32 = 7;
 
-    /// Two VMAs, pages in the first, a file of two pages.
+    /// Two VMAs, and a page in each.
     fn good() -> Snapshot {
         let vma = |start, end| VmaEntry {
             start,
@@ -327,26 +263,22 @@ mod tests {
         Snapshot { tasks: [(PID, task)].into(), ..Snapshot::default() }
     }
 
-    fn judge(name: &str, change: impl FnOnce(&mut MmEntry, &mut Vec<PagemapEntry>)) -> Result<()> {
-        let path = format!("/dev/shm/criu-validate-{name}-{}", std::process::id());
-        std::fs::create_dir_all(&path).unwrap();
-        std::fs::write(format!("{path}/pages-1.img"), [0; 8192]).unwrap();
-        let dir = ImageDir::new(std::fs::File::open(&path).unwrap().into());
+    fn judge(change: impl FnOnce(&mut MmEntry, &mut Vec<PagemapEntry>)) -> Result<()> {
         let mut snapshot = good();
         let task = snapshot.tasks.get_mut(&PID).unwrap();
         change(task.mm.as_mut().unwrap(), &mut task.pagemap.as_mut().unwrap().entries);
-        let result = validate(&snapshot, &dir);
-        std::fs::remove_dir_all(path).unwrap();
-        result
+        let mut refusals = Refusals::default();
+        validate(&snapshot, PID, &mut refusals)?;
+        refusals.check()
     }
 
-    fn cause(name: &str, change: impl FnOnce(&mut MmEntry, &mut Vec<PagemapEntry>)) -> String {
-        judge(name, change).unwrap_err().to_string()
+    fn cause(change: impl FnOnce(&mut MmEntry, &mut Vec<PagemapEntry>)) -> String {
+        judge(change).unwrap_err().to_string()
     }
 
     #[test]
     fn good_images_pass() {
-        judge("good", |_, _| {}).unwrap();
+        judge(|_, _| {}).unwrap();
     }
 
     #[test]
@@ -370,15 +302,29 @@ mod tests {
             (|mm| mm.mm_start_brk = 1, "a heap from 0x1 to 0x0"),
             (|mm| mm.mm_end_code = u64::MAX, "code"),
         ] {
-            let text = cause("layout", |mm, _| change(mm));
+            let text = cause(|mm, _| change(mm));
             assert!(text.contains(expected), "{text} instead of {expected}");
             assert!(text.contains("mm-7.img"), "{text}");
         }
     }
 
     #[test]
+    fn a_vdso_away_from_its_data_is_refused() {
+        let error = judge(|mm, entries| {
+            entries.clear();
+            mm.vmas[0].status |= status::VVAR;
+            mm.vmas[1].status |= status::VDSO;
+            mm.vmas[1].start += PAGE_SIZE;
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        let text = error.to_string();
+        assert!(text.contains("mm-7.img: the vDSO does not stand behind its data"), "{text}");
+    }
+
+    #[test]
     fn files_must_be_in_the_image() {
-        let text = cause("file", |mm, _| {
+        let text = cause(|mm, _| {
             mm.vmas[1].status = status::REGULAR | status::FILE_PRIVATE;
             mm.vmas[1].shmid = 1 << 40;
         });
@@ -387,7 +333,7 @@ mod tests {
 
     #[test]
     fn kinds_that_are_not_restored_are_refused_together() {
-        let error = judge("refused", |mm, entries| {
+        let error = judge(|mm, entries| {
             entries.clear();
             mm.vmas[0].status |= status::SYSVIPC;
             mm.vmas[1].status |= status::AIO_RING;
@@ -401,22 +347,21 @@ mod tests {
     fn impossible_pagemaps_are_named() {
         type Change = fn(&mut Vec<PagemapEntry>);
         for (change, expected) in [
-            ((|e| e[0].nr_pages = Some(3)) as Change, "pages-1.img: has 8192 bytes"),
-            (|e| e[0].nr_pages = Some(u64::MAX / 2), "is no range of pages"),
+            ((|e| e[0].nr_pages = Some(u64::MAX / 2)) as Change, "is no range of pages"),
             (|e| e[0].nr_pages = Some(0), "is no range of pages"),
             (|e| e[0].vaddr = 0x10001, "is no range of pages"),
             (|e| e[0].vaddr = 0x2f000, "has pages outside of every VMA"),
             (|e| e.push(e[0]), "is not above the one before it"),
             (|e| e[0].flags = Some(page::PARENT), "in a parent checkpoint"),
         ] {
-            let text = cause("pagemap", |_, entries| change(entries));
+            let text = cause(|_, entries| change(entries));
             assert!(text.contains(expected), "{text} instead of {expected}");
         }
     }
 
     #[test]
     fn pages_of_shared_memory_have_no_place_in_an_address_space() {
-        let text = cause("shared", |mm, _| {
+        let text = cause(|mm, _| {
             mm.vmas[1].flags = flags::SHARED | flags::ANONYMOUS;
             mm.vmas[1].status = status::REGULAR | status::ANON_SHARED;
         });

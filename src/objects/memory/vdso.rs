@@ -57,7 +57,7 @@ impl Vdso {
     }
 }
 
-/// The block that an image's VMAs describe; none if the process had unmapped it.
+/// The block that the VMAs of a process describe; none if the process has unmapped it.
 pub fn block_of(vmas: &[VmaEntry]) -> Result<Option<Block>> {
     let find = |bit: u32| vmas.iter().find(|vma| vma.status & bit != 0);
     match (find(status::VVAR), find(status::VDSO)) {
@@ -67,11 +67,11 @@ pub fn block_of(vmas: &[VmaEntry]) -> Result<Option<Block>> {
             data_len: code.start - data.start,
             code_len: code.end - code.start,
         })),
-        _ => Err(Error::new(
-            Kind::Refused,
-            "the vDSO and its data do not stand as this kernel lays them out",
-        )
-        .remedy("restore on the kernel that the dump was made on")),
+        _ => {
+            let cause = "the vDSO does not stand behind its data, where the kernel maps it: \
+                         the process has moved or unmapped one of them";
+            Err(Error::new(Kind::Refused, cause))
+        }
     }
 }
 

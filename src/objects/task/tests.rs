@@ -207,7 +207,7 @@ const WAIT: [u8; 9] = [0xb8, 0x22, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 fn rebuild(pid: i32, image: &TaskImage, captured: &Captured, filters: &SeccompEntry) {
     let reach = Reach::ours().unwrap();
     let number = pid.cast_unsigned();
-    validate(number, image, captured.extras.as_ref(), filters).unwrap();
+    super::validate::validate_image(number, image, captured.extras.as_ref(), filters).unwrap();
     check_reach(number, image, &reach).unwrap();
     let rebuild = Rebuild::new(number, image, captured.extras.as_ref(), filters, &reach);
     let mut blank = Blank::spawn(&SpawnSpec::new(pid, HELPER)).unwrap();

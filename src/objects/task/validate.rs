@@ -11,11 +11,20 @@ use crate::images::proto::{
     core_entry,
 };
 use crate::images::sections::SECTIONS;
-use crate::images::snapshot::TaskImage;
+use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::xsave::Layout;
 
-/// Checks a process by itself: `extras` and `filters` are those of the tree.
-pub fn validate(
+/// Checks a process by itself.
+pub fn validate(snapshot: &Snapshot, pid: u32) -> Result<()> {
+    let task = &snapshot.tasks[&pid];
+    let extras = snapshot.extras.iter().find(|extras| extras.pid == pid);
+    let none = SeccompEntry::default();
+    let filters = snapshot.seccomp.as_ref().unwrap_or(&none);
+    validate_image(pid, task, extras, filters)
+}
+
+/// The same; `extras` are those of the process, `filters` those of the tree.
+pub(super) fn validate_image(
     pid: u32,
     task: &TaskImage,
     extras: Option<&TaskExtrasEntry>,
