@@ -1,7 +1,6 @@
 //! A process with unusual settings of every kind, captured, rebuilt and captured again: as root.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -21,23 +20,15 @@ use crate::tracee::blank::tests::support;
 use crate::tracee::blank::{Blank, SpawnSpec};
 use crate::tracee::dumpee::FrozenTask;
 
-/// `tests/programs/odd_task.c`, running; killed when dropped.
+/// `tests/programs/helpers/odd_task.c`, running; killed when dropped.
 struct Odd {
     /// None once it has been reaped: its pid is not ours any more.
     child: Option<Child>,
-    program: PathBuf,
 }
 
 impl Odd {
     fn start(arguments: &[&str]) -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/odd_task.c");
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("odd").replace("::", "-");
-        let program = std::env::temp_dir().join(format!("criu-{}-{name}", std::process::id()));
-        let compiled =
-            Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(&source).status();
-        assert!(compiled.expect("the tests need a C compiler called cc").success());
-        let mut child = Command::new(&program)
+        let mut child = Command::new(criu_test_support::compile("helpers/odd_task"))
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -46,7 +37,7 @@ impl Odd {
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), format!("ready {}", child.id()));
         Self::wait_asleep(child.id());
-        Self { child: Some(child), program }
+        Self { child: Some(child) }
     }
 
     /// Until every thread is in the system call in which it stays.
@@ -80,8 +71,6 @@ impl Drop for Odd {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        // Another test may have removed it.
-        let _ = std::fs::remove_file(&self.program);
     }
 }
 

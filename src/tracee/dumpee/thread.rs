@@ -267,6 +267,8 @@ pub(super) fn enter_group_stop(tid: i32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use criu_test_support::{Lack, needs};
+
     use super::*;
 
     #[test]
@@ -360,7 +362,10 @@ mod tests {
 
     #[test]
     fn a_restartable_sequence_is_aborted() {
-        let Some(rseq) = own_rseq() else { return };
+        let registered = own_rseq().ok_or_else(|| {
+            Lack::OfMachine("the C library registers no restartable sequences".into())
+        });
+        let Some(rseq) = needs(registered) else { return };
         let child = super::super::tests::in_child(|| {
             loop {
                 // SAFETY: this thread's registration, which a forked process inherits.
