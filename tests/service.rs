@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::{
-    Caller, NOBODY, Reply, Scene, Service, alive, directory, no_options, request, request_with,
-    state_of, tree_of, until,
+    Caller, NOBODY, Reply, Scene, Service, Task, alive, directory, no_options, request,
+    request_with, state_of, tree_of, until,
 };
 use criu::images::proto::{CriuOpts, CriuReq, CriuReqType, CriuResp};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -188,7 +189,7 @@ fn many_clients_at_once() {
     for caller in callers.iter().chain(callers.iter().rev()) {
         assert!(caller.ask(&version).success);
     }
-    let children = tree_of(service.pid()).split_off(1);
+    let children = service.workers();
     assert_eq!(children.len(), 20, "{children:?}");
     // A worker that dies harms nobody else.
     kill(Pid::from_raw(children[0]), Signal::SIGKILL).expect("kill a worker");
@@ -327,6 +328,27 @@ fn is_stopped(pid: i32) -> bool {
     state_of(pid).is_some_and(|state| matches!(state, 'T' | 't'))
 }
 
+/// A user's request for a dump of `pid`, who then leaves a question unanswered.
+struct Unanswered<'a> {
+    peer: Task<'a>,
+    worker: i32,
+}
+
+impl<'a> Unanswered<'a> {
+    fn ask(scene: &'a Scene, service: &Service, images: &Path, pid: i32) -> Self {
+        let opts = CriuOpts { notify_scripts: Some(true), ..users_dump(pid) };
+        let (asked, answered) = (scene.path("request"), scene.path("answer"));
+        fs::write(&asked, request_with(CriuReqType::Dump, opts).encode_to_vec()).expect("write");
+        let words = [&scene.program("helpers/rpc_peer"), &service.socket, images, &asked, &answered];
+        let mut peer = scene.spawn(words.into_iter().chain([Path::new("hold")]));
+        peer.until_ready();
+        let question = CriuResp::decode(fs::read(&answered).expect("read").as_slice());
+        assert_eq!(question.expect("a response").r#type(), CriuReqType::Notify);
+        let [worker] = service.workers()[..] else { panic!("{:?}", service.workers()) };
+        Self { peer, worker }
+    }
+}
+
 /// What serves a user is that user, with one capability that the user has not: so the user cannot
 /// take it over.
 #[test]
@@ -337,18 +359,7 @@ fn what_serves_a_user_is_that_user() {
     let victim = Scene::new("service-worker-victim").owned_by(NOBODY);
     let task = victim.start("files/open_file", &[]);
     let images = scene.users_directory("images");
-    let opts = CriuOpts { notify_scripts: Some(true), ..users_dump(task.pid()) };
-    let (asked, answered) = (scene.path("request"), scene.path("answer"));
-    fs::write(&asked, request_with(CriuReqType::Dump, opts).encode_to_vec()).expect("write");
-    let words = [&scene.program("helpers/rpc_peer"), &service.socket, &images, &asked, &answered];
-    let hold = PathBuf::from("hold");
-    let mut peer = scene.spawn(words.into_iter().chain([&hold]));
-    peer.until_ready();
-    // It waits for the answer to its question.
-    let question = CriuResp::decode(fs::read(&answered).expect("read").as_slice());
-    assert_eq!(question.expect("a response").r#type(), CriuReqType::Notify);
-    let workers = tree_of(service.pid()).split_off(1);
-    let [worker] = workers[..] else { panic!("{workers:?}") };
+    let Unanswered { peer, worker } = Unanswered::ask(&scene, &service, &images, task.pid());
     let status = fs::read_to_string(format!("/proc/{worker}/status")).expect("read a status");
     let ids = format!("{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}");
     for line in [
@@ -369,6 +380,111 @@ fn what_serves_a_user_is_that_user() {
     service.until_idle();
     assert!(!images.join("inventory.img").exists());
     task.verify();
+}
+
+/// The user may make what serves it dump core, for one. Nothing of the service's is in its memory,
+/// nor are the service's files open in it.
+#[test]
+fn what_serves_a_user_has_nothing_of_the_services() {
+    const SECRET: &str = "only-root-knows-this";
+    let scene = Scene::new("service-secret").owned_by(NOBODY);
+    let inherited = fs::File::create(scene.path("inherited")).expect("make a file");
+    fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).expect("let it be inherited");
+    let service = Service::start_with(&scene, |command| {
+        command.env("SECRET", SECRET).arg("--pidfile").arg(scene.path(SECRET));
+    });
+    drop(inherited);
+    open_to_all(&service);
+    let victim = Scene::new("service-secret-victim").owned_by(NOBODY);
+    let task = victim.start("files/open_file", &[]);
+    let images = scene.users_directory("images");
+    assert!(is_in_memory(service.pid(), SECRET), "the service itself does not know it");
+    let Unanswered { peer, worker } = Unanswered::ask(&scene, &service, &images, task.pid());
+    assert!(!is_in_memory(worker, SECRET));
+    assert_eq!(fs::read(format!("/proc/{worker}/environ")).expect("read"), b"");
+    let open = fs::read_dir(format!("/proc/{worker}/fd")).expect("list descriptors").flatten();
+    for path in open.map(|entry| fs::read_link(entry.path()).unwrap_or_default()) {
+        let path = path.display().to_string();
+        assert!(!path.contains("inherited") && !path.contains("/service-"), "{path} is open");
+    }
+    peer.verify();
+    task.verify();
+}
+
+/// Whether what can be read of a process holds a text.
+fn is_in_memory(pid: i32, text: &str) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("read the layout");
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("open the memory");
+    let readable = maps.lines().filter(|line| line.contains(" r"));
+    let mut ranges = readable.filter_map(|line| line.split(' ').next()?.split_once('-'));
+    ranges.any(|(start, end)| {
+        let address = |text| u64::from_str_radix(text, 16).expect("an address");
+        let mut bytes = vec![0; (address(end) - address(start)) as usize];
+        // Not all of the kernel's own can be read.
+        let read = memory.read_at(&mut bytes, address(start)).unwrap_or(0);
+        bytes[..read].windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+/// One user's connections do not keep root out, and a share comes back when a worker dies.
+#[test]
+fn silent_users_leave_room() {
+    let scene = Scene::new("service-silent").owned_by(NOBODY);
+    let service = Service::start_with(&scene, |command| {
+        command.args(["--timeout", "0"]);
+    });
+    open_to_all(&service);
+    let images = scene.users_directory("images");
+    let socket = service.socket.display().to_string();
+    let crowd = scene.start("helpers/silent_peers", &[&socket, "520", "32"]);
+    let root = service.caller();
+    root.send(&request(CriuReqType::Version));
+    root.until_answered();
+    assert!(root.receive().expect("an answer").success);
+    let version = || ask_as_user(&scene, &service, &images, &request(CriuReqType::Version));
+    refused(&version(), &["user 4242 has 32 connections"]);
+    drop(root);
+    let workers = until(
+        || format!("workers {:?}", service.workers()),
+        || Some(service.workers()).filter(|workers| workers.len() == 32),
+    );
+    crowd.verify();
+    service.until_idle();
+    let crowd = scene.start("helpers/silent_peers", &[&socket, "32", "0"]);
+    refused(&version(), &["user 4242 has 32 connections"]);
+    let workers_now = service.workers();
+    assert!(workers_now.iter().all(|worker| !workers.contains(worker)));
+    for worker in &workers_now {
+        kill(Pid::from_raw(*worker), Signal::SIGKILL).expect("kill a worker");
+    }
+    service.until_idle();
+    assert!(version().success);
+    crowd.verify();
+}
+
+/// Nobody waits for a user for ever: neither for a request, nor for an answer while the user's own
+/// tree is stopped, which then runs on.
+#[test]
+fn silent_users_are_let_go() {
+    let scene = Scene::new("service-patience").owned_by(NOBODY);
+    let service = Service::start_with(&scene, |command| {
+        command.args(["--timeout", "1"]);
+    });
+    open_to_all(&service);
+    let crowd = scene.start("helpers/silent_peers", &[&service.socket.display().to_string(), "8", "0"]);
+    crowd.verify();
+    service.until_idle();
+    let victim = Scene::new("service-patience-victim").owned_by(NOBODY);
+    let task = victim.start("files/open_file", &[]);
+    let images = scene.users_directory("images");
+    let unanswered = Unanswered::ask(&scene, &service, &images, task.pid());
+    service.until_idle();
+    assert!(!images.join("inventory.img").exists());
+    let log = fs::read_to_string(images.join("criu.log")).expect("read the log");
+    assert!(log.contains("the caller said nothing for as long as the service waits"), "{log}");
+    task.verify();
+    unanswered.peer.verify();
+    assert!(service.ask(&request(CriuReqType::Version)).success);
 }
 
 /// What the user may not write is not written for it: directories, and files by links.

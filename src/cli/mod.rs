@@ -69,6 +69,10 @@ fn serve(arguments: &[String]) -> i32 {
     if rest[0] == "swrk" {
         return worker(&rest[1..]);
     }
+    if rest[0] == rpc::service::WORKER {
+        let patience = rest.get(1).and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+        return rpc::serve_user(patience);
+    }
     let scan = getopt::scan(rest);
     if scan.help {
         say!("{}", help::full().trim_end());

@@ -1,6 +1,9 @@
 //! Processes of our own that serve others: born by fork, with the rights of somebody else.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -8,7 +11,7 @@ use nix::unistd::{ForkResult, Gid, Uid};
 
 use super::Sys;
 use super::capability;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// Exit status of a child that panicked.
 const PANICKED: i32 = 101;
@@ -40,6 +43,46 @@ pub fn wait_status(pid: i32) -> Sys<i32> {
             result => return result.map(|_| status),
         }
     }
+}
+
+/// Becomes `program` in the place of a child that a [`fork`] made, with nothing of its maker but the
+/// rights: neither memory nor environment, and of the descriptors only `input`, as standard input.
+///
+/// Who gives rights up later can then be made to show its memory, by a core dump or otherwise, and
+/// shows nothing of whom it got them from. Returns only if that failed.
+pub fn begin_afresh(program: &str, arguments: &[&str], input: OwnedFd) -> Error {
+    let doing = || format!("start {program} afresh");
+    let left = nix::unistd::setsid().and_then(|_| leave_keyring()).and_then(|()| close_on_exec());
+    if let Err(errno) = left {
+        return Error::sys(doing(), errno);
+    }
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().current_dir("/");
+    command.stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+    Error::io(doing(), &command.exec())
+}
+
+/// Keys go with the session's keyring, whoever the process becomes.
+fn leave_keyring() -> Sys<()> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: a new keyring without a name reads no memory.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, anonymous) })
+    {
+        // A kernel without keys.
+        Err(Errno::ENOSYS) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// Everything but the standard files.
+fn close_on_exec() -> Sys<()> {
+    let first = libc::STDERR_FILENO as libc::c_uint + 1;
+    // SAFETY: takes numbers only; what is open stays open until this process executes something.
+    let done = unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    Errno::result(done).map(drop)
 }
 
 /// Becomes the user who connected to a service, for good; see [`become_user`]. Nothing that it

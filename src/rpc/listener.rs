@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::socket;
 
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 16;
+const BACKLOG: i32 = 128;
 
 /// A socket that takes connections; its file stays until [`remove`](Self::remove).
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! [`wire`] moves messages, [`peer`] is who sends them, [`rights`] what it may ask for; [`setup`]
 //! makes a request of a message, [`notify`] asks the caller at the stages of the work, [`worker`]
-//! serves the requests of one connection, [`service`] those of many.
+//! serves the requests of one connection, [`service`] those of many, whose [`shares`] are limited.
 
 pub mod listener;
 pub mod notify;
@@ -10,10 +10,13 @@ pub mod peer;
 pub mod rights;
 pub mod service;
 pub mod setup;
+pub mod shares;
 pub mod wire;
 pub mod worker;
 
-use crate::kernel::host;
+use crate::error::{Context, Result};
+use crate::kernel::{descriptor, host};
+use peer::Peer;
 use rights::Rights;
 use wire::Channel;
 
@@ -31,4 +34,26 @@ pub fn serve_worker(fd: i32) -> i32 {
         // There is nobody to tell: the descriptor is the only way to the caller.
         Err(_) => UNSERVED,
     }
+}
+
+/// Serves the connection that is this process's standard input, for a service that has started this
+/// program anew to serve somebody who is not root.
+pub fn serve_user(patience: u32) -> i32 {
+    host::keep_memory();
+    let channel = host::settle_signals().and_then(|()| take_input());
+    let served = channel.and_then(|channel| {
+        let Peer { uid, gid, .. } = Peer::of(&channel)?;
+        worker::serve(&channel.with_patience(patience)?, Rights::User { uid, gid })
+    });
+    served.unwrap_or(UNSERVED)
+}
+
+/// The connection under another number; standard input becomes as empty as the other standard files.
+fn take_input() -> Result<Channel> {
+    let doing = || "take the connection";
+    let socket = descriptor::duplicate_above(libc::STDIN_FILENO, libc::STDERR_FILENO + 1);
+    let channel = Channel::new(socket.doing(doing)?);
+    let null = std::fs::File::open("/dev/null").doing(doing)?;
+    nix::unistd::dup2_stdin(null).doing(doing)?;
+    Ok(channel)
 }

@@ -1,9 +1,14 @@
 //! `criu service`: a SOCK_SEQPACKET socket at which whoever may connect is served, each connection
-//! by a child of its own. [`rights`](super::rights) says who may ask for what.
+//! by a child of its own. [`rights`](super::rights) says who may ask for what, and
+//! [`shares`](super::shares) how many are served.
+//!
+//! The child that serves somebody who is not root becomes that user, who can then make it show its
+//! memory. So it is a program started anew, which has nothing of the service's.
 //!
 //! SIGTERM and SIGINT end the service and remove the socket; children finish what they do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,6 +23,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use super::listener::Listener;
 use super::peer::Peer;
 use super::rights::Rights;
+use super::shares::Shares;
 use super::wire::Channel;
 use super::worker;
 use crate::engine::hooks::{Hooks, Stage};
@@ -32,8 +38,12 @@ use crate::options::Request;
 const DEFAULT_ADDRESS: &str = "./criu_service.socket";
 /// How long a service that has no descriptor or memory for a connection waits for better times.
 const RECOVERY_MS: u16 = 100;
-/// Connections that are served at once; further ones wait.
-const MOST_WORKERS: usize = 512;
+/// Refused connections that are kept open.
+const MOST_REFUSED: usize = 16;
+/// This program, whatever has become of its file.
+const PROGRAM: &str = "/proc/self/exe";
+/// The command of a child that serves a user. Seconds follow.
+pub const WORKER: &str = "service-worker";
 /// Exit status of a child that could not serve, and of a daemon that could not start.
 const FAILED: i32 = 1;
 /// What a daemon tells its starter when it is ready. Anything else is why it is not.
@@ -47,7 +57,7 @@ pub fn run(request: &Request, log: &Log) -> Result<()> {
     if request.options.restore_detached() {
         return in_background(listener, request, log);
     }
-    Service::new(listener, log).run(request, || ())
+    Service::new(listener, request, log).run(request, || ())
 }
 
 /// Goes on in a child of no terminal, and waits until that is ready or says why it is not.
@@ -59,7 +69,7 @@ fn in_background(listener: Listener, request: &Request, log: &Log) -> Result<()>
         let starter = Cell::new(Some(File::from(writer)));
         let tell = |text: &[u8]| starter.take().map(|mut pipe| pipe.write_all(text));
         let served = leave_terminal()
-            .and_then(|()| Service::new(listener, log).run(request, || drop(tell(READY))));
+            .and_then(|()| Service::new(listener, request, log).run(request, || drop(tell(READY))));
         let Err(error) = served else { return 0 };
         log.error(&error);
         tell(error.to_string().as_bytes());
@@ -89,12 +99,18 @@ fn leave_terminal() -> Result<()> {
 struct Service<'a> {
     listener: Listener,
     log: &'a Log,
-    workers: Cell<usize>,
+    /// How long it waits for a user, in seconds.
+    patience: u32,
+    shares: RefCell<Shares>,
+    /// The last ones that were refused. A client that is still to send its request would not get to
+    /// read the refusal if the connection were closed.
+    refused: RefCell<VecDeque<Channel>>,
 }
 
 impl<'a> Service<'a> {
-    fn new(listener: Listener, log: &'a Log) -> Self {
-        Self { listener, log, workers: Cell::new(0) }
+    fn new(listener: Listener, request: &Request, log: &'a Log) -> Self {
+        let patience = request.options.timeout();
+        Self { listener, log, patience, shares: RefCell::default(), refused: RefCell::default() }
     }
 }
 
@@ -121,7 +137,7 @@ impl Service<'_> {
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
             ];
-            let watched = if self.workers.get() < MOST_WORKERS { 2 } else { 1 };
+            let watched = if self.shares.borrow().are_taken() { 1 } else { 2 };
             match poll(&mut waited[..watched], PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 result => result.doing(|| "wait for a connection")?,
@@ -153,11 +169,11 @@ impl Service<'_> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => {
-                    self.workers.update(|count| count.saturating_sub(1));
+                    self.shares.borrow_mut().remove(pid.as_raw());
                     self.log.info(format!("worker {pid} ended with {status}"));
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    self.workers.update(|count| count.saturating_sub(1));
+                    self.shares.borrow_mut().remove(pid.as_raw());
                     self.log.warn(format!("worker {pid} was killed by {signal}"));
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
@@ -184,35 +200,63 @@ impl Service<'_> {
     /// A child serves the connection; if there can be none, the caller is told.
     fn delegate(&self, connection: OwnedFd, signals: &SignalFd) {
         let channel = Channel::new(connection);
+        let served = Peer::of(&channel).and_then(|peer| {
+            let rights = Rights::over_service(&peer);
+            self.shares.borrow().check(rights)?;
+            let worker = self.start(&channel, rights, signals)?;
+            self.shares.borrow_mut().add(worker, rights);
+            let Peer { pid, uid, .. } = peer;
+            self.log.info(format!("connection of pid {pid}, user {uid}: worker {worker}"));
+            Ok(())
+        });
+        let Err(error) = served else { return };
+        match error.kind() {
+            // A line that only a service told to say much says: a user can cause any number of it.
+            Kind::Denied => self.log.info(&error),
+            _ => self.log.error(&error),
+        }
+        refuse(&channel, &error);
+        let mut refused = self.refused.borrow_mut();
+        refused.truncate(MOST_REFUSED - 1);
+        refused.push_front(channel);
+    }
+
+    fn start(&self, channel: &Channel, rights: Rights, signals: &SignalFd) -> Result<i32> {
         let ours = [self.listener.as_fd().as_raw_fd(), signals.as_fd().as_raw_fd()];
         let child = process::fork(|| {
             // This process has its own table and ends without dropping what it inherited.
             for number in ours {
                 let _ = descriptor::close(number);
             }
-            serve_connection(&channel).unwrap_or(FAILED)
+            match rights {
+                Rights::User { .. } => {
+                    refuse(channel, &self.serve_user(channel));
+                    FAILED
+                }
+                _ => serve_root(channel).unwrap_or(FAILED),
+            }
         });
-        match child {
-            Ok(worker) => {
-                self.workers.update(|count| count + 1);
-                let whose =
-                    Peer::of(&channel).map(|peer| format!("pid {}, user {}", peer.pid, peer.uid));
-                let whose = whose.unwrap_or_else(|error| error.to_string());
-                self.log.info(format!("connection of {whose}: worker {worker}"));
-            }
-            Err(errno) => {
-                let error = Error::sys("fork a worker", errno);
-                self.log.error(&error);
-                let _ = channel.send(&worker::failure(CriuReqType::Empty, &error));
-            }
+        child.doing(|| "fork a worker")
+    }
+
+    /// Returns only if it failed.
+    fn serve_user(&self, channel: &Channel) -> Error {
+        let arguments = [WORKER, &self.patience.to_string()];
+        match channel.as_fd().try_clone_to_owned() {
+            Ok(connection) => process::begin_afresh(PROGRAM, &arguments, connection),
+            Err(error) => Error::io("dup of a connection", &error),
         }
     }
 }
 
-fn serve_connection(channel: &Channel) -> Result<i32> {
+/// Who is gone need not be told.
+fn refuse(channel: &Channel, error: &Error) {
+    let _ = channel.send(&worker::failure(CriuReqType::Empty, error));
+}
+
+fn serve_root(channel: &Channel) -> Result<i32> {
     host::settle_signals()?;
-    let peer = Peer::of(channel)?;
-    worker::serve(channel, Rights::over_service(&peer))
+    worker::serve(channel, Rights::Root)
 }
 
 /// Signals come as something to read, from now on.

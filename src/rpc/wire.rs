@@ -3,7 +3,10 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, recv, send, sendmsg};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, recv, send, sendmsg, setsockopt};
+use nix::sys::time::TimeVal;
 use prost::Message;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -21,6 +24,16 @@ impl Channel {
     /// Wraps a connected socket.
     pub fn new(socket: OwnedFd) -> Self {
         Self { socket }
+    }
+
+    /// Neither a message nor room for one is waited for longer than these seconds; zero is no
+    /// limit.
+    pub fn with_patience(self, seconds: u32) -> Result<Self> {
+        let limit = TimeVal::new(seconds.into(), 0);
+        setsockopt(&self.socket, ReceiveTimeout, &limit)
+            .and_then(|()| setsockopt(&self.socket, SendTimeout, &limit))
+            .doing(|| "set the time limits of the RPC socket")?;
+        Ok(self)
     }
 
     /// Inode number of this end.
@@ -47,7 +60,8 @@ impl Channel {
     fn receive_into(&self, buffer: &mut [u8], flags: MsgFlags) -> Result<usize> {
         loop {
             match recv(self.raw(), buffer, flags) {
-                Err(nix::errno::Errno::EINTR) => {}
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Err(out_of_patience("said nothing")),
                 result => return result.doing(|| "receive an RPC message"),
             }
         }
@@ -55,9 +69,7 @@ impl Channel {
 
     /// Sends a message. A caller that is gone is an error, not a signal.
     pub fn send(&self, message: &impl Message) -> Result<()> {
-        send(self.raw(), &message.encode_to_vec(), MsgFlags::MSG_NOSIGNAL)
-            .doing(|| "send an RPC message")
-            .map(drop)
+        sent(send(self.raw(), &message.encode_to_vec(), MsgFlags::MSG_NOSIGNAL))
     }
 
     /// Sends a message with a descriptor.
@@ -66,14 +78,24 @@ impl Channel {
         let fds = [fd.as_raw_fd()];
         let control = [ControlMessage::ScmRights(&fds)];
         let parts = [IoSlice::new(&bytes)];
-        sendmsg::<UnixAddr>(self.raw(), &parts, &control, MsgFlags::MSG_NOSIGNAL, None)
-            .doing(|| "send an RPC message with a descriptor")
-            .map(drop)
+        sent(sendmsg::<UnixAddr>(self.raw(), &parts, &control, MsgFlags::MSG_NOSIGNAL, None))
     }
 
     fn raw(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+fn sent(result: nix::Result<usize>) -> Result<()> {
+    match result {
+        Err(Errno::EAGAIN) => Err(out_of_patience("read nothing")),
+        result => result.doing(|| "send an RPC message").map(drop),
+    }
+}
+
+fn out_of_patience(what: &str) -> Error {
+    let cause = format!("the caller {what} for as long as the service waits");
+    Error::new(Kind::TimedOut, cause).remedy("criu service --timeout says how long that is")
 }
 
 impl AsFd for Channel {

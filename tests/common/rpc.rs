@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use criu::images::proto::{CriuOpts, CriuReq, CriuReqType, CriuResp};
 use criu::kernel::host::adopt;
 use criu::rpc::wire::Channel;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
@@ -86,6 +87,12 @@ impl Caller {
     /// The next message; None at the end of the connection.
     pub fn receive(&self) -> Option<CriuResp> {
         self.channel.receive().expect("receive an answer")
+    }
+
+    /// Fails where nothing comes.
+    pub fn until_answered(&self) {
+        let mut waited = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut waited, 60_000_u16), Ok(1), "there is no answer");
     }
 
     /// One request without notifications, and its answer.
@@ -212,7 +219,14 @@ impl Service {
 
     /// Starts a service and waits until it serves.
     pub fn start(scene: &Scene) -> Self {
-        let mut child = Self::command(scene, "socket").spawn().expect("start a service");
+        Self::start_with(scene, |_| ())
+    }
+
+    /// The same, with a say in its options and environment.
+    pub fn start_with(scene: &Scene, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Self::command(scene, "socket");
+        prepare(&mut command);
+        let mut child = command.spawn().expect("start a service");
         let socket = scene.path("socket");
         until(
             || "the service does not serve".to_owned(),
@@ -243,10 +257,15 @@ impl Service {
         self.child.wait().expect("wait for the service")
     }
 
+    /// The processes that serve connections now.
+    pub fn workers(&self) -> Vec<i32> {
+        processes::tree_of(self.pid()).split_off(1)
+    }
+
     /// Waits until it has no children, dead or alive.
     pub fn until_idle(&self) {
-        let children = || processes::tree_of(self.pid()).split_off(1);
-        until(|| format!("children {:?}", children()), || children().is_empty().then_some(()));
+        let children = || format!("children {:?}", self.workers());
+        until(children, || self.workers().is_empty().then_some(()));
     }
 }
 

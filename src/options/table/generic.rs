@@ -6,7 +6,6 @@ use crate::objects::cpu::cpu_cap;
 use crate::options::Options;
 use crate::options::Verb::{self, *};
 
-const DUMPS: &[Verb] = &[Dump, PreDump];
 const RESTORES: &[Verb] = &[Restore];
 const BOTH: &[Verb] = &[Dump, PreDump, Restore];
 
@@ -128,9 +127,9 @@ pub(super) const ROWS: &[Row] = &[
         .long(&["timeout"], Argument::Required("SECONDS"))
         .setters(&["set_timeout"])
         .default("10")
-        .verbs(DUMPS)
-        .honoured(&[Dump])
-        .help("how long stopping the tree may take"),
+        .verbs(&[Dump, PreDump, Service])
+        .honoured(&[Dump, Service])
+        .help("how long stopping the tree may take; how long a service waits for a user"),
     flag!(notify_scripts)
         .rpc(&[12])
         .verbs(BOTH)
