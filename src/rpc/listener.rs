@@ -2,18 +2,22 @@
 //!
 //! The socket is root's alone (mode 0600) until somebody opens it to others with chmod. Its place
 //! is taken over from a service that is gone, never from one that serves, nor from a file of
-//! another kind. Services that start at the same time take turns by a lock on the directory.
+//! another kind. Services that start at the same time take turns by a lock on the directory, which
+//! is opened once: who may change the path to it has nothing removed elsewhere.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, umask};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::socket;
@@ -25,26 +29,71 @@ const BACKLOG: i32 = 128;
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
-    path: PathBuf,
+    address: String,
+    place: Place,
     /// Device and inode of the socket's file.
     identity: (u64, u64),
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+struct Place {
+    directory: File,
+    name: OsString,
+}
+
+impl Place {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = File::open(directory.unwrap_or(Path::new(".")))?;
+        let name = path.file_name().ok_or(Errno::EISDIR)?.to_owned();
+        Ok(Self { directory, name })
+    }
+
+    fn look(&self) -> nix::Result<FileStat> {
+        fstatat(&self.directory, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+    }
+
+    fn identity(&self) -> nix::Result<(u64, u64)> {
+        self.look().map(|found| (found.st_dev, found.st_ino))
+    }
+
+    /// A lock on the directory, held until it is dropped. Who may read the directory may lock it for
+    /// ever, so it is not waited for long: it only keeps services that start together apart.
+    fn take_turn(&self) -> nix::Result<File> {
+        const TRIES: usize = 100;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = File::from(openat(&self.directory, ".", flags, Mode::empty())?);
+        for _ in 0..TRIES {
+            if directory.try_lock().is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(directory)
+    }
+
+    fn remove(&self) -> nix::Result<()> {
+        unlinkat(&self.directory, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir)
+    }
 }
 
 impl Listener {
     /// Takes connections at `address`, a path of at most 107 bytes.
     pub fn bind(address: &str) -> Result<Self> {
-        let path = PathBuf::from(address);
         let doing = || format!("service socket {address}");
-        let place = UnixAddr::new(&path).doing(doing)?;
-        let _turn = lock_directory(&path).doing(doing)?;
-        clear_place(&path, &place).doing(doing)?;
+        let name = UnixAddr::new(address).doing(doing)?;
+        let place = Place::of(Path::new(address)).doing(doing)?;
+        let _turn = place.take_turn().doing(doing)?;
+        clear_place(&place, &name).doing(doing)?;
         let socket = seqpacket().doing(doing)?;
         // The mode is there from the start: nobody slips in before a chmod.
         let before = umask(Mode::from_bits_truncate(0o177));
-        let bound = bind(as_raw(&socket), &place);
+        let bound = bind(as_raw(&socket), &name);
         umask(before);
         bound.doing(doing)?;
-        let listener = Self { identity: identity(&path).doing(doing)?, socket, path };
+        let identity = place.identity().doing(doing)?;
+        let listener = Self { socket, address: address.to_owned(), place, identity };
         let backlog = Backlog::new(BACKLOG).doing(doing)?;
         match listen(&listener.socket, backlog).doing(doing) {
             Ok(()) => Ok(listener),
@@ -56,8 +105,8 @@ impl Listener {
     }
 
     /// The path of the socket.
-    pub fn address(&self) -> std::path::Display<'_> {
-        self.path.display()
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// The next connection; EAGAIN if there is none.
@@ -67,9 +116,9 @@ impl Listener {
 
     /// Removes the socket's file, unless another has taken its place.
     pub fn remove(&self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if self.place.identity() == Ok(self.identity) {
             // Whoever finds it takes it over.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.place.remove();
         }
     }
 }
@@ -90,28 +139,17 @@ fn seqpacket() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
 }
 
-fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-/// Held until it is dropped.
-fn lock_directory(path: &Path) -> std::io::Result<File> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = File::open(directory.unwrap_or(Path::new(".")))?;
-    directory.lock().map(|()| directory)
-}
-
 /// Removes the socket of a service that is gone.
-fn clear_place(path: &Path, address: &UnixAddr) -> Result<()> {
-    let kind = match fs::symlink_metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io("look at what is there", &error)),
+fn clear_place(place: &Place, address: &UnixAddr) -> Result<()> {
+    let kind = match place.look() {
+        Ok(found) => SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(Error::sys("look at what is there", errno)),
     };
     let taken = |cause: &str, remedy: &str| {
         Err(Error::new(Kind::Refused, cause.to_owned()).remedy(remedy.to_owned()))
     };
-    if !kind.is_socket() {
+    if kind != SFlag::S_IFSOCK {
         return taken("a file that is no socket is there", "remove it, or give another --address");
     }
     let probe = seqpacket().doing(|| "socket")?;
@@ -124,7 +162,7 @@ fn clear_place(path: &Path, address: &UnixAddr) -> Result<()> {
             taken("a socket of another type is there", "give another --address")
         }
         Err(Errno::ECONNREFUSED) => {
-            fs::remove_file(path).doing(|| "remove the socket of a service that is gone")
+            place.remove().doing(|| "remove the socket of a service that is gone")
         }
         Err(errno) => Err(Error::sys("look who serves there", errno)),
     }
@@ -132,6 +170,10 @@ fn clear_place(path: &Path, address: &UnixAddr) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
@@ -170,6 +212,30 @@ mod tests {
         assert!(refusal(&dir.join("x".repeat(200))).contains("ENAMETOOLONG"));
         let names: Vec<_> = fs::read_dir(&dir).unwrap().collect();
         assert_eq!(names.len(), 3);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_path_to_it_may_change() {
+        let dir = scratch("listener-path");
+        for name in ["a", "b"] {
+            fs::create_dir(dir.join(name)).unwrap();
+        }
+        let listener = Listener::bind(dir.join("a/socket").to_str().unwrap()).unwrap();
+        fs::rename(dir.join("a"), dir.join("c")).unwrap();
+        std::os::unix::fs::symlink("b", dir.join("a")).unwrap();
+        fs::hard_link(dir.join("c/socket"), dir.join("b/socket")).unwrap();
+        listener.remove();
+        assert!(!dir.join("c/socket").exists() && dir.join("b/socket").exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn who_holds_the_directory_keeps_no_service_from_starting() {
+        let dir = scratch("listener-locked");
+        let held = File::open(&dir).unwrap();
+        held.lock().unwrap();
+        Listener::bind(dir.join("socket").to_str().unwrap()).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 
