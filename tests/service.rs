@@ -339,7 +339,8 @@ impl<'a> Unanswered<'a> {
         let opts = CriuOpts { notify_scripts: Some(true), ..users_dump(pid) };
         let (asked, answered) = (scene.path("request"), scene.path("answer"));
         fs::write(&asked, request_with(CriuReqType::Dump, opts).encode_to_vec()).expect("write");
-        let words = [&scene.program("helpers/rpc_peer"), &service.socket, images, &asked, &answered];
+        let words =
+            [&scene.program("helpers/rpc_peer"), &service.socket, images, &asked, &answered];
         let mut peer = scene.spawn(words.into_iter().chain([Path::new("hold")]));
         peer.until_ready();
         let question = CriuResp::decode(fs::read(&answered).expect("read").as_slice());
@@ -471,7 +472,8 @@ fn silent_users_are_let_go() {
         command.args(["--timeout", "1"]);
     });
     open_to_all(&service);
-    let crowd = scene.start("helpers/silent_peers", &[&service.socket.display().to_string(), "8", "0"]);
+    let crowd =
+        scene.start("helpers/silent_peers", &[&service.socket.display().to_string(), "8", "0"]);
     crowd.verify();
     service.until_idle();
     let victim = Scene::new("service-patience-victim").owned_by(NOBODY);

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,10 +19,9 @@ use criu::images::codec::{Decoder, Encoder};
 use criu::images::proto::{CoreEntry, CredsEntry, CriuOpts, CriuReqType, TimensEntry};
 use criu::images::sections::SECTIONS;
 use criu_test_support::State;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::pipe2;
 
 /// CAP_CHECKPOINT_RESTORE, in the high word of a set: what the program's file lends to its user.
 const LENT: u32 = 1 << 8;
@@ -301,14 +300,14 @@ fn what_is_being_built_is_closed_to_its_user() {
     let (scene, criu) = scene("suid-built");
     let task = scene.start("tree/crowd", &[]);
     let dumped = task.dump_with(&criu, &scene.users_directory("images"), &[]);
-    let pipe = dumped.images().join("slow.log");
-    mkfifo(&pipe, Mode::from_bits_truncate(0o666)).expect("make a FIFO");
-    fs::set_permissions(&pipe, fs::Permissions::from_mode(0o666)).expect("chmod");
-    let mut log = File::options();
-    let log = log.read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).expect("open");
+    let (log, output) = pipe2(OFlag::O_CLOEXEC).expect("make a pipe");
     fcntl(&log, FcntlArg::F_SETPIPE_SZ(PIPE)).expect("make the pipe small");
-    let call = criu.restore(dumped.images()).arg("-o").arg("slow.log");
-    let mut child = call.command().spawn().expect("run criu");
+    fcntl(&log, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("read without waiting");
+    let log = File::from(log);
+    let mut command = criu.restore(dumped.images()).args(["-o", "-"]).command();
+    let mut child = command.stdout(output).spawn().expect("run criu");
+    // It has the other copy of what is written to.
+    drop(command);
     let mut said = String::new();
     let mut read_until = |words: &str| {
         until(

@@ -26,7 +26,7 @@ complete -c criu -l work-dir -s W -x -a '(__fish_complete_directories)' -d 'dire
 complete -c criu -l pidfile -r -d 'write the pid of the root task, or of the service, to FILE'
 complete -c criu -l shell-job -s j -d 'session and terminal may be outside the tree'
 complete -c criu -l no-shell-job -d 'not: session and terminal may be outside the tree'
-complete -c criu -l timeout -x -d 'how long stopping the tree may take'
+complete -c criu -l timeout -x -d 'how long stopping the tree may take; how long a service waits for a user'
 complete -c criu -l action-script -r -d 'run FILE at every stage'
 complete -c criu -l verbosity -s v -d '1 errors, 2 warnings too, 3 information and time stamps too, 4 everything'
 complete -c criu -l log-file -s o -r -d 'log to FILE in the work directory'

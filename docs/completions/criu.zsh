@@ -24,7 +24,7 @@ _arguments -S \
 	'*-j[session and terminal may be outside the tree]' \
 	'*--shell-job[session and terminal may be outside the tree]' \
 	'*--no-shell-job[session and terminal may be outside the tree]' \
-	'*--timeout=[how long stopping the tree may take]:value: ' \
+	'*--timeout=[how long stopping the tree may take; how long a service waits for a user]:value: ' \
 	'*--action-script=[run FILE at every stage]:value:_files' \
 	'*-v-[1 errors, 2 warnings too, 3 information and time stamps too, 4 everything]::value: ' \
 	'*--verbosity=-[1 errors, 2 warnings too, 3 information and time stamps too, 4 everything]::value: ' \

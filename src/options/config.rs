@@ -7,7 +7,8 @@
 //! ```
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
+use std::path::Path;
 
 use super::Options;
 use super::getopt::{self, Own, Scan};
@@ -53,9 +54,8 @@ pub fn read_file(path: &str, options: &mut Options) -> Result<Option<Absent>> {
     let bytes = match contents(path) {
         // No name is no file.
         Err(_) if path.is_empty() => return Ok(None),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(Some(Absent(path.to_owned())));
-        }
+        // Nor is one where the caller may not look, as in the home of whoever the caller was before.
+        Err(_) if !Path::new(path).exists() => return Ok(Some(Absent(path.to_owned()))),
         read => read.doing(place).map_err(|error| error.with_kind(Kind::BadOptions))?,
     };
     let text = String::from_utf8(bytes)
