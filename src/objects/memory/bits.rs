@@ -19,11 +19,11 @@ pub mod status {
     /// With one of the `FILE_*` bits: the file is a memfd or shared anonymous memory.
     pub const MEMFD: u32 = 1 << 14;
     pub const SHADOW_STACK: u32 = 1 << 15;
-    /// No VMA but a range of guard pages inside one; these stand after all VMAs.
+    /// A range of guard pages inside a VMA. These entries stand after those of all VMAs.
     pub const GUARD: u32 = 1 << 16;
     pub const UPROBES: u32 = 1 << 17;
 
-    /// The four kinds of contents, of which a VMA has exactly one.
+    /// The four kinds of contents. A VMA has exactly one of them.
     pub const CONTENTS: u32 = FILE_PRIVATE | FILE_SHARED | ANON_SHARED | ANON_PRIVATE;
 }
 
@@ -37,8 +37,8 @@ pub mod flags {
     pub const LOCKED: u32 = 0x2000;
     pub const NORESERVE: u32 = 0x4000;
     /// Beside [`LOCKED`]: pages are locked as they are touched (`MLOCK_ONFAULT`). The format has no
-    /// bit for that; `mmap` gives `MAP_NONBLOCK` no meaning without `MAP_POPULATE`, so another
-    /// program that restores the image locks all pages and is otherwise not disturbed.
+    /// bit for that, so the value of `MAP_NONBLOCK` stands for it. `mmap` ignores `MAP_NONBLOCK` without
+    /// `MAP_POPULATE`: another program that restores the image locks all pages, and nothing else changes.
     pub const LOCKED_ON_FAULT: u32 = 0x1_0000;
     pub const HUGETLB: u32 = 0x4_0000;
     /// Logarithm of the size of huge pages.

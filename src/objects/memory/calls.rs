@@ -1,8 +1,10 @@
-//! Many system calls for a blank, sent as it has room for them.
+//! Many system calls for a blank, run in batches that fit its helper area.
 
 use std::os::fd::BorrowedFd;
 
+use crate::args;
 use crate::error::Result;
+use crate::images::proto::VmaEntry;
 use crate::kernel::remote::RemoteFd;
 use crate::tracee::batch::Arg;
 use crate::tracee::blank::{Blank, Delivery};
@@ -16,12 +18,12 @@ pub struct Calls<'a> {
 }
 
 impl<'a> Calls<'a> {
-    /// None yet.
+    /// Collects calls for `blank`.
     pub fn new(blank: &'a mut Blank) -> Self {
         Self { delivery: Delivery::to(blank) }
     }
 
-    /// Adds one; `what` says what it does.
+    /// Adds a call; `what` says what it does.
     pub fn must(
         &mut self,
         what: impl Into<String>,
@@ -32,8 +34,20 @@ impl<'a> Calls<'a> {
         if self.delivery.batch().len() < PER_BATCH { Ok(()) } else { self.flush() }
     }
 
-    /// Adds one whose result does not matter.
-    pub fn whatever_comes(&mut self, nr: libc::c_long, args: [Arg; 6]) {
+    /// Adds a call on the range of a VMA: `name` is its name, `arg` what follows the range.
+    pub fn must_on(
+        &mut self,
+        vma: &VmaEntry,
+        name: &str,
+        nr: libc::c_long,
+        arg: impl Into<Arg>,
+    ) -> Result<()> {
+        let what = format!("{name} {:x}-{:x}", vma.start, vma.end);
+        self.must(what, nr, args![vma.start, vma.end - vma.start, arg.into()])
+    }
+
+    /// Adds a call that may fail.
+    pub fn may_fail(&mut self, nr: libc::c_long, args: [Arg; 6]) {
         self.delivery.batch().call(nr, args);
     }
 

@@ -9,23 +9,22 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::VmaEntry;
-use crate::kernel::PAGE_SIZE;
 use crate::kernel::pagemap::{Pagemap, Scan, category};
 
 use super::bits::status;
 use super::classify::{self, Backing};
 use super::smaps::{self, Mapping};
 
-/// Gives the id of a mapped file: the descriptor (opened `O_PATH`, or for reading if it is a memfd
-/// or shared anonymous memory), flags to record, where it is mapped.
+/// Gives the id of a mapped file. Its arguments are the descriptor (opened `O_PATH`, or for reading if it
+/// is a memfd or shared anonymous memory), the flags to record, and where it is mapped.
 pub type AddFile<'a> = dyn FnMut(OwnedFd, u32, &str, &mut Refusals) -> Result<u32> + 'a;
 
 /// End of the addresses a process may use.
 pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 const DEV_ZERO: u64 = libc::makedev(1, 5);
 
-/// Describes all VMAs of a frozen process, and says how many bytes in them are likely to be its own;
-/// what cannot be carried is added to `refusals`.
+/// Describes all VMAs of a frozen process, and estimates how many bytes in them are its own. What cannot
+/// be carried is added to `refusals`.
 pub fn vmas(
     pid: i32,
     mappings: &[Mapping],
@@ -47,7 +46,7 @@ pub fn vmas(
 pub fn look(pid: i32) -> Result<Vec<Mapping>> {
     let path = format!("/proc/{pid}/smaps");
     let file = File::open(&path).doing(|| format!("open {path}"))?;
-    // The kernel writes no more at a time.
+    // The kernel gives no more than a page by one call.
     smaps::parse(BufReader::with_capacity(4096, file))
 }
 
@@ -58,14 +57,14 @@ type Key = ((u32, u32), u64, String);
 /// libraries.
 #[derive(Debug)]
 pub struct MappedFiles {
-    /// Ids, and whether it is memory; the name tells hard links apart.
+    /// The id of each file, and whether it is memory. The name is in the key to tell hard links apart.
     ids: HashMap<Key, (u32, bool)>,
     /// Device number of memfds and shared anonymous memory.
     mount: u64,
 }
 
 impl MappedFiles {
-    /// None yet.
+    /// No file is known yet.
     pub fn new() -> Result<Self> {
         Ok(Self { ids: HashMap::new(), mount: memfd_mount()? })
     }
@@ -103,7 +102,7 @@ impl Capture<'_, '_> {
         self.refusals.refuse(mapping.place(self.pid), object, reason, remedy);
     }
 
-    /// The VMAs of the vDSO's data are one entry in the image, whatever their number.
+    /// Adds a VMA without a file. Several VMAs with data of the vDSO become one entry of the image.
     fn add_anonymous(&mut self, mapping: &Mapping) {
         let entry = classify::anonymous(mapping);
         match self.entries.last_mut() {
@@ -142,7 +141,8 @@ impl Capture<'_, '_> {
             return Ok(None);
         }
         let memfd = meta.dev() == self.known.mount || mapping.has("ht");
-        // Its contents are saved, so it must be readable; nothing but memory is opened by that.
+        // The contents of memory are saved, so it must be readable. To open any other file might have
+        // effects; to open memory has none.
         let file = if memfd { open(path, libc::O_RDONLY)? } else { file };
         let place = mapping.place(self.pid);
         let id = (self.add_file)(file.into(), 0, &place, self.refusals)?;
@@ -150,7 +150,7 @@ impl Capture<'_, '_> {
     }
 }
 
-/// How the mapped file was opened, of which a private mapping needs no more than reading.
+/// How the file of a shared mapping was opened: the mode of its link in `map_files` shows it.
 fn access(path: &str) -> Result<i32> {
     let link = std::fs::symlink_metadata(path).doing(|| format!("stat {path}"))?;
     Ok(match link.mode() & 0o600 {
@@ -169,7 +169,7 @@ fn open(path: &str, flags: i32) -> Result<File> {
         .map_err(|error| error.remedy("it needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"))
 }
 
-/// The mount that memfds and shared anonymous memory live on.
+/// Device number of the mount that memfds and shared anonymous memory live on.
 fn memfd_mount() -> Result<u64> {
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     let fd = nix::sys::memfd::memfd_create(c"probe", flags).doing(|| "memfd_create")?;
@@ -177,12 +177,11 @@ fn memfd_mount() -> Result<u64> {
     Ok(std::fs::metadata(&path).doing(|| format!("stat {path}"))?.dev())
 }
 
-/// Ranges of guard pages stand behind all VMAs, with nothing but their addresses.
+/// Adds the ranges of guard pages, which stand behind all VMAs and have nothing but addresses.
 fn add_guards(pid: i32, entries: &mut Vec<VmaEntry>) -> Result<()> {
     let scan = Scan { start: 0, end: TASK_SIZE, without: 0, any_of: category::GUARD };
     let pagemap = Pagemap::open(pid)?;
     pagemap.scan_known(scan, |region| {
-        debug_assert_eq!(region.start % PAGE_SIZE, 0);
         entries.push(VmaEntry {
             start: region.start,
             end: region.end,

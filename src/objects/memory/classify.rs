@@ -1,4 +1,4 @@
-//! From what the kernel shows of a VMA to its `vma_entry`, or to the reason why it is refused.
+//! Translates what the kernel shows of a VMA into its `vma_entry`, or says why it is refused.
 
 use crate::images::proto::VmaEntry;
 
@@ -96,7 +96,7 @@ pub fn anonymous(mapping: &Mapping) -> VmaEntry {
 pub struct Backing {
     /// Id of the file.
     pub file_id: u32,
-    /// It is a memfd, or shared anonymous memory, which is the same to the kernel.
+    /// Whether it is a memfd, or shared anonymous memory, which is the same to the kernel.
     pub memfd: bool,
     /// `O_RDONLY`, `O_WRONLY` or `O_RDWR`: how the mapped file was opened.
     pub access: u32,

@@ -1,8 +1,9 @@
 //! Pages that are copied while the kernel still shows the address space.
 //!
-//! `smaps` alone has the flags of a VMA, and looks at each page for its figures: 26 ms for a GiB,
-//! in which nothing else could be done. `maps` has the rest at once, which nearly always decides
-//! what is to be saved; where it did not, the copy is made again.
+//! Only `smaps` has the flags of a VMA, and the kernel looks at each page for the figures that stand
+//! beside them: 26 ms for a GiB. `maps` is there at once, and what it leaves out seldom decides which
+//! pages are saved. So pages are copied by what `maps` says while the kernel prepares `smaps`; where
+//! that says otherwise, the copy is made again.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -19,7 +20,7 @@ use super::classify::{self, Backing};
 use super::pages::{self, Source, Writing};
 use super::smaps::{self, Mapping};
 
-/// With so many bytes in memory, a process is worth it.
+/// For a process with so many bytes in memory, an early copy pays.
 const LARGE: u64 = 64 << 20;
 
 /// Pages that may have been copied, for a layout that is still to be confirmed.
@@ -31,12 +32,12 @@ pub struct Early<'a> {
 }
 
 impl<'a> Early<'a> {
-    /// Whether this is a large process.
+    /// Whether the process is so large that an early copy pays.
     pub fn pays(task: &FrozenTask) -> Result<bool> {
         Ok(Stat::of(task.stat()?)?.resident.saturating_mul(PAGE_SIZE) >= LARGE)
     }
 
-    /// Begins `pages-{pages_id}.img` with what `maps` says; none if that is not enough.
+    /// Begins `pages-{pages_id}.img` by what `maps` says; none if that does not say enough.
     pub fn begin(
         task: &'a FrozenTask,
         creation: &'a Creation,
@@ -59,18 +60,18 @@ impl<'a> Early<'a> {
         self.pagemap.pages_id
     }
 
-    /// The process has changed.
+    /// Forgets the layout, so that the copy will not be confirmed: the process has changed since.
     pub fn spoil(&mut self) {
         self.vmas.clear();
     }
 
-    /// What remains to be copied, if the layout is that.
+    /// The copy, with what remains to be done of it, if it was made for such VMAs as these.
     pub fn confirmed(self, vmas: &[VmaEntry]) -> Option<(Pagemap, Writing<'a>)> {
         pages::are_saved_alike(&self.vmas, vmas).then_some((self.pagemap, self.writing))
     }
 }
 
-/// As far as it can be known; none where a file might be a device, which is not to be read.
+/// The VMAs as far as `maps` tells; none if a mapped file might be a device, which must not be read.
 fn layout(pid: i32) -> Option<Vec<VmaEntry>> {
     let file = File::open(format!("/proc/{pid}/maps")).ok()?;
     let mappings = smaps::parse(BufReader::with_capacity(4096, file)).ok()?;
@@ -169,7 +170,7 @@ mod tests {
         let mut other = vmas.clone();
         other.retain(|vma| !is_heap(vma));
         assert!(begin(&task, &creation).confirmed(&other).is_none());
-        // Which `maps` does not say, and which forbids that the pages come late.
+        // `maps` does not show locks, which forbid that the pages are lazy.
         let mut locked = vmas.clone();
         locked.iter_mut().filter(|vma| is_heap(vma)).for_each(|vma| vma.flags |= flags::LOCKED);
         assert!(begin(&task, &creation).confirmed(&locked).is_none());

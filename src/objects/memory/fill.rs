@@ -2,8 +2,9 @@
 //!
 //! Much anonymous memory is filled by `UFFDIO_COPY`, which saves the kernel zeroing each page first;
 //! the rest by `process_vm_writev`. Both take the bytes from a buffer that stays in the processor's
-//! cache: mapping and unmapping the pages of the image costs more than that copy. Nothing may touch memory
-//! registered with the userfaultfd in any other way: the access would wait until all is copied.
+//! cache: mapping and unmapping the pages of the image costs more than that copy. Memory that is
+//! registered with a userfaultfd must not be touched in any other way: the access would wait until all
+//! is copied.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -24,21 +25,21 @@ use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
 
 use super::bits::{flags, status};
-use super::map::{Filling, fillings, huge_first};
+use super::map::{bytes_to_fill, huge_first};
 use super::queue::{self, Queue};
 use super::runs::{self, Run};
 
-/// Anonymous bytes from which on a userfaultfd pays for its set-up.
+/// With so many anonymous bytes to fill, a userfaultfd pays for its set-up.
 const WORTH_A_UFFD: u64 = 512 << 10;
 
-/// How many pages were put where.
+/// How many pages were restored, and in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filled {
     /// Written.
     pub restored: u64,
-    /// Compared with those of the parent, since the process may share them.
+    /// Compared with those of the parent, which the process may share.
     pub compared: u64,
-    /// Found equal, and so left shared.
+    /// Found equal to those of the parent, and so left shared.
     pub shared: u64,
 }
 
@@ -74,7 +75,8 @@ pub fn fill(
 struct FillPlan<'a> {
     vmas: &'a [VmaEntry],
     pagemap: &'a Pagemap,
-    fillings: Vec<Filling>,
+    /// Bytes to fill in each VMA; none in one that is not wanted.
+    bytes: Vec<u64>,
     /// Bytes that are better copied by userfaultfd.
     copied: u64,
     /// Bytes of all wanted VMAs.
@@ -83,36 +85,38 @@ struct FillPlan<'a> {
 
 impl<'a> FillPlan<'a> {
     fn new(mm: &'a MmEntry, pagemap: &'a Pagemap, wanted: impl Fn(usize) -> bool) -> Self {
-        let mut fillings = fillings(&mm.vmas, pagemap);
-        let unwanted = fillings.iter_mut().enumerate().filter(|(index, _)| !wanted(*index));
-        unwanted.for_each(|(_, filling)| *filling = Filling::default());
-        let total = fillings.iter().map(|filling| filling.bytes).sum();
-        let mut plan = Self { vmas: &mm.vmas, pagemap, fillings, copied: 0, total };
+        let mut bytes = bytes_to_fill(&mm.vmas, pagemap);
+        let unwanted = bytes.iter_mut().enumerate().filter(|(index, _)| !wanted(*index));
+        unwanted.for_each(|(_, bytes)| *bytes = 0);
+        let total = bytes.iter().sum();
+        let mut plan = Self { vmas: &mm.vmas, pagemap, bytes, copied: 0, total };
         let copied = (0..plan.vmas.len()).filter(|index| plan.by_copy(*index));
-        plan.copied = copied.map(|index| plan.fillings[index].bytes).sum();
+        plan.copied = copied.map(|index| plan.bytes[index]).sum();
         plan
     }
 
+    /// Whether a VMA is better copied by userfaultfd.
     fn by_copy(&self, index: usize) -> bool {
-        let (vma, filling) = (&self.vmas[index], self.fillings[index]);
-        filling.bytes > 0
+        let (vma, bytes) = (&self.vmas[index], self.bytes[index]);
+        bytes > 0
             && vma.status & status::ANON_PRIVATE != 0
             && vma.status & status::VDSO == 0
             && vma.flags & flags::HUGETLB == 0
-            && !huge_first(vma, filling)
+            && !huge_first(vma, bytes)
     }
 
-    /// Runs of the VMAs that are filled one way or the other; the vDSO comes from the kernel.
+    /// The runs of those wanted VMAs that are filled from the image. The vDSO comes from the kernel.
     fn runs(&self, wanted: impl Fn(usize) -> bool) -> impl Iterator<Item = Run> {
         let filled = move |(index, _): &(usize, Run)| {
-            let there = self.fillings[*index].bytes > 0;
+            let there = self.bytes[*index] > 0;
             there && self.vmas[*index].status & status::VDSO == 0 && wanted(*index)
         };
         runs::by_vma(self.pagemap, self.vmas).filter(filled).map(|(_, run)| run)
     }
 }
 
-/// A userfaultfd of the blank's, in our hands only; none if the kernel has none to give.
+/// Makes a userfaultfd for the memory of the blank, which only the engine keeps open; none if the
+/// kernel does not allow it.
 fn uffd_of(blank: &mut Blank) -> Result<Option<Uffd>> {
     let mut batch = Batch::new();
     let made = batch.call(libc::SYS_userfaultfd, args![libc::O_CLOEXEC]);
@@ -130,8 +134,9 @@ fn uffd_of(blank: &mut Blank) -> Result<Option<Uffd>> {
     Uffd::adopt(ours).map(Some)
 }
 
-/// Pages on their way into registered memory, by as many threads as take part. Its end ends the
-/// registrations: whoever has touched a page that was not in the image waits until then.
+/// Copying of pages into memory that is registered with a userfaultfd; several threads may take part.
+/// When it is dropped, the registrations end. Whoever touches a page that is not in the image before
+/// that waits for it.
 #[derive(Debug)]
 pub struct Copying {
     pid: i32,
@@ -158,7 +163,7 @@ impl Copying {
         self.pid
     }
 
-    /// Whether a thread alone would take long.
+    /// Whether it is worth a second thread.
     pub fn is_much(&self) -> bool {
         self.bytes >= queue::WORTH_A_THREAD
     }
@@ -168,7 +173,7 @@ impl Copying {
         queue::share(self.bytes, || self.help())
     }
 
-    /// Copies what nobody else has taken.
+    /// Copies what no other thread has taken.
     pub fn help(&self) -> Result<()> {
         self.queue.drain(&mut vec![0; queue::bounce(self.bytes)], |offset, batch, bytes| {
             self.pages.read_exact_at(bytes, offset)?;
@@ -178,7 +183,7 @@ impl Copying {
     }
 }
 
-/// Writes all but what was copied.
+/// Writes all VMAs but, if that is done, those that are better `copied`.
 fn write(blank: &Blank, plan: &FillPlan<'_>, pages: &PageFile, copied: bool) -> Result<()> {
     let wanted = |index: usize| !(copied && plan.by_copy(index));
     let bytes = plan.total - if copied { plan.copied } else { 0 };
@@ -193,7 +198,8 @@ fn write(blank: &Blank, plan: &FillPlan<'_>, pages: &PageFile, copied: bool) -> 
     })
 }
 
-/// At once where the protection allows it, else run by run, past the protection.
+/// Writes the runs of a batch: all at once where their protection allows it, else one by one through
+/// `/proc/PID/mem`, which disregards protection.
 pub fn write_batch(pid: i32, mem: &File, batch: &[Run], bytes: &[u8]) -> Result<()> {
     let stretches: Vec<RemoteIovec> =
         batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), run.size())).collect();

@@ -8,13 +8,15 @@ use crate::tracee::blank::Blank;
 
 use super::bits::{flags, status};
 use super::calls::Calls;
-use super::map::{fillings, huge_first, writable_first};
+use super::map::{bytes_to_fill, huge_first, writable_first};
 use super::runs;
 
 const MADV_GUARD_INSTALL: i32 = 102;
 const MLOCK_ONFAULT: i32 = 1;
+/// With any of these, the pages of a VMA can be brought in.
+const READABLE: u32 = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC).cast_unsigned();
 
-/// Takes back the write permission that was only for filling.
+/// Takes away the write permission that VMAs had only while they were filled.
 pub fn protect(
     blank: &mut Blank,
     mm: &MmEntry,
@@ -22,39 +24,36 @@ pub fn protect(
     wanted: impl Fn(usize) -> bool,
 ) -> Result<()> {
     let mut calls = Calls::new(blank);
-    for (index, filling) in fillings(&mm.vmas, pagemap).into_iter().enumerate() {
+    for (index, bytes) in bytes_to_fill(&mm.vmas, pagemap).into_iter().enumerate() {
         let vma = &mm.vmas[index];
-        if wanted(index) && writable_first(vma, filling) {
-            let args = args![vma.start, vma.end - vma.start, vma.prot];
-            calls.must(name("mprotect", vma), libc::SYS_mprotect, args)?;
+        if wanted(index) && writable_first(vma, bytes) {
+            calls.must_on(vma, "mprotect", libc::SYS_mprotect, vma.prot)?;
         }
     }
     calls.flush()
 }
 
-/// Advises and locks, and installs guards. Some advice changes what a clone gets, so this comes
-/// when all processes exist; locking needs the privilege that credentials may take away.
+/// Gives advice, installs guards and locks. Some advice changes what a clone gets, so this comes when
+/// all processes exist. It comes before credentials, which may take the privilege to lock away.
 pub fn finish(blank: &mut Blank, mm: &MmEntry, pagemap: &Pagemap) -> Result<()> {
     let mut calls = Calls::new(blank);
-    for (vma, filling) in mm.vmas.iter().zip(fillings(&mm.vmas, pagemap)) {
-        let done = if huge_first(vma, filling) { 1 << libc::MADV_HUGEPAGE } else { 0 };
+    for (vma, bytes) in mm.vmas.iter().zip(bytes_to_fill(&mm.vmas, pagemap)) {
+        let done = if huge_first(vma, bytes) { 1 << libc::MADV_HUGEPAGE } else { 0 };
         for advice in advice(vma, done) {
-            let args = args![vma.start, vma.end - vma.start, advice];
-            calls.must(format!("{} {advice}", name("madvise", vma)), libc::SYS_madvise, args)?;
+            calls.must_on(vma, &format!("madvise {advice}"), libc::SYS_madvise, advice)?;
         }
     }
     // A locked VMA takes no guards: they come first.
     for vma in mm.vmas.iter().filter(|vma| runs::is_guard(vma)) {
-        let args = args![vma.start, vma.end - vma.start, MADV_GUARD_INSTALL];
-        calls.must(name("madvise MADV_GUARD_INSTALL", vma), libc::SYS_madvise, args)?;
+        calls.must_on(vma, "madvise GUARD_INSTALL", libc::SYS_madvise, MADV_GUARD_INSTALL)?;
     }
     lock(&mut calls, &mm.vmas)?;
     calls.flush()
 }
 
-/// Advice still to be given.
+/// The advice that is still to be given; what is in the bits of `done` was given before the pages.
 ///
-/// The kernel's own VMAs and droppable ones have theirs by nature.
+/// The kernel's own VMAs have all of theirs, and droppable ones have two pieces, without being told.
 fn advice(vma: &VmaEntry, done: u64) -> impl Iterator<Item = i32> {
     let own = vma.status & (status::VVAR | status::VDSO | status::VSYSCALL) != 0;
     let mut bits = if own { 0 } else { vma.madv.unwrap_or(0) & !done };
@@ -70,19 +69,12 @@ fn lock(calls: &mut Calls<'_>, vmas: &[VmaEntry]) -> Result<()> {
     for vma in vmas.iter().filter(locked) {
         let on_fault = vma.flags & flags::LOCKED_ON_FAULT != 0;
         let how = if on_fault { MLOCK_ONFAULT } else { 0 };
-        let args = args![vma.start, vma.end - vma.start, how];
         if on_fault || vma.prot & READABLE != 0 {
-            calls.must(name("mlock2", vma), libc::SYS_mlock2, args)?;
+            calls.must_on(vma, "mlock2", libc::SYS_mlock2, how)?;
         } else {
-            // The lock stays, but the call complains that it cannot bring the pages in.
-            calls.whatever_comes(libc::SYS_mlock2, args);
+            // The call locks the VMA and then fails, since it cannot bring in pages without access.
+            calls.may_fail(libc::SYS_mlock2, args![vma.start, vma.end - vma.start, how]);
         }
     }
     Ok(())
-}
-
-const READABLE: u32 = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC).cast_unsigned();
-
-fn name(call: &str, vma: &VmaEntry) -> String {
-    format!("{call} {:x}-{:x}", vma.start, vma.end)
 }

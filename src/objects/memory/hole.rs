@@ -9,12 +9,11 @@ use super::capture::TASK_SIZE;
 /// Below it the kernel may refuse to map anything (`vm.mmap_min_addr`).
 const LOWEST: u64 = 1 << 20;
 const ALIGN: u64 = 1 << 16;
-/// Distance from others' memory: the kernel keeps 1 MiB below a stack free for it to grow.
+/// Distance from a stack above: the kernel keeps 1 MiB below a stack free for it to grow.
 const MARGIN: u64 = 2 << 20;
 
-/// The lowest hole of `len` bytes.
-///
-/// Low, because a fresh program's stack and vDSO are placed high, and must not be in its way.
+/// The lowest hole of `len` bytes. It has to be low, because the kernel places the stack and the vDSO of
+/// a fresh program high, where they might be in the way.
 pub fn find<'a>(all: impl IntoIterator<Item = &'a MmEntry>, len: u64) -> Result<u64> {
     let mut taken: Vec<(u64, u64)> = Vec::new();
     for mm in all {
@@ -22,7 +21,7 @@ pub fn find<'a>(all: impl IntoIterator<Item = &'a MmEntry>, len: u64) -> Result<
             let below = if vma.flags & flags::GROWSDOWN != 0 { MARGIN } else { 0 };
             taken.push((vma.start.saturating_sub(below), vma.end));
         }
-        // Where the heap may grow is no place for us, even if we are gone by then.
+        // The range of the heap is left alone even where nothing is mapped in it.
         taken.push((mm.mm_start_brk, mm.mm_brk));
     }
     taken.sort_unstable();

@@ -1,9 +1,9 @@
 //! Pages shared copy-on-write between a parent and its child: only a clone can share them, so the
 //! child is cloned from the filled parent and then made different where it was.
 //!
-//! The format stores each process's pages in full. Pages that stand at the same place in both, in
-//! VMAs that coincide, and have equal contents are left shared, whether they were before or not:
-//! nobody can tell but by how much memory is used.
+//! The format stores the pages of each process in full. Pages with equal contents at the same place of
+//! VMAs that coincide are left shared, whether they were shared before the dump or not: all that a
+//! program could notice is how much memory is used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub fn may_share(parent: &TaskImage, child: &TaskImage) -> bool {
     shared.any(|index| theirs_with_pages.binary_search(&index).is_ok())
 }
 
-/// For each VMA of the child the parent's that becomes it.
+/// For each VMA of the child: the index of the parent's VMA that the clone keeps in its place.
 fn kept(parent: &MmEntry, child: &MmEntry) -> Vec<Option<usize>> {
     let find = |vma: &VmaEntry| {
         let index =
@@ -67,6 +67,7 @@ fn kept(parent: &MmEntry, child: &MmEntry) -> Vec<Option<usize>> {
     child.vmas.iter().map(find).collect()
 }
 
+/// Whether a child can have the one VMA by inheriting the other.
 fn coincide(one: &VmaEntry, other: &VmaEntry) -> bool {
     let what = status::CONTENTS | status::MEMFD;
     let inherited = |vma: &VmaEntry| {
@@ -82,12 +83,14 @@ fn coincide(one: &VmaEntry, other: &VmaEntry) -> bool {
         && huge(one) == huge(other)
 }
 
-/// Advice that was given before the pages, and cannot be taken back.
+/// Advice on huge pages. It is given before the pages are filled, which it shapes, so a child cannot
+/// change it.
 fn huge(vma: &VmaEntry) -> u64 {
     vma.madv.unwrap_or(0) & (1 << libc::MADV_HUGEPAGE | 1 << libc::MADV_NOHUGEPAGE)
 }
 
-/// Gives a clone of the filled, not yet finished parent the child's own memory.
+/// Makes the memory of a clone that of the child. The clone was made of the parent when that was
+/// filled, but not yet finished.
 pub fn inherit(
     blank: &mut Blank,
     parent: &mut Saved<'_>,
@@ -130,7 +133,7 @@ fn by_vma(saved: &Saved<'_>) -> Vec<Vec<Run>> {
     all
 }
 
-/// Takes away what the child does not have, or has anew.
+/// Unmaps those VMAs of the parent that the child does not keep.
 fn unmap(blank: &mut Blank, parent: &MmEntry, kept: &[Option<usize>]) -> Result<()> {
     let mut stays = vec![false; parent.vmas.len()];
     kept.iter().flatten().for_each(|index| stays[*index] = true);
@@ -139,8 +142,7 @@ fn unmap(blank: &mut Blank, parent: &MmEntry, kept: &[Option<usize>]) -> Result<
         let ours = vma.status & status::REGULAR != 0;
         let kernels = vma.status & (status::VDSO | status::VVAR) != 0;
         if ours && !kernels && !stays {
-            let what = format!("munmap {:x}-{:x}", vma.start, vma.end);
-            calls.must(what, libc::SYS_munmap, args![vma.start, vma.end - vma.start])?;
+            calls.must_on(vma, "munmap", libc::SYS_munmap, 0)?;
         }
     }
     calls.flush()
@@ -163,7 +165,8 @@ fn replace_vdso(blank: &mut Blank, parent: &MmEntry, child: &MmEntry) -> Result<
     }
 }
 
-/// Drops the pages that the child does not have and protects the VMA as the child's.
+/// Drops the pages that the child does not have, and changes the protection from the parent's to the
+/// child's.
 fn adapt(blank: &mut Blank, vma: &VmaEntry, prot: (u32, u32), pieces: &[Piece]) -> Result<()> {
     let mut calls = Calls::new(blank);
     for gone in pieces.iter().filter(|piece| piece.ours.is_none()) {
@@ -172,18 +175,19 @@ fn adapt(blank: &mut Blank, vma: &VmaEntry, prot: (u32, u32), pieces: &[Piece]) 
         calls.must(what, libc::SYS_madvise, args)?;
     }
     if prot.0 != prot.1 {
-        let what = format!("mprotect {:x}-{:x}", vma.start, vma.end);
-        calls.must(what, libc::SYS_mprotect, args![vma.start, vma.end - vma.start, prot.1])?;
+        calls.must_on(vma, "mprotect", libc::SYS_mprotect, prot.1)?;
     }
     calls.flush()
 }
 
-/// A range whose pages are the parent's, the child's, or both; where they stand in their files.
+/// A range of pages that the parent, the child, or both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     start: u64,
     len: u64,
+    /// Where the pages stand in the parent's file.
     theirs: Option<u64>,
+    /// Where the pages stand in the child's file.
     ours: Option<u64>,
 }
 
@@ -214,15 +218,16 @@ fn compare(theirs: &[Run], ours: &[Run]) -> Vec<Piece> {
 #[derive(Debug)]
 pub struct PageReader {
     file: Arc<PageFile>,
-    /// What of the file is in the buffer.
+    /// Where the part of the file begins that is in `bytes`.
     start: u64,
     bytes: Vec<u8>,
-    /// Bytes of the file.
+    /// Size of the file.
     size: u64,
 }
 
 impl PageReader {
-    /// Of the file that `pagemap` speaks of. `buffer` may have been another one's: zeroing costs.
+    /// Reads the file of `pagemap`. `buffer` may come from another reader, which saves zeroing a new
+    /// one.
     pub fn new(file: PageFile, pagemap: &Pagemap, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         Self { file: Arc::new(file), start: 0, bytes: buffer, size: runs::total(pagemap) }
@@ -233,12 +238,12 @@ impl PageReader {
         &self.file
     }
 
-    /// Its buffer, for the next one.
+    /// Its buffer, for the next reader.
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// At most [`BOUNCE`] bytes at `offset`.
+    /// Reads `len` bytes at `offset`; no more than [`BOUNCE`].
     fn at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let have = self.start..self.start + self.bytes.len() as u64;
         if offset < have.start || have.end < offset + len as u64 {
@@ -253,14 +258,14 @@ impl PageReader {
     }
 }
 
-/// What a child's pages are compared with and written by. Writes are collected: each call costs more
-/// than copying a page.
+/// Compares the pages of a child with those of its parent and writes those that differ. Writes are
+/// collected, since a call costs more than copying a page.
 struct Writer<'a> {
     blank: &'a Blank,
     theirs: &'a mut PageReader,
     ours: &'a mut PageReader,
     filled: &'a mut Filled,
-    /// To be written, and where to.
+    /// What is to be written, and where.
     bytes: Vec<u8>,
     runs: Vec<Run>,
 }

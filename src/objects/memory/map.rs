@@ -1,10 +1,11 @@
 //! Rebuild of the layout: every VMA is mapped at its place, empty.
 //!
 //! VMAs get their final protection at once, except that private ones with pages to fill are made
-//! writable first: so the kernel accounts for them as it did before the dump, when they were
-//! written to and then protected. Giving that to others would keep neighbours from merging as
-//! they were. Advice on huge pages comes before the pages, which it shapes; all other advice, locks
-//! and guards come after them ([`finish`](super::finish)).
+//! writable first. So the kernel accounts for their memory as it did before the dump, when the program
+//! wrote to them and then protected them. Others are not made writable: since the kernel merges only
+//! VMAs that are accounted for alike, they would not be merged as they were.
+//! Advice on huge pages comes before the pages, which it shapes; all other advice, locks and guards
+//! come after them ([`finish`](super::finish)).
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -28,34 +29,28 @@ const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
 /// `MAP_LOCKED` would fill the memory with zero pages now; locks are put on later.
 const NOT_YET: u32 = flags::LOCKED | flags::LOCKED_ON_FAULT;
 
-/// What must be known of a VMA's pages before it is mapped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filling {
-    /// Bytes that will be filled in.
-    pub bytes: u64,
-}
-
-/// How much of each VMA will be filled.
-pub fn fillings(vmas: &[VmaEntry], pagemap: &Pagemap) -> Vec<Filling> {
-    let mut all = vec![Filling::default(); vmas.len()];
+/// How many bytes of each VMA will be filled with pages of the image.
+pub fn bytes_to_fill(vmas: &[VmaEntry], pagemap: &Pagemap) -> Vec<u64> {
+    let mut all = vec![0; vmas.len()];
     for (index, run) in runs::by_vma(pagemap, vmas) {
-        all[index].bytes += run.len;
+        all[index] += run.len;
     }
     all
 }
 
-/// Whether the VMA is mapped writable although it is not in the end.
-pub fn writable_first(vma: &VmaEntry, filling: Filling) -> bool {
+/// Whether a VMA in which so many bytes are filled is mapped writable, although its final protection
+/// forbids writing.
+pub fn writable_first(vma: &VmaEntry, bytes: u64) -> bool {
     runs::is_private(vma)
         && vma.status & status::VDSO == 0
-        && filling.bytes > 0
+        && bytes > 0
         && vma.prot & libc::PROT_WRITE.cast_unsigned() == 0
 }
 
-/// Whether the pages will be huge ones: worth it if most of them exist.
-pub fn huge_first(vma: &VmaEntry, filling: Filling) -> bool {
-    vma.madv.unwrap_or(0) & (1 << libc::MADV_HUGEPAGE) != 0
-        && filling.bytes > (vma.end - vma.start) / 2
+/// Whether a VMA in which so many bytes are filled gets huge pages: that is worth it if most of its
+/// pages exist.
+pub fn huge_first(vma: &VmaEntry, bytes: u64) -> bool {
+    vma.madv.unwrap_or(0) & (1 << libc::MADV_HUGEPAGE) != 0 && bytes > (vma.end - vma.start) / 2
 }
 
 /// Maps all VMAs of `mm`, and the vDSO.
@@ -81,8 +76,7 @@ pub fn map_some(
     shared: &SharedObjects,
     wanted: impl Fn(usize) -> bool,
 ) -> Result<()> {
-    let fillings = fillings(&mm.vmas, pagemap);
-    let all = mm.vmas.iter().zip(fillings).enumerate();
+    let all = mm.vmas.iter().zip(bytes_to_fill(&mm.vmas, pagemap)).enumerate();
     let (backed, plain): (Vec<Wanted>, Vec<Wanted>) = all
         .filter(|(index, (vma, _))| by_mmap(vma) && wanted(*index))
         .map(|(_, one)| one)
@@ -94,9 +88,11 @@ pub fn map_some(
     map_files(&mut calls, &backed, open, shared)
 }
 
-type Wanted<'a> = (&'a VmaEntry, Filling);
+/// A VMA to map, and how many bytes of it will be filled.
+type Wanted<'a> = (&'a VmaEntry, u64);
 
-/// Files go to the blank in groups, are mapped and closed again.
+/// Maps the VMAs that have files behind them. The blank gets the files in groups, maps them and closes
+/// them.
 fn map_files(
     calls: &mut Calls<'_>,
     wanted: &[Wanted<'_>],
@@ -116,9 +112,9 @@ fn map_files(
             .collect::<Result<_>>()?;
         let borrowed: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
         let numbers = calls.receive(&borrowed)?;
-        for (vma, filling) in group {
+        for (vma, bytes) in group {
             let index = files.iter().position(|file| Some(*file) == backing(vma));
-            add(calls, (vma, *filling), index.map(|index| numbers[index]))?;
+            add(calls, (vma, *bytes), index.map(|index| numbers[index]))?;
         }
         for number in numbers {
             calls.must("close of a mapped file", libc::SYS_close, args![number])?;
@@ -127,7 +123,7 @@ fn map_files(
     calls.flush()
 }
 
-/// As many VMAs from the front as need no more files than a blank may hold, and these files.
+/// The first VMAs that together need no more files than a blank holds at a time, and these files.
 fn split_group<'w, 'v>(wanted: &'w [Wanted<'v>]) -> (&'w [Wanted<'v>], Vec<Backing>) {
     let mut files = Vec::new();
     for (count, (vma, _)) in wanted.iter().enumerate() {
@@ -141,9 +137,9 @@ fn split_group<'w, 'v>(wanted: &'w [Wanted<'v>]) -> (&'w [Wanted<'v>], Vec<Backi
 }
 
 /// Adds the calls for one VMA.
-fn add(calls: &mut Calls<'_>, (vma, filling): Wanted<'_>, fd: Option<RemoteFd>) -> Result<()> {
+fn add(calls: &mut Calls<'_>, (vma, bytes): Wanted<'_>, fd: Option<RemoteFd>) -> Result<()> {
     let (start, len) = (vma.start, vma.end - vma.start);
-    let write = if writable_first(vma, filling) { libc::PROT_WRITE } else { 0 };
+    let write = if writable_first(vma, bytes) { libc::PROT_WRITE } else { 0 };
     let mut how = vma.flags & !NOT_YET | MAP_FIXED_NOREPLACE;
     if fd.is_some() {
         how &= !flags::ANONYMOUS;
@@ -161,27 +157,26 @@ fn add(calls: &mut Calls<'_>, (vma, filling): Wanted<'_>, fd: Option<RemoteFd>) 
         ],
     )?;
     let advice = vma.madv.unwrap_or(0);
-    let huge = if huge_first(vma, filling) { 1 << libc::MADV_HUGEPAGE } else { 0 };
+    let huge = if huge_first(vma, bytes) { 1 << libc::MADV_HUGEPAGE } else { 0 };
     for bit in [libc::MADV_HUGEPAGE, libc::MADV_NOHUGEPAGE] {
         if advice & (huge | 1 << libc::MADV_NOHUGEPAGE) & (1 << bit) != 0 {
-            calls.must(
-                format!("madvise {start:x}-{:x} {bit}", vma.end),
-                libc::SYS_madvise,
-                args![start, len, bit],
-            )?;
+            calls.must_on(vma, &format!("madvise {bit}"), libc::SYS_madvise, bit)?;
         }
     }
     Ok(())
 }
 
-/// The kernel's own mappings are not made by `mmap`, and guards are none.
+/// Whether `mmap` makes this VMA: it does not make the kernel's own, and guards are no VMAs.
 fn by_mmap(vma: &VmaEntry) -> bool {
     vma.status & status::REGULAR != 0 && vma.status & (status::VDSO | status::VVAR) == 0
 }
 
+/// What a VMA maps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Backing {
+    /// A file of the image, opened with this access mode.
     File { id: u32, access: u32 },
+    /// Shared anonymous memory that the image names by number alone.
     Shared(u64),
 }
 
@@ -193,7 +188,8 @@ fn backing(vma: &VmaEntry) -> Option<Backing> {
     (vma.status & status::ANON_SHARED != 0).then_some(Backing::Shared(vma.shmid))
 }
 
-/// Old images do not say how the file was opened.
+/// How the file has to be opened. Old images do not say how it was opened, but the VMA tells what it
+/// needs.
 fn access(vma: &VmaEntry) -> u32 {
     let writes =
         vma.status & status::FILE_SHARED != 0 && vma.prot & libc::PROT_WRITE.cast_unsigned() != 0;

@@ -1,5 +1,5 @@
-//! `mm-PID.img`: the address space as a whole. Where the program, its arguments and its heap are
-//! recorded to be, its auxiliary vector, its executable.
+//! `mm-PID.img`: the address space as a whole. It records where the program, its arguments and its heap
+//! are, the auxiliary vector and the executable.
 
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
@@ -8,7 +8,7 @@ use crate::kernel::proc::{self, StatFields};
 use crate::kernel::remote::RemoteFd;
 use crate::tracee::batch::{Batch, CallId, Outcome};
 
-/// Facts that only the process itself can ask for; see [`ask`].
+/// What only the process itself can tell; see [`ask`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     pub brk: u64,
@@ -73,8 +73,8 @@ pub fn capture(
     Ok(mm)
 }
 
-/// The auxiliary vector without the pair of zeros at its end, which the kernel adds by itself: with
-/// it the vector of newer kernels is longer than what CRIU 4.2 takes (44 words).
+/// The auxiliary vector without the pair of zeros at its end, which the kernel adds by itself. With that
+/// pair, the vector of newer kernels would be longer than the 44 words that CRIU 4.2 takes.
 fn words(bytes: &[u8]) -> Vec<u64> {
     let words = bytes.chunks_exact(8);
     let mut words: Vec<u64> =
@@ -105,9 +105,9 @@ fn places(stat: &str) -> Option<MmEntry> {
 }
 
 /// Adds the calls that give an address space its recorded places, its auxiliary vector and its
-/// executable, which stands in the process as `exe` and is closed.
+/// executable, which the process has open as `exe` and closes.
 ///
-/// No VMA of the former executable may be left, else the kernel answers EBUSY.
+/// No VMA of the former executable may be left, or the kernel answers EBUSY.
 pub fn set(batch: &mut Batch, mm: &MmEntry, exe: RemoteFd) {
     let auxv: Vec<u8> = mm.mm_saved_auxv.iter().flat_map(|word| word.to_le_bytes()).collect();
     let auxv_at = batch.bytes(&auxv);

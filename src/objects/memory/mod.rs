@@ -6,9 +6,9 @@
 //! Restore: [`check_stored`]; then for each address space, while its process is still privileged,
 //! [`map()`] (the layout, empty), [`fill()`] (the pages), [`set_mm`]; and when all
 //! processes exist, [`finish()`] (advice, guards, locks). A child that shared pages with its parent
-//! ([`may_share`]) is cloned when the parent's memory is filled, and made different by [`inherit()`].
+//! ([`may_share`]) is cloned when the parent's memory is filled, and [`inherit()`] changes what differs.
 //!
-//! Labels given by `PR_SET_VMA_ANON_NAME` have no place in the image format; they are lost.
+//! Labels given by `PR_SET_VMA_ANON_NAME` are lost: the image format has no field for them.
 
 pub mod bits;
 mod calls;
@@ -58,25 +58,25 @@ pub use self::shared::{SharedMemory, SharedObjects, fill_from as fill_shared};
 pub use self::stored::check as check_stored;
 pub use self::validate::{validate, validate_shared};
 
-/// What is known of an address space before the dumpee itself was asked.
+/// What can be known of an address space without asking the dumpee itself.
 #[derive(Clone, Debug)]
 pub struct Layout {
     vmas: Vec<VmaEntry>,
     exe_file_id: u32,
-    /// Bytes that are likely to be the process's own.
+    /// Bytes that are probably the process's own.
     own: u64,
 }
 
-/// What the kernel shows of an address space: any thread may look.
+/// What the kernel shows of an address space.
 #[derive(Debug)]
 pub struct Shown(Vec<smaps::Mapping>);
 
-/// Looks at the address space of a stopped process.
+/// Looks at the address space of a stopped process; any thread may do so.
 pub fn look(pid: i32) -> Result<Shown> {
     capture::look(pid).map(Shown)
 }
 
-/// Reads what will be needed of our own memory, so that nobody has to wait for it then.
+/// Reads what will be needed of the engine's own memory, so that nobody has to wait for it later.
 pub fn prepare() -> Result<()> {
     vdso::Vdso::own().map(drop)
 }
@@ -116,7 +116,7 @@ pub struct PrivatePages<'a> {
 }
 
 impl<'a> PrivatePages<'a> {
-    /// Those of `task`, which has this layout; some may have been copied `early`.
+    /// The pages of `task`, which has this layout; some may have been copied `early`.
     pub fn new(task: &'a FrozenTask, layout: Arc<Layout>, early: Option<Early<'a>>) -> Self {
         let stack_pointers = stack_pointers(task);
         Self { pid: task.pid, memory: task.memory(), stack_pointers, layout, early }
@@ -127,17 +127,17 @@ impl<'a> PrivatePages<'a> {
         self.pid
     }
 
-    /// How many bytes they are likely to be.
+    /// How many bytes they probably are.
     pub fn guess(&self) -> u64 {
         self.layout.own
     }
 
-    /// The number of the pages file, where that is begun.
+    /// The number of the pages file, if an early copy has begun it.
     pub fn pages_id(&self) -> Option<u32> {
         self.early.as_ref().map(Early::pages_id)
     }
 
-    /// Begins to write them to `pages-{pages_id}.img`, or goes on.
+    /// Begins to write them to `pages-{pages_id}.img`, or goes on with an early copy.
     pub fn begin(self, creation: &'a Creation, pages_id: u32) -> Result<(Pagemap, Writing<'a>)> {
         let Self { pid, memory, stack_pointers, layout, early } = self;
         let begun = match early.and_then(|early| early.confirmed(&layout.vmas)) {
@@ -152,13 +152,12 @@ impl<'a> PrivatePages<'a> {
     }
 }
 
-/// Of all threads.
+/// The stack pointers of all threads.
 fn stack_pointers(task: &FrozenTask) -> Vec<u64> {
     task.threads.iter().map(|thread| thread.regs.rsp).collect()
 }
 
-/// Fills the mapped VMAs, but for what `copier` is given to do, and gives them their final
-/// protection.
+/// Fills the mapped VMAs, except for what it leaves to `copier`, and gives them their final protection.
 pub fn fill(
     blank: &mut Blank,
     mm: &MmEntry,
@@ -170,9 +169,8 @@ pub fn fill(
     finish::protect(blank, mm, pagemap, |_| true).map(|()| filled)
 }
 
-/// Gives the address space its recorded places, auxiliary vector and executable.
-///
-/// `exe` must be opened for reading, not by path only.
+/// Gives the address space its recorded places, auxiliary vector and executable. `exe` must be opened for
+/// reading, not with `O_PATH`.
 pub fn set_mm(delivery: &mut Delivery<'_>, mm: &MmEntry, exe: &OwnedFd) -> Result<()> {
     let numbers = delivery.receive(&[exe.as_fd()])?;
     mm::set(delivery.batch(), mm, numbers[0]);

@@ -30,11 +30,12 @@ pub struct Source<'m, 's> {
     pub pid: i32,
     /// `/proc/PID/mem`.
     pub memory: &'m File,
-    /// Of all its threads: the pages they point to are wanted at once, never late.
+    /// Those of all threads. The process needs the pages that they point to as soon as it runs, so
+    /// these are never lazy.
     pub stack_pointers: &'s [u64],
 }
 
-/// Holes of up to this many pages are read along when looking at the pagemap.
+/// So many entries of the pagemap are read at a time, those of holes between runs included.
 const WINDOW: u64 = 4096;
 
 /// A pages file that is being written, by as many threads as take part.
@@ -77,9 +78,9 @@ impl<'a> Writing<'a> {
         Ok((pagemap, Self { pid, memory, creation, name, file, queue, total }))
     }
 
-    /// What [`copy`](Self::copy) needs at least.
+    /// A buffer for [`copy`](Self::copy), of the least size that it uses.
     pub fn buffer() -> Vec<u8> {
-        // Zeros would not be written before they are used.
+        // Zeros would leave the page faults to the first use.
         vec![1; queue::bounce(0)]
     }
 
@@ -88,17 +89,17 @@ impl<'a> Writing<'a> {
         self.pid
     }
 
-    /// Takes away what nobody has taken.
+    /// Leaves nothing to copy but what threads have taken already.
     pub fn give_up(&self) {
         self.queue.clear();
     }
 
-    /// Whether no thread need begin to take part.
+    /// Whether nothing is left that a thread could take.
     pub fn is_taken(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Copies what nobody else has taken; `buffer` may be used again.
+    /// Copies what no other thread has taken. `buffer` may be used again.
     pub fn copy(&self, buffer: &mut Vec<u8>) -> Result<()> {
         self.copy_until(buffer, || false)
     }
@@ -123,12 +124,12 @@ impl<'a> Writing<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contents {
     Anonymous,
-    /// Of which only those that the process has changed are its own.
+    /// A private mapping of a file: pages that the process has changed are its own.
     File,
     Vdso,
 }
 
-/// None of a VMA whose pages are not saved.
+/// How the pages of a VMA are found; none if they are not saved.
 fn contents(vma: &VmaEntry) -> Option<Contents> {
     let saved = runs::is_private(vma) && !runs::is_guard(vma);
     saved.then_some(match vma.status {
@@ -138,14 +139,14 @@ fn contents(vma: &VmaEntry) -> Option<Contents> {
     })
 }
 
-/// Whether the same pages are saved of both, and marked alike.
+/// Whether the same pages would be saved of both lists of VMAs, and with the same flags.
 pub fn are_saved_alike(one: &[VmaEntry], other: &[VmaEntry]) -> bool {
     let decisive =
         |vma: &VmaEntry| Some((contents(vma)?, vma.start, vma.end, runs::may_be_lazy(vma)));
     one.iter().filter_map(decisive).eq(other.iter().filter_map(decisive))
 }
 
-/// What is to be saved.
+/// Finds the pages that are to be saved.
 fn find(source: Source<'_, '_>, vmas: &[VmaEntry]) -> Result<Builder> {
     let pagemap = pagemap::Pagemap::open(source.pid)?;
     let hot: BTreeSet<u64> =
@@ -163,10 +164,10 @@ fn find(source: Source<'_, '_>, vmas: &[VmaEntry]) -> Result<Builder> {
     Ok(builder)
 }
 
-/// One scan for neighbouring VMAs of one kind.
+/// Finds the pages of neighbouring VMAs of one kind, by one scan.
 ///
-/// Whether a page is the file's own costs the kernel a look at each page, so only mappings of
-/// files are asked for that.
+/// To tell which pages are a file's own, the kernel has to look at each page, so that is asked only
+/// about mappings of files.
 fn find_in(
     pagemap: &pagemap::Pagemap,
     group: &[VmaEntry],
@@ -195,6 +196,7 @@ fn find_in(
     })
 }
 
+/// Adds pages of a VMA, as lazy ones if they may be lazy and no stack pointer is in them.
 fn add_lazily(builder: &mut Builder, vma: &VmaEntry, start: u64, end: u64, hot: &BTreeSet<u64>) {
     if !runs::may_be_lazy(vma) {
         return builder.add(start, end, page::PRESENT);
@@ -212,7 +214,8 @@ fn add_lazily(builder: &mut Builder, vma: &VmaEntry, start: u64, end: u64, hot: 
     }
 }
 
-/// The vDSO is saved from our own: it is wanted whole by whoever restores, to compare or build on.
+/// The vDSO's code for a run of it, and where it stands in the pages file. A restore wants the vDSO
+/// whole, to compare; it is taken from the engine's own, which is the same.
 fn vdso(vma: &VmaEntry, run: Run) -> Result<(&'static [u8], u64)> {
     let own = Vdso::own()?.filter(|own| own.block.code_len == vma.end - vma.start);
     let own = own.ok_or_else(|| {
@@ -247,13 +250,14 @@ fn exclusive(pagemap: &pagemap::Pagemap, batch: &[Run]) -> Result<bool> {
     Ok(true)
 }
 
-/// False if some page is protected against reading.
+/// Reads the runs of a batch by one system call; false if some page is protected against reading.
 fn read_at_once(pid: i32, batch: &[Run], bytes: &mut [u8]) -> bool {
     let stretches: Vec<RemoteIovec> =
         batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), run.size())).collect();
     memory::readv(pid, bytes, &stretches) == Ok(bytes.len())
 }
 
+/// Reads the runs of a batch one by one through `/proc/PID/mem`, which disregards protection.
 fn read_each(pid: i32, memory: &File, batch: &[Run], bytes: &mut [u8]) -> Result<()> {
     for (run, place) in queue::places(batch) {
         memory::read_forced(memory, RemoteAddr(run.start), &mut bytes[place])

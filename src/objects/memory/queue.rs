@@ -10,14 +10,14 @@ use crate::progress;
 
 use super::runs::Run;
 
-/// Bytes that pass through a thread's buffer at a time: they stay in its CPU's cache between the
-/// read and the write.
+/// Size of a thread's buffer: what it holds stays in the processor's cache between the read and the
+/// write.
 pub const BOUNCE: usize = 256 << 10;
-/// The same for few bytes in all: a fresh buffer costs a page fault for each of its pages.
+/// Size of the buffer for few bytes in all: a fresh buffer costs a page fault for each of its pages.
 const SMALL_BOUNCE: usize = 64 << 10;
 /// A second thread pays from this many bytes on.
 pub const WORTH_A_THREAD: u64 = 4 << 20;
-/// The kernel takes no more stretches of memory at a time.
+/// The kernel takes no more stretches of memory by one call (`UIO_MAXIOV`).
 pub const MAX_STRETCHES: usize = 1024;
 
 /// Size of a thread's buffer if there are `total` bytes to move.
@@ -38,14 +38,14 @@ struct Left<I> {
 }
 
 impl<I: ExactSizeIterator<Item = Run>> Queue<I> {
-    /// Leaves nothing to take.
+    /// Takes all runs away.
     pub fn clear(&self) {
         let mut left = self.left.lock();
         left.next = None;
         left.runs.by_ref().for_each(drop);
     }
 
-    /// Whether all of it was taken.
+    /// Whether all runs were taken.
     pub fn is_empty(&self) -> bool {
         let left = self.left.lock();
         left.next.is_none() && left.runs.len() == 0
@@ -53,7 +53,7 @@ impl<I: ExactSizeIterator<Item = Run>> Queue<I> {
 }
 
 impl<I: Iterator<Item = Run>> Queue<I> {
-    /// All of `runs`.
+    /// A queue of these runs.
     pub fn new(runs: impl IntoIterator<IntoIter = I>) -> Self {
         Self { left: Mutex::new(Left { runs: runs.into_iter(), next: None }) }
     }
@@ -80,8 +80,8 @@ impl<I: Iterator<Item = Run>> Queue<I> {
         usize::try_from(taken).expect("no more than the room")
     }
 
-    /// Hands all batches that nobody else has taken to `carry`: where the batch stands in the pages
-    /// file, its runs, and a part of `buffer` that is as large as they are together.
+    /// Hands all batches that no other thread has taken to `carry`: where the batch stands in the
+    /// pages file, its runs, and a part of `buffer` that is as large as they are together.
     pub fn drain(
         &self,
         buffer: &mut [u8],
@@ -134,7 +134,7 @@ pub fn share(bytes: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
         return work();
     }
     std::thread::scope(|scope| {
-        // Without a second one it only takes longer.
+        // Where no second thread can be made, this one does everything.
         let other = helper::help(scope, &work);
         let here = work();
         let there =

@@ -55,7 +55,7 @@ pub fn is_present(entry: &PagemapEntry) -> bool {
     page_flags(entry) & page::PRESENT != 0
 }
 
-/// The runs of a validated pagemap that stand in its own pages file.
+/// The runs of a validated pagemap that stand in the dump's own pages file.
 pub fn of(pagemap: &Pagemap) -> impl Iterator<Item = Run> {
     let mut offset = 0;
     pagemap.entries.iter().filter(|entry| is_present(entry)).map(move |entry| {
@@ -66,7 +66,7 @@ pub fn of(pagemap: &Pagemap) -> impl Iterator<Item = Run> {
     })
 }
 
-/// How many bytes they are together.
+/// How many bytes the runs of a validated pagemap are together.
 pub fn total(pagemap: &Pagemap) -> u64 {
     of(pagemap).map(|run| run.len).sum()
 }
@@ -125,12 +125,12 @@ impl Builder {
     }
 }
 
-/// A range of guard pages, no VMA of its own.
+/// Whether an entry is a range of guard pages, and no VMA.
 pub fn is_guard(vma: &VmaEntry) -> bool {
     vma.status & status::GUARD != 0
 }
 
-/// Memory of the process's own, whose pages are saved: private and not made by the kernel.
+/// Whether the pages of a VMA are the process's own and are saved.
 pub fn is_private(vma: &VmaEntry) -> bool {
     let private = status::ANON_PRIVATE | status::FILE_PRIVATE;
     vma.status & status::REGULAR != 0
@@ -139,7 +139,7 @@ pub fn is_private(vma: &VmaEntry) -> bool {
         && vma.flags & flags::DROPPABLE == 0
 }
 
-/// Whether pages of a VMA may be brought in late.
+/// Whether the pages of a VMA may be brought in after the process runs again.
 pub fn may_be_lazy(vma: &VmaEntry) -> bool {
     vma.flags & (flags::ANONYMOUS | flags::PRIVATE) == flags::ANONYMOUS | flags::PRIVATE
         && vma.flags & (flags::LOCKED | flags::HUGETLB) == 0

@@ -1,6 +1,6 @@
-//! Contents of memory that several may map: memfds, and shared anonymous memory, which is a memfd
-//! but for its name. Each object's contents stand in the image once, however many map it, with
-//! offsets in place of addresses.
+//! Contents of memory that several processes may map: memfds, and shared anonymous memory, which the
+//! kernel treats like a memfd. The contents of each object stand in the image once, however many
+//! processes map it, with offsets in place of addresses.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,12 +31,12 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// Adds one, by the number that the image knows it by; `file` must be readable.
+    /// Adds an object of `size` bytes under the number that it has in the image; `file` must be readable.
     pub fn add(&mut self, shmid: u64, file: OwnedFd, size: u64) {
         self.objects.entry(shmid).or_insert_with(|| (File::from(file), size));
     }
 
-    /// Writes a pages file for each; `pages_id` is the last number in use.
+    /// Writes a pages file for each object; `pages_id` is the last number in use.
     pub fn write_pages(
         &self,
         snapshot: &mut Snapshot,
@@ -44,7 +44,7 @@ impl SharedMemory {
         mut pages_id: u32,
     ) -> Result<()> {
         for (shmid, (file, size)) in &self.objects {
-            // Nothing is written for an empty one, and nothing looked for.
+            // An empty object has no pages, and a restore does not look for any.
             if *size > 0 {
                 pages_id += 1;
                 let pagemap = save(file, *size, creation, pages_id)
@@ -73,7 +73,7 @@ fn save(file: &File, size: u64, creation: &Creation, pages_id: u32) -> Result<Pa
     Ok(pagemap)
 }
 
-/// The last page may reach beyond the end.
+/// Reads pages, of which the last may reach beyond the end of the file.
 fn read_padded(file: &File, mut bytes: &mut [u8], mut at: u64) -> Result<()> {
     while !bytes.is_empty() {
         let got = file.read_at(bytes, at).doing(|| format!("read at {at:#x}"))?;
@@ -87,7 +87,7 @@ fn read_padded(file: &File, mut bytes: &mut [u8], mut at: u64) -> Result<()> {
     Ok(())
 }
 
-/// Pages that hold something.
+/// Finds the pages that hold something.
 fn find(file: &File, size: u64) -> Result<Builder> {
     let mut builder = Builder::default();
     let mut at = 0;
@@ -111,7 +111,7 @@ fn seek(file: &File, at: u64, whence: Whence) -> std::result::Result<u64, Errno>
     lseek(file.as_fd(), at, whence).map(i64::cast_unsigned)
 }
 
-/// Brings the contents back into an object of `size` bytes; `pagemap` is validated.
+/// Restores the contents of an object of `size` bytes; `pagemap` is validated.
 pub fn fill(file: &File, size: u64, pagemap: &Pagemap, pages: &PageFile) -> Result<()> {
     let queue = Queue::new(runs::of(pagemap));
     let total = runs::total(pagemap);
@@ -140,8 +140,8 @@ pub fn fill_from(
     fill(file, size, pagemap, &pages).doing(|| format!("shared memory {shmid}"))
 }
 
-/// Shared anonymous memory that images name by number alone: those of other writers, which had no
-/// right to open it as a file. It is made once, by us, and every task maps the same.
+/// Shared anonymous memory that images name by number alone. Our dumps name it as a file; other writers
+/// may have had no right to open it as one. The engine makes each object once, and every task maps it.
 #[derive(Debug, Default)]
 pub struct SharedObjects {
     objects: BTreeMap<u64, File>,
@@ -159,7 +159,7 @@ impl SharedObjects {
         Ok(all)
     }
 
-    /// One of them, to be mapped.
+    /// Opens one of them, to be mapped.
     pub fn open(&self, shmid: u64) -> Result<OwnedFd> {
         let file = self.objects.get(&shmid).ok_or_else(|| {
             Error::new(Kind::Internal, format!("shared memory {shmid} was not made"))
@@ -168,7 +168,7 @@ impl SharedObjects {
     }
 }
 
-/// Each with the size that its mappings reach, and one of them.
+/// The objects that VMAs name by number: the size that their mappings reach, and one of these VMAs.
 fn wanted(snapshot: &Snapshot) -> BTreeMap<u64, (u64, &VmaEntry)> {
     let mut all: BTreeMap<u64, (u64, &VmaEntry)> = BTreeMap::new();
     let mms = snapshot.tasks.values().filter_map(|task| task.mm.as_ref());

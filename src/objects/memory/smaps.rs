@@ -6,7 +6,7 @@ use crate::error::{Context, Error, Kind, Result};
 
 const FLAGS: &[u8] = b"VmFlags:";
 const PAGE_SIZE: &[u8] = b"KernelPageSize:";
-/// Memory of the process's own: what is in the machine's memory, and what is swapped out.
+/// Memory that is the process's own: what is present, and what is swapped out.
 const OWN: [&[u8]; 2] = [b"Anonymous:", b"Swap:"];
 
 /// One VMA as the kernel shows it.
@@ -53,8 +53,8 @@ pub fn parse(mut from: impl BufRead) -> Result<Vec<Mapping>> {
         if from.read_until(b'\n', &mut line).doing(|| "read smaps")? == 0 {
             return Ok(all);
         }
-        // Of the two dozen lines of a VMA five are wanted; the first begins with a small letter
-        // or a digit, unlike the others.
+        // Of the two dozen lines of a VMA five are wanted. The first line begins with a small letter or
+        // a digit, unlike all others.
         let is_header = !line[0].is_ascii_uppercase();
         if !(is_header || is_wanted(&line)) {
             continue;

@@ -15,6 +15,7 @@ use super::{runs, vdso};
 const MAX_VMAS: usize = 1 << 22;
 /// Words of the auxiliary vector that a kernel takes at most.
 const MAX_AUXV: usize = 64;
+/// All `PROT_*` bits that an image may have.
 const PROT: u32 = 7;
 
 /// Kinds of VMAs that other writers save and that are not restored here.
@@ -216,7 +217,7 @@ fn end_of(entry: &PagemapEntry) -> Option<u64> {
     (len > 0 && entry.vaddr.is_multiple_of(PAGE_SIZE)).then_some(end)
 }
 
-/// Every page has its place in private memory.
+/// Checks that every page has a place in private memory.
 fn check_covered(name: &str, pagemap: &Pagemap, vmas: &[VmaEntry]) -> Result<()> {
     let mut placed = 0;
     for (index, run) in runs::by_vma(pagemap, vmas) {

@@ -17,7 +17,7 @@ use crate::images::proto::VmaEntry;
 use super::bits::status;
 use crate::kernel::proc;
 
-/// Where the vDSO's code stands behind the start of the whole block, and the sizes.
+/// The vDSO and its data, which stand together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
     /// Start of the data, which comes first.
@@ -34,7 +34,7 @@ pub struct Vdso {
 }
 
 impl Vdso {
-    /// Our own, which is read once; none if the kernel was told not to have one.
+    /// The engine's own, which is read once; none if the kernel was told not to have one.
     pub fn own() -> Result<Option<&'static Self>> {
         static OWN: OnceCell<Option<Vdso>> = OnceCell::new();
         OWN.get_or_try_init(Self::read).map(Option::as_ref)
