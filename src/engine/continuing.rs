@@ -11,7 +11,7 @@ use crate::options::Request;
 
 /// Sends SIGCONT to every process of the tree.
 ///
-/// Children come first: a parent that is told of a child's going on finds it doing so.
+/// Children come first, so that a parent that is told about a child (SIGCHLD) finds it running.
 pub fn run(request: &Request, log: &Log) -> Result<()> {
     let root = request.pid()?;
     proc::stat(root)?;
@@ -25,7 +25,7 @@ pub fn run(request: &Request, log: &Log) -> Result<()> {
         match kill(Pid::from_raw(*pid), Signal::SIGCONT) {
             Ok(()) => {}
             Err(Errno::ESRCH) if *pid == root => return Err(proc::gone(root)),
-            // It ended meanwhile.
+            // It has ended meanwhile.
             Err(Errno::ESRCH) => {}
             Err(errno) => return Err(Error::sys(format!("pid {pid}: SIGCONT"), errno)),
         }

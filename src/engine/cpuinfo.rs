@@ -1,5 +1,5 @@
-//! `cpuinfo.img`: written by `cpuinfo dump` and by a dump that `--cpu-cap` asks to; compared by
-//! `cpuinfo check` and by a restore that is asked to.
+//! `cpuinfo.img`: `cpuinfo dump` writes it, and so does a dump with `--cpu-cap`; `cpuinfo check` compares
+//! it with the processor, and so does a restore with `--cpu-cap`.
 
 use crate::error::{Error, Kind, Result};
 use crate::images::codec::{Decoder, Encoder};
@@ -20,7 +20,7 @@ pub fn dump(request: &Request, log: &Log) -> Result<()> {
     Ok(())
 }
 
-/// `cpuinfo check`: everything, where nothing is left to compare.
+/// `cpuinfo check`. It compares everything, unless `--cpu-cap` names what is to be compared.
 pub fn check(request: &Request, log: &Log) -> Result<()> {
     let dir = ImageDir::copy_of(request.images()?)?;
     let bytes = dir.try_read(SECTIONS.cpuinfo.name())?.ok_or_else(missing)?;
@@ -36,13 +36,13 @@ pub fn check(request: &Request, log: &Log) -> Result<()> {
     Ok(())
 }
 
-/// What a dump writes, if it is asked to.
+/// What a dump writes, if it is asked to write it.
 pub fn wanted(request: &Request) -> Result<Option<CpuinfoEntry>> {
     let wanted = request.options.cpu_cap() & cpu_cap::IMAGE != 0;
     wanted.then(cpu::capture).transpose()
 }
 
-/// What a restore compares, if it is asked to.
+/// Compares the processor with the image, if the restore is asked to.
 pub fn check_at_restore(request: &Request, snapshot: &Snapshot) -> Result<()> {
     let caps = request.options.cpu_cap();
     if caps & cpu_cap::IMAGE == 0 {

@@ -1,10 +1,10 @@
 //! `dedup`: takes pages out of older dumps that a newer one of the same tree has.
 //!
 //! The image directory's `parent` is the dump before it, whose `parent` is the one before that.
-//! What the newest has itself is never read from an older one, so the blocks there are given back
-//! by holes; the files keep their sizes. An older dump is not whole any more after this, which its
-//! manifest says before the first hole is made. Whose the newest dump is, theirs are the older ones:
-//! `parent` may be a link, and leads nobody who may change anything to the dumps of somebody else.
+//! Pages that the newest dump has are never read from an older one, so their blocks there are given
+//! back by holes; the files keep their sizes. After this an older dump is no longer whole, and its
+//! manifest says so before the first hole is made. All dumps have to belong to the same user:
+//! `parent` may be a link, which must not lead root to the dumps of somebody else.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -56,10 +56,11 @@ fn ancestors(newest: &ImageDir) -> Result<Vec<ImageDir>> {
             return Err(Error::new(Kind::BadImages, cause));
         }
         if stat.st_uid != first.st_uid {
-            let whose =
-                format!("of user {}, {} of user {}", stat.st_uid, newest.path(), first.st_uid);
-            let cause =
-                format!("{} is a dump {whose}: it is not changed for the latter", dir.path());
+            let (older, newest) = (dir.path(), newest.path());
+            let cause = format!(
+                "{older} belongs to user {}, {newest} to user {}: dumps of others are not changed",
+                stat.st_uid, first.st_uid
+            );
             return Err(Error::new(Kind::Denied, cause));
         }
         found.push(dir);
@@ -67,7 +68,7 @@ fn ancestors(newest: &ImageDir) -> Result<Vec<ImageDir>> {
     Ok(found)
 }
 
-/// One process or shared object. Returns how many bytes were taken out.
+/// Deduplicates one process or shared object. Returns how many bytes were taken out.
 fn one(name: &str, newest: &ImageDir, older: &[ImageDir]) -> Result<u64> {
     let Some(newest) = Entries::read(newest, name)? else { return Ok(0) };
     let mut layers = Vec::new();
@@ -135,7 +136,7 @@ fn note_holes(dir: &ImageDir, pages: &str) -> Result<()> {
     }
 }
 
-/// A pagemap, checked as far as sums of its numbers go.
+/// A pagemap, of whose numbers it is known that their sums do not overflow.
 struct Entries {
     pages_id: u32,
     parts: Vec<Part>,

@@ -65,7 +65,7 @@ impl Stage {
 
 /// What the engine asks its caller. An error stops the operation.
 pub trait Hooks {
-    /// A stage is reached. `pid` is the root task, where there is one by now.
+    /// A stage is reached. `pid` is the root of the tree, if that exists by then.
     fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()>;
 
     /// A stage is reached, and `fd` is for the caller; a caller who takes no descriptors drops it.

@@ -22,14 +22,14 @@ pub enum Outcome {
     Dumped,
     /// The tree runs; `pid` is its root, a child of the engine unless it was asked for otherwise.
     Restored { pid: i32 },
-    /// All that was asked about is there.
+    /// Everything that was asked about is there.
     Checked,
-    /// What was to be done is done, and there is nothing to say of it.
+    /// The work is done, and there is nothing to say about it.
     Done,
 }
 
-/// Carries a request out. `hooks` are asked at its stages; what it does is told to `log`, its
-/// failure to the caller.
+/// Carries a request out. The engine asks `hooks` at its stages, tells `log` what it does, and returns
+/// its failure to the caller.
 pub fn run(request: &Request, hooks: &mut dyn hooks::Hooks, log: &Log) -> Result<Outcome> {
     match request.verb {
         Verb::Dump => dump::dump(request, hooks, log),

@@ -11,7 +11,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::fresh;
 use crate::options::Request;
 
-/// What a request wants done at its stages by this process itself.
+/// What this process itself does at the stages of a request: it runs action scripts and writes the pid
+/// file.
 #[derive(Debug, Default)]
 pub struct Scripts {
     paths: Vec<String>,
@@ -76,8 +77,9 @@ pub fn write_pidfile(file: &str, pid: i32) -> Result<()> {
     created.write_all(pid.to_string().as_bytes()).doing(|| format!("write pid file {file}"))
 }
 
-/// Root's scripts reach the directory wherever it is. Those of a user may not look into this process,
-/// which has a capability.
+/// The path by which scripts open the image directory. For root it leads through this process, and so
+/// to the directory wherever that is. The scripts of a user may not look into this process, which has a
+/// capability, so theirs is the path of the directory itself.
 fn path_of(directory: &OwnedFd) -> String {
     let link = format!("/proc/{}/fd/{}", std::process::id(), directory.as_raw_fd());
     match std::fs::read_link(&link) {
@@ -86,7 +88,7 @@ fn path_of(directory: &OwnedFd) -> String {
     }
 }
 
-/// The current directory: a worker's and the command line's is the work directory.
+/// The current directory. In a worker and in the command it is the work directory.
 fn here() -> BorrowedFd<'static> {
     nix::fcntl::AT_FDCWD
 }

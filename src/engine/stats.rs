@@ -1,4 +1,5 @@
-//! `stats-dump` and `stats-restore`: how long it took, and how much was written or read.
+//! `stats-dump` and `stats-restore`: how long a dump or restore took, and how many pages it wrote or
+//! read.
 //!
 //! Figures that cannot be stored undo nothing: the dump is whole, or the tree runs.
 
@@ -17,7 +18,7 @@ use crate::options::Request;
 const DUMP: &str = "stats-dump";
 const RESTORE: &str = "stats-restore";
 
-/// Of a dump: times in microseconds, counts in pages.
+/// The figures of a dump: times in microseconds, counts in pages.
 #[derive(Debug)]
 pub struct DumpStats {
     begin: Instant,
@@ -26,7 +27,7 @@ pub struct DumpStats {
 }
 
 impl DumpStats {
-    /// Stopping the tree begins.
+    /// The dump begins to stop the tree.
     pub fn start() -> Self {
         let now = Instant::now();
         let entry = DumpStatsEntry {
@@ -75,7 +76,7 @@ impl DumpStats {
     }
 }
 
-/// The same of a restore.
+/// The figures of a restore.
 #[derive(Debug)]
 pub struct RestoreStats {
     begin: Instant,
@@ -88,7 +89,7 @@ impl RestoreStats {
         Self { begin: Instant::now(), entry: RestoreStatsEntry::default() }
     }
 
-    /// All processes are there; making them was begun at `since`.
+    /// All processes are made; the first of them was begun at `since`.
     pub fn forked(&mut self, since: Instant) {
         self.entry.forking_time = micros(since);
     }
@@ -109,7 +110,7 @@ impl RestoreStats {
     }
 }
 
-/// Where the caller wants to see them.
+/// Prints the figures, if the caller asked for that.
 fn tell(request: &Request, log: &Log, text: &str) {
     if request.options.display_stats() {
         log.message(text);
@@ -122,7 +123,7 @@ fn store(request: &Request, name: &str, entry: StatsEntry) -> Result<()> {
     fresh::replace(request.work()?, name, &file.finish()).doing(|| format!("write {name}"))
 }
 
-/// In the words that scripts look for.
+/// The figures in CRIU's words, which scripts look for.
 fn dump_text(entry: &DumpStatsEntry) -> String {
     lines(
         "Displaying dump stats:",

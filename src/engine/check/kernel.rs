@@ -78,7 +78,7 @@ pub(super) fn move_mount_set_group() -> Result<()> {
     expect("move_mount MOVE_MOUNT_SET_GROUP", probe::move_no_mount_group(), Errno::EBADF)
 }
 
-/// A call that must fail, and in one way.
+/// Judges a call that has to fail with this one error.
 fn expect(call: &str, result: std::result::Result<(), Errno>, errno: Errno) -> Result<()> {
     match result {
         Err(actual) if actual == errno => Ok(()),
@@ -91,7 +91,7 @@ pub(super) fn uffd() -> Result<()> {
     probe::userfaultfd_features().doing(|| "userfaultfd").map(drop)
 }
 
-/// Forks, moves and unmappings of the watched process are told.
+/// Whether a userfaultfd reports forks, moves and unmappings of the process that it watches.
 pub(super) fn uffd_noncoop() -> Result<()> {
     const FORK_REMAP_REMOVE_UNMAP: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
     honoured("lazy_pages", Verb::Restore)?;
@@ -113,7 +113,7 @@ pub(super) fn pagemap_scan_guard_pages() -> Result<()> {
     }
 }
 
-/// Whether a page of ours, made present or a guard, is found as such.
+/// Makes a page that is present, or a guard, and says whether the scan finds it as such.
 fn scan_one_page(wanted: u64) -> Result<bool> {
     let page = Anonymous::new(PAGE)?;
     if wanted == category::GUARD {
@@ -127,7 +127,7 @@ fn scan_one_page(wanted: u64) -> Result<bool> {
     Ok(found)
 }
 
-/// A fresh mapping counts as changed where changes are tracked.
+/// Whether changes are tracked: then a fresh mapping counts as changed.
 pub(super) fn mem_dirty_track() -> Result<()> {
     honoured("track_mem", Verb::PreDump)?;
     let page = Anonymous::new(PAGE)?;
@@ -144,7 +144,7 @@ pub(super) fn mem_dirty_track() -> Result<()> {
     }
 }
 
-/// Whether a line of smaps opens the mapping that holds `address`.
+/// Whether a line of smaps is the first of the mapping that holds `address`.
 fn covers(line: &str, address: u64) -> bool {
     let range = line.split(' ').next().and_then(|range| range.split_once('-'));
     let hex = |text: &str| u64::from_str_radix(text, 16).ok();
@@ -168,7 +168,7 @@ pub(super) fn fdinfo_lock() -> Result<()> {
 pub(super) fn timerfd() -> Result<()> {
     let timer = timerfd::create(libc::CLOCK_MONOTONIC).doing(|| "timerfd_create")?;
     fdinfo_has(&timer, "clockid:")?;
-    // There is nothing to read from a timer that was never set: EINVAL tells the call is known.
+    // EINVAL means that the call is known, and that a timer which was never set has no ticks.
     match timerfd::set_ticks(&timer, 1) {
         Ok(()) | Err(Errno::EINVAL | Errno::ECANCELED) => Ok(()),
         Err(errno) => Err(errno).doing(|| "ioctl TFD_IOC_SET_TICKS"),
@@ -229,12 +229,12 @@ pub(super) fn autofs() -> Result<()> {
     missing("/proc/filesystems has no autofs")
 }
 
-/// Not the kernel's matter, but this version's: the option decides.
+/// No matter of the kernel's: what decides is whether this version honours the option.
 pub(super) fn external_net_ns() -> Result<()> {
     honoured("external", Verb::Dump)
 }
 
-/// What the kernel has is of no use to a caller whom this version then refuses the option.
+/// Fails if this version refuses an option, since what the kernel has is of no use then.
 fn honoured(option: &str, verb: Verb) -> Result<()> {
     match table::rows().find(|row| row.name == option) {
         Some(row) if row.honoured.contains(&verb) && table::VERBS.contains(&verb) => Ok(()),
@@ -266,7 +266,7 @@ pub(super) fn timer_cr_ids() -> Result<()> {
     probe::timer_restore_ids().doing(|| "prctl PR_TIMER_CREATE_RESTORE_IDS")
 }
 
-/// A file mapped from an overlay has in /proc/PID/maps the inode that stat tells.
+/// Whether `/proc/PID/maps` shows the inode of a file on an overlay that stat tells.
 pub(super) fn overlayfs_maps() -> Result<()> {
     let program = fs::read_link("/proc/self/exe").doing(|| "read /proc/self/exe")?;
     let (Some(directory), Some(name)) = (program.parent(), program.file_name()) else {

@@ -1,13 +1,13 @@
-//! Is everything there that a dump or restore takes? Each feature by a probe of its own.
+//! Whether the kernel has what dumps and restores need. Each feature has a probe of its own.
 //!
-//! [`FEATURES`] names what the kernel may or may not have, as `criu check --feature` does, with
-//! what its lack costs. Probes ask and change nothing; each says why it fails.
+//! [`FEATURES`] names what the kernel may or may not have, as `criu check --feature` does, and what its
+//! lack costs. Probes change nothing; each says why it fails.
 //!
 //! Nothing is remembered from one run to the next. All probes together take 3 ms, and 30 ms more
-//! where an asynchronous I/O context is asked about, whose end waits for the kernel's other
-//! processors; those that every dump and restore needs take 1 ms, those of an RPC feature check
-//! 0.5 ms. A file with their answers would have to be found, locked, trusted, and told from that of
-//! another kernel, container or set of privileges: for less than it takes to do so.
+//! where an asynchronous I/O context is asked about, since its end waits for the other processors.
+//! The probes that every dump and restore needs take 1 ms, those of an RPC feature check 0.5 ms. A
+//! file with their answers would save less than it costs: it would have to be found, locked, trusted,
+//! and told from that of another kernel, container or set of privileges.
 
 mod kernel;
 mod network;
@@ -17,19 +17,19 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Log;
 use crate::options::Options;
 
-/// Who cannot do without a feature.
+/// Who needs a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Every dump and restore.
     Always,
-    /// Trees that use what it is about.
+    /// Trees that use what the feature is about.
     Some,
     /// Nobody yet.
     Experimental,
 }
 
 impl Need {
-    /// For people.
+    /// The words for people.
     pub fn words(self) -> &'static str {
         match self {
             Need::Always => "always needed",
@@ -39,7 +39,7 @@ impl Need {
     }
 }
 
-/// Something that the kernel may have.
+/// Something that the kernel may have or lack.
 #[derive(Clone, Copy, Debug)]
 pub struct Feature {
     pub name: &'static str,
@@ -61,7 +61,7 @@ const fn later(name: &'static str, cost: &'static str, probe: fn() -> Result<()>
     Feature { name, need: Need::Experimental, cost, probe }
 }
 
-/// Every feature, what all need first.
+/// All features; those that every dump and restore needs come first.
 pub const FEATURES: &[Feature] = &[
     always("map_files", "mapped files cannot be opened", kernel::map_files),
     always("kcmp", "shared descriptors cannot be told from equal ones", kernel::kcmp),
@@ -159,7 +159,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     FEATURES.iter().map(|feature| feature.name)
 }
 
-/// Whether a caller can count on the feature `name`; no for a name that is none.
+/// Whether a caller can count on the feature `name`. Nobody can count on one with an unknown name.
 pub fn has(name: &str) -> bool {
     feature(name).is_ok_and(|feature| (feature.probe)().is_ok())
 }
@@ -175,7 +175,7 @@ fn feature(name: &str) -> Result<&'static Feature> {
 #[derive(Debug)]
 pub struct Finding {
     pub feature: &'static Feature,
-    /// Why it is not there.
+    /// Why it is missing, if it is.
     pub missing: Option<Error>,
 }
 
@@ -183,29 +183,30 @@ pub struct Finding {
 #[derive(Debug)]
 pub struct Survey {
     pub findings: Vec<Finding>,
-    /// Features were asked for by name.
+    /// Whether features were asked for by name.
     asked: bool,
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     Good,
     /// Features are missing that some trees need.
     Limited,
-    /// Features are missing that all need, or that were asked for.
+    /// Features are missing that every dump and restore needs, or that were asked for by name.
     Bad,
 }
 
 impl Survey {
-    /// What would bring more features: a probe that is forbidden says nothing about the kernel.
+    /// What the caller may do to find more features: a probe that was forbidden says nothing about the
+    /// kernel.
     pub fn remedy(&self) -> Option<&'static str> {
         let missing = self.findings.iter().filter_map(|finding| finding.missing.as_ref());
         let denied = missing.map(Error::kind).any(|kind| kind == Kind::Denied);
         (denied && !nix::unistd::geteuid().is_root()).then_some("run it as root")
     }
 
-    /// What it comes to.
+    /// The result of all findings.
     pub fn verdict(&self) -> Verdict {
         let missing = self.findings.iter().filter(|finding| finding.missing.is_some());
         let fatal = |finding: &Finding| self.asked || finding.feature.need == Need::Always;
@@ -241,7 +242,7 @@ impl Finding {
         Self { feature, missing: (feature.probe)().err() }
     }
 
-    /// Why it is not there, with what that costs.
+    /// Why the feature is missing, and what that costs; none if it is not.
     fn complaint(&self) -> Option<String> {
         let Feature { name, cost, .. } = self.feature;
         Some(format!("{name} ({cost}): {}", self.missing.as_ref()?))
@@ -252,7 +253,7 @@ impl Finding {
     }
 }
 
-/// Looks for what `options` ask about. An error is a name that is none.
+/// Looks for the features that `options` ask about. An unknown name is an error.
 pub fn survey(options: &Options) -> Result<Survey> {
     if !options.features.is_empty() {
         let asked = options.features.iter().map(|name| feature(name).map(Finding::of));
@@ -267,13 +268,14 @@ pub fn survey(options: &Options) -> Result<Survey> {
     Ok(Survey { findings, asked: false })
 }
 
-/// The same, told to `log`. What all need, or what was asked for, and is not there is an error.
+/// Looks for them, and tells `log` which are missing, as [`tell`] does.
 pub fn run(options: &Options, log: &Log) -> Result<Survey> {
     let survey = survey(options)?;
     tell(&survey, log).map(|()| survey)
 }
 
-/// Warns of what some trees need and is not there; fails if more is missing.
+/// Warns of missing features that some trees need. A missing feature that every dump and restore needs,
+/// or that was asked for by name, is an error.
 pub fn tell(survey: &Survey, log: &Log) -> Result<()> {
     let complaints = survey.findings.iter().filter_map(Finding::complaint);
     if survey.verdict() != Verdict::Bad {
@@ -287,7 +289,7 @@ pub fn tell(survey: &Survey, log: &Log) -> Result<()> {
     })
 }
 
-/// A feature is missing, and this is why.
+/// The error of a probe that has found out why a feature is missing.
 fn missing(why: impl Into<String>) -> Result<()> {
     Err(Error::new(Kind::System, why))
 }
@@ -356,7 +358,7 @@ mod tests {
         assert_eq!(asked.text(), "there is supported\nspecial is NOT supported");
     }
 
-    /// In a thread with a table of its own, which has nothing of what other tests open meanwhile.
+    /// Runs `what` in a thread with a descriptor table of its own, which other tests do not change.
     fn in_own_table(what: impl FnOnce() + Send + 'static) {
         let thread = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();

@@ -30,7 +30,8 @@ pub(super) fn tun() -> Result<()> {
     probe::ioctl_for_int(open_tun()?, TUNGETFEATURES).doing(|| "ioctl TUNGETFEATURES").map(drop)
 }
 
-/// A tun file without a device has no namespace to tell: that is another error than ENOTTY.
+/// A tun file without a device has no namespace, for which the call fails with EBADFD. Where the call is
+/// unknown, it fails with ENOTTY.
 pub(super) fn tun_ns() -> Result<()> {
     match probe::ioctl_for_fd(open_tun()?, SIOCGSKNS) {
         Ok(_) | Err(Errno::EBADFD) => Ok(()),
@@ -43,7 +44,7 @@ pub(super) fn sk_ns() -> Result<()> {
     probe::ioctl_for_fd(&socket, SIOCGSKNS).doing(|| "ioctl SIOCGSKNS").map(drop)
 }
 
-/// A socket that is bound to no file has none to give.
+/// A socket that is not bound has no file, for which the call fails with ENOENT.
 pub(super) fn sk_unix_file() -> Result<()> {
     let socket = UnixDatagram::unbound().doing(|| "socket AF_UNIX")?;
     match probe::ioctl_for_fd(&socket, SIOCUNIXFILE) {
@@ -64,7 +65,7 @@ pub(super) fn ipv6_freebind() -> Result<()> {
         .doing(|| "setsockopt IPV6_FREEBIND")
 }
 
-/// Repair mode on a connection that one side has closed.
+/// Whether a connection that one side has closed can be put into repair mode.
 pub(super) fn tcp_half_closed() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).doing(|| "listen on 127.0.0.1")?;
     let address = listener.local_addr().doing(|| "the address of a listener")?;
@@ -91,7 +92,7 @@ const REQUEST: u16 = 1;
 const DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 
-/// Asks, and gives the kind of the answer; an error number is an error.
+/// Sends a request and returns the kind of the answer. An answer with an error number is an error.
 fn ask(protocol: SockProtocol, request: &[u8]) -> std::result::Result<u16, Errno> {
     let socket = netlink(protocol)?;
     send(socket.as_raw_fd(), request, MsgFlags::empty())?;
@@ -110,7 +111,7 @@ fn ask(protocol: SockProtocol, request: &[u8]) -> std::result::Result<u16, Errno
 
 fn netlink(protocol: SockProtocol) -> std::result::Result<OwnedFd, Errno> {
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    // An answer that does not come is no answer.
+    // So that nobody waits for ever for an answer that does not come.
     setsockopt(&socket, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(2, 0))?;
     Ok(socket)
 }
@@ -135,7 +136,7 @@ pub(super) fn nsid() -> Result<()> {
         .map(drop)
 }
 
-/// A namespace id that is none is refused where the attribute is known.
+/// Where the attribute is known, the kernel refuses an id that no namespace has.
 pub(super) fn link_nsid() -> Result<()> {
     const IFLA_TARGET_NETNSID: u16 = 46;
     match ask_link(RTM_GETLINK, 1, attribute(IFLA_TARGET_NETNSID, 0x7fff_0000)) {
@@ -145,7 +146,8 @@ pub(super) fn link_nsid() -> Result<()> {
     }
 }
 
-/// An index of a wrong kind is refused (EINVAL, ERANGE) before a device that is none is (ENODEV).
+/// Where the attribute is known, the kernel refuses an impossible index (EINVAL, ERANGE) before it looks
+/// for the device, which does not exist (ENODEV).
 pub(super) fn newifindex() -> Result<()> {
     const IFLA_NEW_IFINDEX: u16 = 49;
     match ask_link(RTM_SETLINK, i32::MAX, attribute(IFLA_NEW_IFINDEX, u32::MAX)) {

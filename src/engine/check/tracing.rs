@@ -27,7 +27,8 @@ pub(super) fn seccomp_suspend() -> Result<()> {
         .map(drop)
 }
 
-/// A task without a filter has none to give: that is another error than an unknown request's.
+/// A task without a filter has none to read, for which the request fails with EINVAL or ENOENT. An
+/// unknown request fails with another error.
 pub(super) fn seccomp_filters() -> Result<()> {
     match probe::seccomp_filter(&bystander(0)?) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),

@@ -154,7 +154,7 @@ fn what_may_be_somebody_elses_is_not_changed() {
         error
     };
     chown(&old, Some(4242), None).unwrap();
-    assert!(refusal().contains("is a dump of user 4242"));
+    assert!(refusal().contains("belongs to user 4242"));
     chown(&old, Some(0), None).unwrap();
     std::fs::hard_link(&pages, &other).unwrap();
     assert!(refusal().contains("pages-3.img is no regular file of one name"));

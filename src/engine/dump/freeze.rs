@@ -1,8 +1,8 @@
-//! Stopping a whole tree and keeping it whole.
+//! Stops a whole tree.
 //!
-//! A task is stopped before its children are listed, so it cannot fork behind our back; a child
-//! that dies hands its own children to somebody in the tree, so the lists are read again until
-//! nothing new turns up. Everything stopped is released on drop, on every path.
+//! A task is stopped before its children are listed, so it cannot fork unseen. A child that dies hands
+//! its own children to another process of the tree, so the lists are read again until nothing new
+//! turns up. A stopped task is released when it is dropped, so that no path leaves one behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,14 +23,13 @@ pub struct Member {
     pub state: State,
 }
 
-/// Whether there is anything left to stop.
+/// Whether a process lives.
 #[derive(Debug)]
 pub enum State {
+    /// It does, and is stopped.
     Alive(Box<FrozenTask>),
-    /// The wait status that its parent will be told.
-    Zombie {
-        exit_status: i32,
-    },
+    /// It has ended, and its parent will be told this wait status.
+    Zombie { exit_status: i32 },
 }
 
 impl Member {
@@ -43,6 +42,7 @@ impl Member {
     }
 }
 
+/// What helps when the time is up.
 const LONGER: &str = "raise --timeout; the tree runs on";
 
 /// Stops the tree below `root`; a `timeout` of zero is no limit. Parents stand before children in the
@@ -96,7 +96,7 @@ impl Freezing {
         Ok(())
     }
 
-    /// The time that is left, which is as good as endless where there is no limit.
+    /// The time that is left; where there is no limit, it is longer than anybody waits.
     fn patience(&self) -> Duration {
         let endless = Duration::from_secs(u32::MAX.into());
         self.deadline.map_or(endless, |(deadline, _)| deadline.duration_since(Instant::now()))
@@ -119,7 +119,7 @@ impl Freezing {
         threads.flat_map(|thread| proc::children_of(parent, thread.tid)).collect()
     }
 
-    /// Whether any turned up.
+    /// Stops the children of all stopped tasks; whether any of them is new.
     fn add_new_children(&mut self) -> Result<bool> {
         let known: BTreeSet<i32> = self.members.keys().copied().collect();
         let alive: Vec<i32> =
@@ -150,8 +150,8 @@ impl Freezing {
     }
 }
 
-/// Stops a process, unless it is a zombie; none if it is gone. A zombie, or a process that is just
-/// exiting, cannot be seized (EPERM, ESRCH): what it is now decides, not the error.
+/// Stops a process; none if it is gone. A zombie cannot be stopped, nor can a process that is about to
+/// exit (EPERM, ESRCH), so the state that it is in afterwards decides what it is, and not the error.
 fn stop(pid: i32, patience: Duration) -> Result<Option<State>> {
     match FrozenTask::seize_within(pid, patience) {
         Ok(task) => Ok(Some(State::Alive(Box::new(task)))),
@@ -170,7 +170,7 @@ fn zombie(stat: &Stat) -> Option<State> {
     dead.then(|| State::Zombie { exit_status: stat.exit_code })
 }
 
-/// What a user may not know of a zombie cannot be written down.
+/// Refuses zombies whose exit status the kernel hides from the user of the engine.
 pub fn check_zombies(members: &[Member], refusals: &mut Refusals) {
     for member in members {
         let hidden = matches!(member.state, State::Zombie { exit_status: 0 })
@@ -186,7 +186,7 @@ pub fn check_zombies(members: &[Member], refusals: &mut Refusals) {
     }
 }
 
-/// Sessions whose leader or terminal is outside the tree need `shell_job`.
+/// Refuses a tree whose session is outside of it, unless the option `shell_job` allows that.
 pub fn check_session(root: &Member, shell_job: bool, refusals: &mut Refusals) {
     if shell_job || root.sid == root.pid {
         return;

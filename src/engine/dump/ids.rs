@@ -1,7 +1,7 @@
 //! Identity of what tasks share: address spaces, descriptor tables, signal actions, namespaces.
 //!
-//! Settled once for the whole tree by kcmp, which orders objects as well, so that each new one is
-//! found by bisection; namespaces are known by their inodes.
+//! It is settled once for the whole tree. kcmp compares objects and also orders them, so that each new
+//! one is found by bisection; namespaces are told apart by their inodes.
 
 use std::cmp::Ordering;
 
@@ -58,7 +58,7 @@ pub struct SharedIds {
 }
 
 impl SharedIds {
-    /// Numbers the engine's own namespaces first: they are the `root_ids` of the inventory.
+    /// The engine's own namespaces are numbered first: they are the `root_ids` of the inventory.
     pub fn new() -> Result<Self> {
         Ok(Self {
             vm: Identities::new(Kcmp::Vm),
@@ -82,7 +82,7 @@ impl SharedIds {
         ids
     }
 
-    /// The ids of one task; what may not be shared is refused.
+    /// The ids of one task. Sharing that images cannot express is refused.
     pub fn identify(
         &mut self,
         task: &FrozenTask,
@@ -113,7 +113,8 @@ impl SharedIds {
     }
 }
 
-/// The image format has one descriptor table and one working directory per process.
+/// Refuses threads that have a descriptor table or a working directory of their own: the image format
+/// has one of each per process.
 fn check_threads(task: &FrozenTask, refusals: &mut Refusals) -> Result<()> {
     for thread in &task.threads[1..] {
         for (what, name) in [(Kcmp::Files, "descriptor table"), (Kcmp::Fs, "working directory")] {

@@ -1,7 +1,7 @@
-//! In which session each process was, or could have been, born.
+//! The session that each process was born in, or could have been born in.
 //!
-//! A process that founded no session is born in the one it is in. A founder was born elsewhere,
-//! and of that only its children can still tell: those it had before.
+//! A process that founded no session was born in the one it is in. A founder was born in another one;
+//! only children that it had before it founded its own can show which.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -66,7 +66,7 @@ fn has_members_elsewhere(table: &Table, sid: i32, pid: i32) -> bool {
     table.nodes().any(|other| other.sid == sid && !table.is_within(other.pid, pid))
 }
 
-/// Nothing is known: the session in which its parent ends will do.
+/// A birth for a founder of which nothing is known: the session that its parent ends in will do.
 fn free_birth(table: &Table, pid: i32) -> i32 {
     if pid == table.root() { table.outer.sid } else { table.node(table.node(pid).ppid).sid }
 }

@@ -1,4 +1,4 @@
-//! The executor: blanks live a plan.
+//! The executor: it has blanks take the steps of a plan.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::tracee::batch::{Batch, CallId, Outcome};
 use crate::tracee::blank::{Blank, CloneCall, CloneSpec};
 
-/// Is told of a clone before it happens: by whom, the creator's blank, who will be born.
+/// Called before a clone: who clones, its blank, and who will be born.
 pub type OnClone<'a> = dyn FnMut(Who, &mut Blank, Who) -> Result<()> + 'a;
 
 /// A tree of blanks. Dropping it kills them, children first, each waited for by its parent.
@@ -22,8 +22,8 @@ pub struct Tree {
 impl Tree {
     /// Makes the processes of a plan; `root` is a blank with the pid of the plan's root.
     ///
-    /// `on_clone` is told before a process clones another: a child is born with what its creator has
-    /// in memory then. Zombies are still alive in the end: see [`bury`](Self::bury).
+    /// `on_clone` is called before a process clones another: a child is born with what its creator has
+    /// in memory then. Processes that will be zombies are alive in the end: see [`bury`](Self::bury).
     pub fn build(root: Blank, plan: &Plan, on_clone: &mut OnClone<'_>) -> Result<Self> {
         if root.pid() != plan.root {
             let text = format!("the root is pid {}, not {}", plan.root, root.pid());
@@ -47,7 +47,8 @@ impl Tree {
         &mut self.tasks
     }
 
-    /// Makes these processes take orphans: last of all, or they would take those of the helpers.
+    /// Makes these processes inherit orphans. This comes last, or they would inherit the children of
+    /// helpers.
     pub fn set_subreapers(&mut self, pids: &[i32]) -> Result<()> {
         for pid in pids {
             let mut batch = Batch::new();
@@ -58,10 +59,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Ends the processes that are zombies in the images, with these wait statuses.
+    /// Ends the processes that are zombies in the images, with these wait statuses. Their parents must
+    /// not ignore SIGCHLD yet; the signal that tells them is taken away from them.
     ///
-    /// Returns those that got a status without the core flag they should have. Their parents must
-    /// not ignore SIGCHLD yet, and forget the one they are told by.
+    /// Returns the zombies whose status lacks the core dump flag that it should have.
     pub fn bury(&mut self, zombies: &[(i32, i32)]) -> Result<Vec<i32>> {
         let mut different = Vec::new();
         for (pid, status) in zombies {
@@ -94,7 +95,7 @@ impl Drop for Tree {
         for (pid, parent) in std::mem::take(&mut self.order).into_iter().rev() {
             let was_here = self.tasks.remove(&pid).is_some();
             if let (true, Some(parent)) = (was_here, self.tasks.get_mut(&parent)) {
-                // The error that brought us here is the one to report.
+                // The tree is dropped for an error, which is the one to report.
                 let _ = parent.reap_child(pid);
             }
         }
@@ -107,14 +108,14 @@ struct Work<'p> {
     plan: &'p Plan,
 }
 
-/// What a step of a batch has to be asked for afterwards.
+/// A step of a batch, to look at its result afterwards.
 enum Call {
     Clone { who: Who, call: CloneCall },
     Plain { what: String, call: CallId },
 }
 
 impl Work<'_> {
-    /// Steps that the same process takes one after the other are one batch.
+    /// Takes the steps; those that one process takes in a row are one batch.
     fn live(&mut self, ops: &[Op], on_clone: &mut OnClone<'_>) -> Result<()> {
         let mut rest = ops;
         while let Some(first) = rest.first() {
@@ -141,7 +142,7 @@ impl Work<'_> {
         let actor = self.blank(by)?;
         let pid = actor.pid();
         let outcome = actor.run(batch).doing(|| format!("pid {pid}"))?;
-        // First take over what exists, then judge.
+        // Every process that was born is taken over before a failure is reported.
         let mut born = Vec::new();
         let mut failure = None;
         for call in calls {
@@ -158,7 +159,7 @@ impl Work<'_> {
         self.replace_clashing_helper(by, ops)
     }
 
-    /// A helper with a free choice may have got a number that the table needs.
+    /// Replaces a helper whose pid the kernel chose, if it is a number that the table needs.
     fn replace_clashing_helper(&mut self, by: Who, ops: &[Op]) -> Result<()> {
         let Some(Op::Clone { who: Who::Helper(id), pid: None, flags, .. }) = ops.last() else {
             return Ok(());
@@ -166,7 +167,7 @@ impl Work<'_> {
         while self.helpers.get(id).is_some_and(|blank| self.plan.numbers.contains(&blank.pid())) {
             let spec = CloneSpec { flags: *flags, ..CloneSpec::new(None) };
             let other = self.blank(by)?.clone_process(&spec)?;
-            // The clashing one dies only now, so that the number is not given out again.
+            // It lived until its successor was born, so that the number was not given out again.
             let clashing = self.helpers.insert(*id, other);
             if let Some(clashing) = clashing {
                 self.end(clashing, by)?;
@@ -185,7 +186,8 @@ impl Work<'_> {
         }
     }
 
-    /// The tracer has to wait first: until then the death is hidden from the parent.
+    /// Ends a helper. Its tracer, the engine, has to wait for it first: until then the kernel hides the
+    /// death from the parent.
     fn end(&mut self, helper: Blank, parent: Who) -> Result<()> {
         let pid = helper.pid();
         helper.into_zombie(0)?;
@@ -220,8 +222,9 @@ fn actor(op: &Op) -> Who {
     }
 }
 
-/// How many of the next steps one process takes: up to a helper whose number must be looked at, and
-/// with nothing after clones that would change what one inherits that has to be repeated.
+/// How many of the next steps can be one batch. All are taken by one process. The batch ends behind a
+/// clone whose pid must be looked at, and where another step follows a clone: that clone may have to be
+/// repeated, and must inherit the same then.
 fn batch_len(ops: &[Op]) -> usize {
     /// Far below what the smallest helper area holds.
     const MAX: usize = 64;

@@ -1,5 +1,5 @@
-//! Random legal tables, for tests: processes do random things under the kernel's rules, and what
-//! is left of them is a table.
+//! Random legal tables, for tests. Processes do random things under the kernel's rules, and the
+//! processes that are left form the table.
 
 use super::simulate::Kernel;
 use super::table::Node;
@@ -25,7 +25,7 @@ impl Random {
     }
 }
 
-/// A table, and how it came about.
+/// A table, and what else is known of its processes.
 pub struct Generated {
     pub nodes: Vec<Node>,
     /// Processes that take orphans at the end.
@@ -56,7 +56,7 @@ fn step(kernel: &mut Kernel, random: &mut Random, next: &mut i32) {
     let live: Vec<i32> =
         kernel.processes.iter().filter(|(_, p)| !p.zombie).map(|(pid, _)| *pid).collect();
     let pid = random.pick(&live);
-    // What the rules forbid does not happen.
+    // What the rules forbid fails, and changes nothing.
     let _ = match random.below(20) {
         0..8 => {
             *next += 1;

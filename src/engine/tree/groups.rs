@@ -1,14 +1,15 @@
-//! Process groups: founded first, then joined.
+//! Process groups: they are founded first, and then joined.
 //!
-//! A group exists while it has a member, also one that is not its founder. So a founder that has
-//! moved on leaves a helper behind, and for a dead founder a helper with its number stands in.
+//! A group exists as long as it has a member, whoever that is. So where the founder has moved on to
+//! another group, it clones a helper that stays; where the founder is dead, a helper gets its number
+//! and founds the group in its place.
 
 use std::collections::BTreeSet;
 
 use super::plan::{Planner, Who};
 use crate::error::{Error, Kind, Result};
 
-/// Brings everybody into their final groups.
+/// Brings all processes into their final groups.
 pub(super) fn arrange(planner: &mut Planner<'_>) -> Result<()> {
     let groups: BTreeSet<i32> = planner.table.nodes().map(|node| node.pgid).collect();
     for group in groups {
@@ -37,8 +38,8 @@ fn cannot_return(pid: i32) -> Error {
     Error::new(Kind::Refused, text).remedy("start the restore under setsid(1)")
 }
 
-/// Whether the group is there and will stay: the engine's own, or one with its founder or the
-/// founder's stand-in in it. Other members could still move on.
+/// Whether a group exists and will stay: it is the engine's own, or its founder or the helper in the
+/// founder's place is in it. Other members may still move on.
 fn exists(planner: &Planner<'_>, group: i32) -> bool {
     group == planner.table.outer.pgid
         || planner.alive.values().any(|alive| alive.pid == Some(group) && alive.pgid == group)

@@ -25,7 +25,7 @@ pub enum Op {
     Setsid { who: Who },
     /// `who` enters a process group; 0 founds its own.
     SetGroup { who: Who, group: i32 },
-    /// `who` becomes, or ceases to be, the one that inherits orphans below it.
+    /// `who` begins, or ceases, to inherit orphans among its descendants.
     Subreaper { who: Who, on: bool },
     /// The helper `who` dies and `parent` waits for it.
     Exit { who: Who, parent: Who },
@@ -34,11 +34,11 @@ pub enum Op {
 /// How to rebuild a table.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The first process, which has to exist as a blank.
+    /// The root, which has to exist as a blank before the first step.
     pub root: i32,
     /// The steps, in order.
     pub ops: Vec<Op>,
-    /// Numbers that helpers with a free choice must not get.
+    /// Numbers that helpers must not get for which the kernel chooses a pid.
     pub numbers: BTreeSet<i32>,
     /// Every process with its parent, parents first.
     pub order: Vec<(i32, i32)>,
@@ -46,7 +46,8 @@ pub struct Plan {
 
 /// Plans how to rebuild the table `nodes`, whose first entry is the root.
 ///
-/// `outer` is where a root that founded no session is put; without it such a table is refused.
+/// `outer` is the session and group for a root that founded no session; without it, such a table is
+/// refused.
 pub fn plan(nodes: &[Node], outer: Option<Outer>) -> Result<Plan> {
     let table = Table::new(nodes, outer)?;
     let mut first_error = None;
@@ -81,7 +82,7 @@ pub(super) struct Planner<'t> {
     /// Helpers that still live, in the order of their birth.
     pub helpers: Vec<Who>,
     next_helper: u32,
-    /// Who cloned a process of the table, for the check of what it shares.
+    /// Who cloned each process of the table: what it shares is checked by this.
     pub creators: BTreeMap<i32, Who>,
 }
 
@@ -111,7 +112,7 @@ impl<'t> Planner<'t> {
         Ok(self.ops)
     }
 
-    /// Rounds over all processes until everybody exists in their session.
+    /// Advances all processes in rounds until each exists and is in its session.
     fn create_all(&mut self) -> Result<()> {
         loop {
             let before = self.ops.len();
@@ -134,7 +135,7 @@ impl<'t> Planner<'t> {
             .all(|node| self.task(node.pid).is_some_and(|alive| alive.sid == node.sid))
     }
 
-    /// Does what can be done now about the children and the session of `pid`.
+    /// Clones those children of `pid`, and founds its session, as far as that is possible now.
     fn advance(&mut self, pid: i32) {
         if self.task(pid).is_none() {
             return;
@@ -167,13 +168,13 @@ impl<'t> Planner<'t> {
         }
     }
 
-    /// Whether the parent itself is, for some time, in the session that the child is born in.
+    /// Whether the parent itself is at some time in the session that the child is born in.
     fn is_plain(&self, parent: i32, child: i32) -> bool {
         let sid = self.births[&child];
         sid == self.births[&parent] || sid == self.table.node(parent).sid
     }
 
-    /// The parent clones the child, or a sibling does that shares more with it.
+    /// Has the parent clone the child, or a sibling that shares more with the child.
     fn create_plain(&mut self, parent: i32, child: i32) {
         let shared = |pid: i32| sharing::flags(self.table, pid, child);
         let sid = self.births[&child];
@@ -193,8 +194,8 @@ impl<'t> Planner<'t> {
         self.clone(Who::Task(by), Who::Task(child), Some(child), flags);
     }
 
-    /// A living process below `parent` that is in session `sid` now; one that shares with `child`
-    /// if there is a choice.
+    /// A living descendant of `parent` that is in session `sid` now. If there are several, it is the one
+    /// that shares most with `child`.
     fn member_below(&self, parent: i32, sid: i32, child: i32) -> Option<Who> {
         let shared = |who: &Who| match who {
             Who::Task(pid) => sharing::flags(self.table, *pid, child).count_ones(),
@@ -218,8 +219,8 @@ impl<'t> Planner<'t> {
         false
     }
 
-    /// `creator` clones a helper, the helper clones the child and dies, and the child goes to the
-    /// nearest process above that takes orphans: for this moment, its parent.
+    /// `creator` clones a helper, and the helper clones the child and dies. The orphan goes to the
+    /// nearest ancestor that inherits orphans, which for this moment is its parent.
     fn create_by_adoption(&mut self, parent: i32, child: i32, creator: Who) {
         let flags = match creator {
             Who::Task(pid) => sharing::flags(self.table, pid, child),
@@ -237,8 +238,9 @@ impl<'t> Planner<'t> {
         self.task_mut(child).parent = Some(parent);
     }
 
-    /// Stands in for the dead founder of a session that living members still need to be born in:
-    /// below the deepest process that has such members for children.
+    /// Makes a helper that founds a session in place of its dead founder, since processes have to be
+    /// born in it. It is a child of the deepest process that has such processes for children. False if
+    /// there is none.
     fn make_phantom(&mut self) -> bool {
         let needs = |parent: i32| {
             let missing = |child: &&i32| {

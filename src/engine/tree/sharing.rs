@@ -1,8 +1,8 @@
 //! Tables and address spaces that processes share.
 //!
-//! What is shared has to be shared from the clone on. The planner lets a process be cloned by its
-//! parent, by a sibling, or by a member of its session; sharers that none of these connects are
-//! refused.
+//! An object can be shared only from the clone on. The planner has a process cloned by its parent, by
+//! a sibling, or by a member of its session. Processes that share something, and are connected by none
+//! of these, are refused.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ pub(super) fn flags(table: &Table, a: i32, b: i32) -> u64 {
     }
 }
 
-/// Refuses every process that shares something with others, but not with who clones it.
+/// Refuses every process that shares something with another one, but not with the one that clones it.
 pub(super) fn check(table: &Table, creators: &BTreeMap<i32, Who>) -> Result<()> {
     let mut refusals = Refusals::default();
-    // The first of each set of sharers, in the order of creation, may come from anywhere.
+    // The first process that has an object need not share it with the one that clones it.
     for kind in 0..4 {
         let mut heads: BTreeMap<u32, i32> = BTreeMap::new();
         for node in table.nodes() {

@@ -19,11 +19,11 @@ pub struct Node {
     pub sid: i32,
     /// Set if it is dead and not waited for.
     pub zombie: bool,
-    /// What it shares with others; a zombie has nothing left to share.
+    /// What it may share with others; a zombie has nothing left to share.
     pub objects: Option<Objects>,
 }
 
-/// Ids of what processes can share: equal ids, same object; 0 is never shared.
+/// Ids of what processes can share: equal ids mean the same object. An object with id 0 is not shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Objects {
     /// The address space.
@@ -54,7 +54,7 @@ impl Objects {
     }
 }
 
-/// The session and process group in which the tree is restored: a shell job joins them.
+/// The session and process group of the engine, which a shell job joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outer {
     /// The engine's session.
@@ -85,7 +85,7 @@ fn node(entry: &PstreeEntry, task: Option<&TaskImage>) -> Node {
     }
 }
 
-/// A table that was found to make sense, with the outer session put in.
+/// A table that was checked, and in which the outer session is that of the engine.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     /// Parents before children.
@@ -137,7 +137,7 @@ impl Table {
         Ok(())
     }
 
-    /// Sessions have their founders in them, groups lie within one session.
+    /// Checks that founders are in their sessions, and that no group is spread over sessions.
     fn check_memberships(&self) -> Result<()> {
         let mut session_of: BTreeMap<i32, i32> = BTreeMap::new();
         for node in self.nodes() {
@@ -204,8 +204,7 @@ impl Table {
     }
 }
 
-/// Replaces the session and the group that the root was in, but that the tree did not found, by
-/// the engine's.
+/// Replaces the session of the root, and its group, by the engine's where the tree did not found them.
 fn map_outer(node: &Node, root: &Node, founded: bool, outer: Option<Outer>) -> Result<Node> {
     let mut node = node.clone();
     if root.sid == root.pid || node.sid != root.sid {
