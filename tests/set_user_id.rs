@@ -320,7 +320,8 @@ fn what_is_being_built_is_closed_to_its_user() {
             },
         );
     };
-    read_until(&format!("pid {}: set up: credentials", dumped.pid()));
+    let ended = "shield, confinement, timer numbers, credentials, actions";
+    read_until(&format!("pid {}: set up: {ended}", dumped.pid()));
     let status = fs::read_to_string(format!("/proc/{}/status", dumped.pid())).expect("a status");
     let is_built =
         status.contains("CapPrm:\t0000000000000000") && !status.contains("TracerPid:\t0");

@@ -97,9 +97,8 @@ impl<'a, 'w> Capture<'a, 'w> {
         let ids = self.ids.identify(frozen, &mut self.verdict.refused)?;
         self.descriptor_table(frozen, &ids)?;
         let memory = self.memory(frozen)?;
-        let filters = self.snapshot.seccomp.get_or_insert_default();
         let (captured, session) =
-            task::capture_process(frozen, filters, &mut self.verdict.refused)?;
+            task::capture_process(frozen, &mut self.snapshot, &mut self.verdict.refused)?;
         // The session leaves the process meanwhile.
         let fs = self.collector.add_fs(frozen, &mut self.snapshot, &mut self.verdict.refused)?;
         let Memory { layout, early, refused } = self.leave(frozen, session, memory)?;

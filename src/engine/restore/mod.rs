@@ -1,20 +1,19 @@
 //! The story of a restore.
 //!
-//! 1. Read and validate everything, but for the contents of very many pages, which are compared in
-//!    step 4; refusals are reported together, nothing is started.
-//! 2. Make what tasks share, once, in the engine: open files, shared memory, namespaces.
-//! 3. Make the tree of blanks: pids, parents, sessions, groups.
-//! 4. Write each process into its blank: memory, descriptors, threads, attributes. What needs
-//!    privileges comes before credentials, what depends on others comes after the whole tree has it.
-//! 5. Ask the caller (post-restore, pre-resume), then let go.
+//! 1. Read and validate everything, but for the contents of very many pages, which are compared while
+//!    they are copied; refusals are reported together, nothing is started.
+//! 2. Take a tree of blanks through the [phases](crate::objects::phases) that make each of them what
+//!    its image says: first what processes share, then the processes, then what is in each of them.
+//! 3. Ask the caller (post-restore, pre-resume), then let go.
 //!
-//! Until step 5 every process is a blank, which dies with its value: a failed restore leaves no
+//! Until step 3 every process is a blank, which dies with its value: a failed restore leaves no
 //! trace.
 
+mod asked;
+mod building;
 mod copier;
 mod numbers;
 mod spaces;
-mod stages;
 mod task_logs;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,15 +27,16 @@ use crate::images::read::{Dump, read};
 use crate::images::snapshot::Snapshot;
 use crate::log::Log;
 use crate::objects::namespaces::{Entering, Join, Maker};
-use crate::objects::task::credentials::Reach;
+use crate::objects::phases::Phase;
+use crate::objects::task::Reach;
 use crate::objects::validate::validate;
 use crate::objects::{cgroup, memory, namespaces, task};
 use crate::options::Request;
 use crate::options::values::JoinNs;
 use crate::tracee::blank::Armed;
 
+use self::building::Building;
 use self::copier::Copier;
-use self::stages::Building;
 use self::task_logs::TaskLogs;
 use super::hooks::{Hooks, Stage};
 use super::stats::RestoreStats;
@@ -68,7 +68,9 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
         let logs = TaskLogs::new(request, &snapshot, log)?;
         let namespaces = begin_namespaces(Entering::of(&snapshot, &joined), &helper);
         let forking = Instant::now();
-        let building = stages::build_tree(request, &snapshot, &pages, logs, reach, namespaces)?;
+        let (images, copier) = ((&snapshot, &pages), Copier::new(&helper));
+        let mut building = Building::begin(request, images, logs, &reach, namespaces, copier)?;
+        building.through(Phase::Processes)?;
         stats.forked(forking);
         log.info("the tree is there");
         rebuild(request, building, &pages, &helper, &mut stats, hooks, log)
@@ -87,7 +89,7 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
 /// Makes a tree of blanks what the image says, and lets go. Returns the root's pid.
 fn rebuild(
     request: &Request,
-    mut building: Building<'_>,
+    mut building: Building<'_, '_, '_, '_>,
     pages: &PageFiles,
     helper: &Helper<'_, '_>,
     stats: &mut RestoreStats,
@@ -98,21 +100,19 @@ fn rebuild(
     let root = Some(pid);
     hooks.notify(Stage::SetupNamespaces, root)?;
     hooks.notify(Stage::PostSetupNamespaces, root)?;
-    building.open_files()?;
-    for master in building.orphaned_masters() {
+    building.through(Phase::SharedMemory)?;
+    for master in building.take_for_caller() {
         hooks.notify_with_fd(Stage::OrphanPtsMaster, root, master.as_fd())?;
     }
-    let mut copier = Copier::new(helper);
-    building.memory(&mut copier)?;
+    building.through(Phase::Memory)?;
     stats.filled(building.filled());
-    building.descriptors()?;
-    building.threads()?;
-    for zombie in building.attributes()? {
+    building.through(Phase::LAST)?;
+    for zombie in building.coreless() {
         log.warn(format!(
             "pid {zombie}: its zombie has no core dump flag: no core file is written here"
         ));
     }
-    copier.finish()?;
+    building.finish_copying()?;
     helper.dismiss();
     // Nothing of the images has run yet.
     pages.finish()?;
@@ -153,6 +153,5 @@ fn check(snapshot: &Snapshot, dir: &ImageDir, request: &Request, reach: &Reach) 
     let valid = validate(snapshot, &joined(request), &mut refusals);
     refusals.check().and(valid)?;
     memory::check_stored(snapshot, dir)?;
-    let mut tasks = snapshot.tasks.iter();
-    tasks.try_for_each(|(pid, image)| task::check_reach(*pid, image, reach))
+    snapshot.tasks.keys().try_for_each(|pid| task::check_reach(snapshot, *pid, reach))
 }

@@ -12,7 +12,7 @@ use crate::tracee::blank::{Blank, CloneCall, CloneSpec};
 pub type OnClone<'a> = dyn FnMut(Who, &mut Blank, Who) -> Result<()> + 'a;
 
 /// A tree of blanks. Dropping it kills them, children first, each waited for by its parent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tree {
     tasks: BTreeMap<i32, Blank>,
     /// Every process with its parent, parents first.

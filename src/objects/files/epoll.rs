@@ -32,7 +32,7 @@ use crate::images::proto::{
 use crate::images::snapshot::Snapshot;
 use crate::kernel::kcmp::{self, EpollSlot};
 use crate::kernel::{descriptor, epoll};
-use crate::objects::phases::Phase;
+use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
 
@@ -355,10 +355,11 @@ fn add(epoll: i32, target: i32, watch: &Watch) -> nix::Result<()> {
 }
 
 /// Has the process whose table is to be filled add its targets, while all numbers are free.
-fn watch_from_within(late: &Late, cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
-    let task = cx.snapshot.tasks.get(&blank.pid().cast_unsigned());
+fn watch_from_within(late: &Late, cx: &RestoreCx<'_>, turn: &mut Turn<'_>) -> Result<()> {
+    let task = cx.snapshot.tasks.get(&turn.pid().cast_unsigned());
     let ids = task.and_then(|task| task.ids.as_ref());
     let Some(late) = ids.and_then(|ids| late.0.get(&ids.files_id)) else { return Ok(()) };
+    let blank = turn.blank()?;
     let above = late.iter().map(|watch| watch.number + 1).max().unwrap_or(0);
     if blank.service_fd().is_none_or(|service| service.0 < above) {
         blank.move_service_fd(above)?;

@@ -12,29 +12,49 @@ use crate::args;
 use crate::error::{Error, Kind, Result};
 use crate::images::proto::{FdinfoEntry, FsEntry};
 use crate::kernel::remote::RemoteFd;
-use crate::objects::phases::Phase;
+use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::Batch;
-use crate::tracee::blank::{Blank, Delivery};
+use crate::tracee::blank::Delivery;
 
 /// How many descriptors one batch places: so many fit into any helper area.
 const AT_A_TIME: usize = 100;
 
 impl OpenFiles<'_> {
+    /// Takes the steps of a phase in one process. A table that several have is filled by the first.
+    pub fn take(&self, phase: Phase, turn: &mut Turn<'_>) -> Result<()> {
+        let pid = turn.pid().cast_unsigned();
+        let table = self.cx.snapshot.table_of(pid).filter(|_| self.fillers.contains(&pid));
+        let fs = self.cx.snapshot.tasks.get(&pid).and_then(|task| task.fs.as_ref());
+        match phase {
+            Phase::EmptyTable => match table {
+                Some(table) => self.prepare_table(turn, table),
+                None => Ok(()),
+            },
+            Phase::Directories => fs.map_or(Ok(()), |fs| self.install_fs(turn.delivery(), fs)),
+            Phase::Tables => {
+                table.map_or(Ok(()), |table| self.install_table(turn.delivery(), table))
+            }
+            _ => self.run_in(phase, turn),
+        }
+    }
+
     /// Takes the steps of [`Phase::EmptyTable`] in the process that fills a table.
-    pub fn prepare_table(&self, blank: &mut Blank, table: &[FdinfoEntry]) -> Result<()> {
+    fn prepare_table(&self, turn: &mut Turn<'_>, table: &[FdinfoEntry]) -> Result<()> {
         let highest = table.iter().map(|entry| entry.fd.cast_signed()).max();
         if let Some(highest) = highest
-            && blank.service_fd().is_none_or(|service| service.0 <= highest)
+            && turn.stopped().service_fd().is_none_or(|service| service.0 <= highest)
         {
-            blank.move_service_fd(highest + 1)?;
+            turn.blank()?.move_service_fd(highest + 1)?;
         }
-        self.run_in(Phase::EmptyTable, blank)
+        self.run_in(Phase::EmptyTable, turn)
     }
 
     /// Fills the empty, [prepared](Self::prepare_table) table of a process.
-    ///
-    /// This is called once per table, for the first of the processes that share it.
-    pub fn install_table(&self, delivery: &mut Delivery<'_>, table: &[FdinfoEntry]) -> Result<()> {
+    pub(super) fn install_table(
+        &self,
+        delivery: &mut Delivery<'_>,
+        table: &[FdinfoEntry],
+    ) -> Result<()> {
         let mut sorted: Vec<&FdinfoEntry> = table.iter().collect();
         sorted.sort_unstable_by_key(|entry| entry.fd);
         let files = sorted
@@ -45,7 +65,7 @@ impl OpenFiles<'_> {
     }
 
     /// Puts a process into its root and working directory and sets its umask.
-    pub fn install_fs(&self, delivery: &mut Delivery<'_>, fs: &FsEntry) -> Result<()> {
+    fn install_fs(&self, delivery: &mut Delivery<'_>, fs: &FsEntry) -> Result<()> {
         let pid = delivery.pid();
         let directory =
             |id| self.open_for_map(id, (libc::O_PATH | libc::O_DIRECTORY).cast_unsigned());

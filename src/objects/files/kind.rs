@@ -16,7 +16,7 @@ use super::opened::{Captured, Opened};
 use crate::error::{Refusals, Result};
 use crate::images::proto::{FdTypes, FileEntry, FownEntry};
 use crate::images::snapshot::Snapshot;
-use crate::objects::phases::Phase;
+use crate::objects::phases::{Phase, Turn};
 use crate::tracee::blank::Blank;
 
 /// The number of an open file description in the images.
@@ -118,7 +118,7 @@ pub(super) enum Step<Made> {
     /// Once, for the whole tree.
     Tree(fn(&mut Made, &mut RestoreCx<'_>, &mut Blanks) -> Result<()>),
     /// For one process.
-    Process(fn(&Made, &RestoreCx<'_>, &mut Blank) -> Result<()>),
+    Process(fn(&Made, &RestoreCx<'_>, &mut Turn<'_>) -> Result<()>),
 }
 
 /// Something that descriptors have and that the images hold apart from the open files, as locks.

@@ -12,9 +12,7 @@ use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::FileLockEntry;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::lock::{self, RangeLock};
-use crate::objects::phases::Phase;
-use crate::tracee::batch::Batch;
-use crate::tracee::blank::Blank;
+use crate::objects::phases::{Phase, Turn};
 
 /// `FileLockEntry.flag`.
 const POSIX: u32 = 1;
@@ -153,9 +151,8 @@ fn lock_files(_: &mut (), cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> 
 }
 
 /// Has a process take its POSIX locks, and its BSD locks, which tell who took them.
-fn lock_process(_: &(), cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
-    let pid = blank.pid();
-    let mut batch = Batch::new();
+fn lock_process(_: &(), cx: &RestoreCx<'_>, turn: &mut Turn<'_>) -> Result<()> {
+    let (pid, batch) = (turn.pid(), turn.batch(0));
     for lock in cx.snapshot.file_locks.iter().filter(|lock| lock.pid == pid) {
         let what = format!("lock descriptor {} of pid {pid} again", lock.fd);
         match lock.flag {
@@ -171,7 +168,7 @@ fn lock_process(_: &(), cx: &RestoreCx<'_>, blank: &mut Blank) -> Result<()> {
             _ => {}
         }
     }
-    if batch.is_empty() { Ok(()) } else { blank.run(batch).map(drop) }
+    Ok(())
 }
 
 fn range(lock: &FileLockEntry) -> RangeLock {
@@ -183,6 +180,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::objects::place::Place;
+    use crate::tracee::batch::Batch;
 
     use std::os::fd::OwnedFd;
 

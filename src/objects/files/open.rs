@@ -12,28 +12,28 @@ use super::{ATTRIBUTES, AllMade, KINDS, ghost, link, owners};
 use crate::error::{Context, Error, Result};
 use crate::images::proto::FileEntry;
 use crate::images::snapshot::Snapshot;
-use crate::objects::phases::Phase;
-use crate::tracee::blank::Blank;
+use crate::objects::phases::{Phase, Turn};
 
 /// Every open file of an image.
 #[derive(Debug)]
 pub struct OpenFiles<'s> {
     pub(super) cx: RestoreCx<'s>,
     made: AllMade,
+    /// The first of the processes that have a table, for each table.
+    pub(super) fillers: BTreeSet<u32>,
     /// The last field, so that the limit is put back when all descriptors are closed.
     _limit: DescriptorLimit,
 }
 
 impl<'s> OpenFiles<'s> {
-    /// Takes the steps of [`Phase::Inodes`].
-    pub fn prepare(snapshot: &'s Snapshot, options: RestoreOptions) -> Result<Self> {
-        let mut files = Self {
+    /// Nothing is made yet.
+    pub fn new(snapshot: &'s Snapshot, options: RestoreOptions) -> Result<Self> {
+        Ok(Self {
             cx: RestoreCx::new(snapshot, options),
             made: AllMade::default(),
+            fillers: fillers(snapshot),
             _limit: DescriptorLimit::raise()?,
-        };
-        files.run(Phase::Inodes, &mut Blanks::new())?;
-        Ok(files)
+        })
     }
 
     /// Takes the steps of a phase that are taken once for the whole tree.
@@ -61,15 +61,14 @@ impl<'s> OpenFiles<'s> {
         Ok(())
     }
 
-    /// Takes the steps of a phase that are taken for each process. Those of [`Phase::EmptyTable`]
-    /// are taken only for a process whose table is to be filled: see
-    /// [`prepare_table`](Self::prepare_table).
-    pub fn run_in(&self, phase: Phase, blank: &mut Blank) -> Result<()> {
+    /// Takes the steps of all kinds in one process. Those of [`Phase::EmptyTable`] are taken only for
+    /// a process whose table is to be filled.
+    pub(super) fn run_in(&self, phase: Phase, turn: &mut Turn<'_>) -> Result<()> {
         for kind in KINDS {
-            (kind.step_in)(phase, &self.made, &self.cx, blank)?;
+            (kind.step_in)(phase, &self.made, &self.cx, turn)?;
         }
         for attribute in ATTRIBUTES {
-            (attribute.step_in)(phase, &self.cx, blank)?;
+            (attribute.step_in)(phase, &self.cx, turn)?;
         }
         Ok(())
     }
@@ -87,7 +86,8 @@ impl<'s> OpenFiles<'s> {
 
     #[cfg(test)]
     pub(super) fn made(snapshot: &'s Snapshot, options: RestoreOptions) -> Result<Self> {
-        let mut files = Self::prepare(snapshot, options)?;
+        let mut files = Self::new(snapshot, options)?;
+        files.run(Phase::Inodes, &mut Blanks::new())?;
         files.run(Phase::Open, &mut Blanks::new()).map(|()| files)
     }
 
@@ -130,6 +130,17 @@ impl<'s> OpenFiles<'s> {
     pub fn finish(self) -> Result<()> {
         link::remove_all(self.cx.snapshot)
     }
+}
+
+/// The first process of each descriptor table.
+fn fillers(snapshot: &Snapshot) -> BTreeSet<u32> {
+    let mut seen = BTreeSet::new();
+    let pids = snapshot.tree.iter().map(|entry| entry.pid);
+    let is_first = |pid: &u32| {
+        let ids = snapshot.tasks.get(pid).and_then(|task| task.ids);
+        ids.is_some_and(|ids| seen.insert(ids.files_id))
+    };
+    pids.filter(is_first).collect()
 }
 
 /// The soft limit of descriptors, raised to the hard one while the engine has all those of a tree.

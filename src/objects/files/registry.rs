@@ -12,8 +12,7 @@ use super::{AllMade, AllMet, KINDS};
 use crate::error::{Error, Refusals, Result};
 use crate::images::proto::{FdTypes, FileEntry, FownEntry};
 use crate::images::snapshot::Snapshot;
-use crate::objects::phases::Phase;
-use crate::tracee::blank::Blank;
+use crate::objects::phases::{Phase, Turn};
 
 /// A kind as general code sees it; [`FileKind`] says what each function does.
 pub(super) struct Kind {
@@ -36,7 +35,7 @@ pub(super) struct Kind {
 
 type OpenToMap = fn(&FileEntry, &AllMade, &RestoreCx<'_>, u32) -> Option<Result<OwnedFd>>;
 type TreeStep = fn(Phase, &mut AllMade, &mut RestoreCx<'_>, &mut Blanks) -> Result<()>;
-type ProcessStep = fn(Phase, &AllMade, &RestoreCx<'_>, &mut Blank) -> Result<()>;
+type ProcessStep = fn(Phase, &AllMade, &RestoreCx<'_>, &mut Turn<'_>) -> Result<()>;
 
 /// Where the state of all kinds holds that of `K`.
 pub(super) trait Slot<K, State> {
@@ -71,7 +70,7 @@ impl Kind {
                 K::open_to_map(K::field(file)?, made.of(), cx, flags)
             },
             step: |phase, made, cx, blanks| run(K::STEPS, phase, made.of_mut(), cx, blanks),
-            step_in: |phase, made, cx, blank| run_in(K::STEPS, phase, made.of(), cx, blank),
+            step_in: |phase, made, cx, turn| run_in(K::STEPS, phase, made.of(), cx, turn),
             owner: |file, all| K::owner(K::field(file)?, all),
             describe: |file, all| {
                 let described = K::field(file).map(|entry| K::describe(entry, all));
@@ -101,7 +100,7 @@ pub(super) struct Attribute {
     pub capture: fn(&Descriptor<'_>, &mut AllMet, &mut DumpCx<'_>, &mut Refusals) -> Result<()>,
     pub validate: fn(&Snapshot) -> Result<()>,
     pub step: fn(Phase, &mut RestoreCx<'_>, &mut Blanks) -> Result<()>,
-    pub step_in: fn(Phase, &RestoreCx<'_>, &mut Blank) -> Result<()>,
+    pub step_in: fn(Phase, &RestoreCx<'_>, &mut Turn<'_>) -> Result<()>,
 }
 
 impl Attribute {
@@ -114,7 +113,7 @@ impl Attribute {
             capture: |one, met, cx, refusals| A::capture(one, met.of_mut(), cx, refusals),
             validate: A::validate,
             step: |phase, cx, blanks| run(A::STEPS, phase, &mut (), cx, blanks),
-            step_in: |phase, cx, blank| run_in(A::STEPS, phase, &(), cx, blank),
+            step_in: |phase, cx, turn| run_in(A::STEPS, phase, &(), cx, turn),
         }
     }
 }
@@ -139,11 +138,11 @@ fn run_in<Made>(
     phase: Phase,
     made: &Made,
     cx: &RestoreCx<'_>,
-    blank: &mut Blank,
+    turn: &mut Turn<'_>,
 ) -> Result<()> {
     steps.iter().filter(|(at, _)| *at == phase).try_for_each(|(_, step)| match step {
         Step::Tree(_) => Ok(()),
-        Step::Process(step) => step(made, cx, blank),
+        Step::Process(step) => step(made, cx, turn),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry
 use crate::images::snapshot::{Snapshot, TaskImage};
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{pidfd, tty};
-use crate::objects::phases::{ORDER, Phase};
+use crate::objects::phases::{Circumstances, Phase, Turn, Walk, World};
 use crate::objects::place::Place;
 use crate::tracee::blank::tests::support::blank;
 use crate::tracee::blank::{Blank, Delivery};
@@ -81,30 +81,27 @@ pub(super) fn restore(snapshot: &Snapshot) -> Result<Blank> {
     let holder = blank();
     let snapshot = with_pid(snapshot, holder.pid());
     validate(&snapshot)?;
-    let mut files = OpenFiles::prepare(&snapshot, RestoreOptions::default())?;
-    let mut blanks = Blanks::from([(holder.pid(), holder)]);
-    let (mut later, task) = (ORDER.iter(), snapshot.tasks.values().next().unwrap());
-    later.find(|row| row.phase == Phase::Processes);
-    for phase in later.map(|row| row.phase) {
-        files.run(phase, &mut blanks)?;
-        let blank = blanks.values_mut().next().unwrap();
-        let table = &snapshot.descriptor_tables[&FILES_ID];
-        match phase {
-            Phase::EmptyTable => files.prepare_table(blank, table)?,
-            Phase::Directories => {
-                deliver(blank, |to| files.install_fs(to, task.fs.as_ref().unwrap()))?;
-            }
-            Phase::Tables => deliver(blank, |to| files.install_table(to, table))?,
-            _ => files.run_in(phase, blank)?,
-        }
-    }
-    Ok(blanks.pop_first().unwrap().1)
+    let files = OpenFiles::new(&snapshot, RestoreOptions::default())?;
+    let mut made = Made { files, blanks: Blanks::from([(holder.pid(), holder)]) };
+    Walk::new(&Circumstances::default()).through(Phase::LAST, &mut made)?;
+    Ok(made.blanks.pop_first().unwrap().1)
 }
 
-fn deliver(blank: &mut Blank, step: impl FnOnce(&mut Delivery<'_>) -> Result<()>) -> Result<()> {
-    let mut delivery = Delivery::to(blank);
-    step(&mut delivery)?;
-    delivery.flush()
+/// Processes and their files, and nothing else of them.
+struct Made<'s> {
+    files: OpenFiles<'s>,
+    blanks: Blanks,
+}
+
+impl World for Made<'_> {
+    fn once(&mut self, phase: Phase) -> Result<()> {
+        self.files.run(phase, &mut self.blanks)
+    }
+
+    fn each(&mut self, phases: &[Phase]) -> Result<()> {
+        let take = |phase, turn: &mut Turn<'_>| self.files.take(phase, turn);
+        self.blanks.values_mut().try_for_each(|blank| Turn::take(blank, phases, take))
+    }
 }
 
 pub(super) fn with_pid(snapshot: &Snapshot, pid: i32) -> Snapshot {

@@ -2,71 +2,26 @@
 //! are, the auxiliary vector and the executable.
 
 use crate::args;
-use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::kernel::proc::{self, StatFields};
 use crate::kernel::remote::RemoteFd;
-use crate::tracee::batch::{Batch, CallId, Outcome};
+use crate::tracee::batch::Batch;
 
-/// What only the process itself can tell; see [`ask`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    pub brk: u64,
-    pub dumpable: i32,
-    pub thp_disabled: bool,
-}
-
-/// Calls whose results [`Questions::answers`] reads.
-#[derive(Clone, Copy, Debug)]
-pub struct Questions {
-    brk: CallId,
-    dumpable: CallId,
-    thp: CallId,
-}
-
-/// Adds the calls to a batch that the dumpee will run.
-pub fn ask(batch: &mut Batch) -> Questions {
-    Questions {
-        brk: batch.call(libc::SYS_brk, args![0]),
-        dumpable: batch.call(libc::SYS_prctl, args![libc::PR_GET_DUMPABLE]),
-        thp: batch.call(libc::SYS_prctl, args![libc::PR_GET_THP_DISABLE]),
-    }
-}
-
-impl Questions {
-    /// Reads the facts, refusing what the image format cannot say.
-    pub fn answers(self, outcome: &Outcome, pid: i32, refusals: &mut Refusals) -> Result<Facts> {
-        let brk = outcome.ret(self.brk).doing(|| "brk")?.cast_unsigned();
-        let dumpable = outcome.ret(self.dumpable).doing(|| "prctl(PR_GET_DUMPABLE)")?;
-        let thp = outcome.ret(self.thp).doing(|| "prctl(PR_GET_THP_DISABLE)")?;
-        if !(0..=1).contains(&thp) {
-            refusals.refuse(
-                format!("pid {pid}"),
-                "PR_SET_THP_DISABLE with flags",
-                "the image format has no field for its flags",
-                "",
-            );
-        }
-        Ok(Facts { brk, dumpable: i32::try_from(dumpable).unwrap_or(0), thp_disabled: thp != 0 })
-    }
-}
-
-/// Builds the message from the facts, the text of `/proc/PID/stat`, and `/proc/PID/auxv`.
+/// Completes the message, of which the process itself has told some, from the text of
+/// `/proc/PID/stat` and from `/proc/PID/auxv`.
 pub fn capture(
     pid: i32,
     stat: &str,
-    facts: Facts,
+    told: MmEntry,
     exe_file_id: u32,
     vmas: Vec<VmaEntry>,
 ) -> Result<MmEntry> {
     let auxv = format!("/proc/{pid}/auxv");
     let auxv = proc::contents(&auxv).doing(|| format!("read {auxv}"))?;
-    let mut mm = places(stat).ok_or_else(|| {
+    let mut mm = places(stat, told).ok_or_else(|| {
         Error::new(Kind::Internal, format!("cannot read /proc/{pid}/stat: {stat:?}"))
     })?;
-    mm.mm_brk = facts.brk;
-    mm.dumpable = Some(facts.dumpable);
-    mm.thp_disabled = Some(facts.thp_disabled);
     mm.exe_file_id = exe_file_id;
     mm.mm_saved_auxv = words(&auxv);
     mm.vmas = vmas;
@@ -86,7 +41,7 @@ fn words(bytes: &[u8]) -> Vec<u64> {
 }
 
 /// The addresses in `/proc/PID/stat`.
-fn places(stat: &str) -> Option<MmEntry> {
+fn places(stat: &str, told: MmEntry) -> Option<MmEntry> {
     let fields = StatFields::of(stat)?;
     let field = |number| fields.get(number);
     Some(MmEntry {
@@ -100,7 +55,7 @@ fn places(stat: &str) -> Option<MmEntry> {
         mm_arg_end: field(49)?,
         mm_env_start: field(50)?,
         mm_env_end: field(51)?,
-        ..MmEntry::default()
+        ..told
     })
 }
 
@@ -136,12 +91,6 @@ pub fn set(batch: &mut Batch, mm: &MmEntry, exe: RemoteFd) {
         args![libc::PR_SET_MM, libc::PR_SET_MM_MAP, map, size, 0],
     );
     batch.must("close of the executable", libc::SYS_close, args![exe]);
-    let disabled = i32::from(mm.thp_disabled.unwrap_or(false));
-    batch.must(
-        "prctl(PR_SET_THP_DISABLE)",
-        libc::SYS_prctl,
-        args![libc::PR_SET_THP_DISABLE, disabled],
-    );
 }
 
 fn tail(auxv_len: usize, exe: RemoteFd) -> Vec<u8> {

@@ -52,7 +52,6 @@ pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
 pub use self::inherit::{PageReader, Saved, inherit, may_share};
 pub use self::map::{OpenFile, map};
-pub use self::mm::{Facts, Questions, ask};
 pub use self::pages::Writing;
 pub use self::shared::{SharedMemory, SharedObjects, fill_from as fill_shared};
 pub use self::stored::check as check_stored;
@@ -99,9 +98,9 @@ pub fn capture(
 }
 
 impl Layout {
-    /// The message, once the dumpee's own answers are there too.
-    pub fn mm(&self, task: &FrozenTask, facts: Facts) -> Result<MmEntry> {
-        mm::capture(task.pid, task.stat()?, facts, self.exe_file_id, self.vmas.clone())
+    /// The message, of which the dumpee itself has told some.
+    pub fn mm(&self, task: &FrozenTask, told: MmEntry) -> Result<MmEntry> {
+        mm::capture(task.pid, task.stat()?, told, self.exe_file_id, self.vmas.clone())
     }
 }
 

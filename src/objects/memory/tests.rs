@@ -279,19 +279,16 @@ fn the_address_space_gets_its_places_and_executable() {
         mm_env_start: 0x30_0010,
         mm_env_end: 0x30_0020,
         mm_saved_auxv: vec![6, 4096, 0, 0],
-        thp_disabled: Some(true),
         ..MmEntry::default()
     };
     let mut delivery = Delivery::to(&mut made);
     set_mm(&mut delivery, &mm, &exe.into()).unwrap();
     delivery.flush().unwrap();
     let mut batch = Batch::new();
-    let questions = ask(&mut batch);
-    let outcome = made.run(batch).unwrap();
-    let facts = questions.answers(&outcome, made.pid(), &mut Refusals::default()).unwrap();
-    assert_eq!((facts.brk, facts.thp_disabled), (0x20_0000, true));
+    let brk = batch.call(libc::SYS_brk, args![0]);
+    assert_eq!(made.run(batch).unwrap().ret(brk), Ok(0x20_0000));
     let stat = crate::kernel::proc::stat_text(made.pid()).unwrap();
-    let back = mm::capture(made.pid(), &stat, facts, 0, Vec::new()).unwrap();
+    let back = mm::capture(made.pid(), &stat, MmEntry::default(), 0, Vec::new()).unwrap();
     assert_eq!((back.mm_start_code, back.mm_env_end), (mm.mm_start_code, mm.mm_env_end));
     assert_eq!(back.mm_saved_auxv[..2], mm.mm_saved_auxv[..2]);
     let link = std::fs::read_link(format!("/proc/{}/exe", made.pid())).unwrap();

@@ -46,7 +46,7 @@ impl Ids {
         refusals: &mut Refusals,
     ) -> Result<()> {
         let all = Directory::open(pid)?;
-        for (index, kind) in KINDS.into_iter().enumerate() {
+        for (index, kind) in KINDS.iter().enumerate() {
             let inode = all.inode(kind.name)?;
             *(kind.id)(ids) = Some(self.id(index, inode));
             if inode != self.engine[index] && kind.carried.is_none() {

@@ -1,17 +1,14 @@
 //! Namespaces of the tasks.
 //!
-//! [`KINDS`] names all kinds. A kind that is carried has a file of its own: what such a namespace
-//! holds, capture, validate, rebuild. Of the others, a task has to be in the engine's.
+//! A kind that is carried is one file, in which stands what such a namespace holds, capture, validate
+//! and rebuild, and one line in the registry below. Of the others, a task has to be in the engine's.
 //!
 //! A tree may have one namespace of its own of each carried kind, that of its root. [`Space`]s are
 //! what any tree may have.
 
 mod entering;
 mod identity;
-mod ipc;
 mod space;
-mod time;
-mod uts;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,24 +24,37 @@ pub use self::entering::{Entering, Join, Maker};
 pub use self::identity::Ids;
 pub use self::space::{Space, Spaces};
 
-/// All kinds, in the order in which CRIU numbers the engine's own.
-const KINDS: [&NamespaceKind; 8] = [
-    &NamespaceKind {
+/// The registry: a line for each kind, which names its file or says what little is known of it.
+///
+/// It also declares the modules, so that a new kind is one file and one line. `cargo fmt` does not
+/// see modules that a macro declares: `make lint` gives it their files by name.
+macro_rules! kinds {
+    ($($(file $file:ident)? $(kind $kind:expr)?,)+) => {
+        $($(mod $file;)?)+
+
+        /// All kinds.
+        const KINDS: &[&NamespaceKind] = &[$($(&$file::KIND)? $(&$kind)?,)+];
+    };
+}
+
+// The order is that in which CRIU numbers the engine's own namespaces.
+kinds! {
+    kind NamespaceKind {
         has_for_children: true,
         nests: true,
         ..NamespaceKind::refused("pid", CloneFlags::CLONE_NEWPID, |ids| &mut ids.pid_ns_id)
     },
-    &NamespaceKind::refused("net", CloneFlags::CLONE_NEWNET, |ids| &mut ids.net_ns_id),
-    &ipc::KIND,
-    &uts::KIND,
-    &time::KIND,
-    &NamespaceKind::refused("mnt", CloneFlags::CLONE_NEWNS, |ids| &mut ids.mnt_ns_id),
-    &NamespaceKind {
+    kind NamespaceKind::refused("net", CloneFlags::CLONE_NEWNET, |ids| &mut ids.net_ns_id),
+    file ipc,
+    file uts,
+    file time,
+    kind NamespaceKind::refused("mnt", CloneFlags::CLONE_NEWNS, |ids| &mut ids.mnt_ns_id),
+    kind NamespaceKind {
         nests: true,
         ..NamespaceKind::refused("user", CloneFlags::CLONE_NEWUSER, |ids| &mut ids.user_ns_id)
     },
-    &NamespaceKind::refused("cgroup", CloneFlags::CLONE_NEWCGROUP, |ids| &mut ids.cgroup_ns_id),
-];
+    kind NamespaceKind::refused("cgroup", CloneFlags::CLONE_NEWCGROUP, |ids| &mut ids.cgroup_ns_id),
+}
 
 /// A kind of namespace.
 #[derive(Debug)]

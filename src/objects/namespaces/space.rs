@@ -112,7 +112,7 @@ mod tests {
         let spaces = Spaces::of(&tree());
         for pid in [70, 71, 72] {
             let kinds: Vec<&str> = spaces.of_task(pid).map(|space| space.kind.name).collect();
-            assert_eq!(kinds, KINDS.map(|kind| kind.name));
+            assert_eq!(kinds, KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>());
         }
         assert_eq!(spaces.all().count(), KINDS.len() + 2);
     }

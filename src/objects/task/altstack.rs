@@ -1,7 +1,10 @@
 //! A thread's alternate signal stack.
 
+use super::attribute::{Attribute, Step, ThreadReply};
+use super::{Rebuild, RecordedThread};
 use crate::args;
 use crate::images::proto::ThreadSasEntry;
+use crate::objects::phases::Phase;
 use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// Bytes of `stack_t`: address, flags, padding, size.
@@ -10,29 +13,39 @@ const SIZE: usize = 24;
 const SS_ONSTACK: u32 = 1;
 const SS_DISABLE: u32 = 2;
 
-/// The question to a thread: its alternate stack.
-pub struct Answer(DataRef);
+pub struct AltStack;
 
-/// Asks for the alternate stack.
-pub fn ask(batch: &mut Batch) -> Answer {
-    let place = batch.space(SIZE);
-    batch.must("get the alternate signal stack", libc::SYS_sigaltstack, args![0, place]);
-    Answer(place)
+impl Attribute for AltStack {
+    fn ask_thread(&self, batch: &mut Batch) -> Option<ThreadReply> {
+        let place = batch.space(SIZE);
+        batch.must("get the alternate signal stack", libc::SYS_sigaltstack, args![0, place]);
+        Some(Box::new(move |outcome, thread| {
+            thread.entry.sas = Some(to_image(outcome, place));
+            Ok(())
+        }))
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Registrations, Step::Threads(rebuild))]
+    }
 }
 
-impl Answer {
-    /// The stack as an image holds it.
-    pub fn to_image(&self, outcome: &Outcome) -> ThreadSasEntry {
-        ThreadSasEntry {
-            ss_sp: outcome.u64(self.0),
-            ss_flags: outcome.u32(self.0.skip(8)) & !SS_ONSTACK,
-            ss_size: outcome.u64(self.0.skip(16)),
-        }
+fn to_image(outcome: &Outcome, place: DataRef) -> ThreadSasEntry {
+    ThreadSasEntry {
+        ss_sp: outcome.u64(place),
+        ss_flags: outcome.u32(place.skip(8)) & !SS_ONSTACK,
+        ss_size: outcome.u64(place.skip(16)),
+    }
+}
+
+fn rebuild(_: &Rebuild<'_>, thread: &RecordedThread<'_>, batch: &mut Batch) {
+    if let Some(stack) = &thread.entry.sas {
+        set(batch, stack);
     }
 }
 
 /// Sets the alternate stack; the thread must not be running on it, which a new one never is.
-pub fn rebuild(batch: &mut Batch, stack: &ThreadSasEntry) {
+fn set(batch: &mut Batch, stack: &ThreadSasEntry) {
     let flags = stack.ss_flags & !SS_ONSTACK;
     if flags & SS_DISABLE != 0 || stack.ss_size == 0 {
         return;
@@ -55,7 +68,7 @@ mod tests {
     fn a_stack_in_use_is_set_without_the_mark_of_use() {
         let mut batch = Batch::new();
         let stack = ThreadSasEntry { ss_sp: 0x1000, ss_size: 0x2000, ss_flags: 1 };
-        rebuild(&mut batch, &stack);
+        set(&mut batch, &stack);
         let raw = batch.encode(RemoteAddr(0))[ENTRY_SIZE..].to_vec();
         assert_eq!(raw[..8], 0x1000u64.to_le_bytes());
         assert_eq!(raw[8..16], [0; 8]);
@@ -65,7 +78,7 @@ mod tests {
     #[test]
     fn no_stack_is_no_call() {
         let mut batch = Batch::new();
-        rebuild(&mut batch, &ThreadSasEntry { ss_sp: 0, ss_size: 0, ss_flags: SS_DISABLE });
+        set(&mut batch, &ThreadSasEntry { ss_sp: 0, ss_size: 0, ss_flags: SS_DISABLE });
         assert!(batch.is_empty());
     }
 }

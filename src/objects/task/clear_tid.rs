@@ -1,32 +1,39 @@
 //! Where the kernel writes a zero and wakes a futex when a thread ends: what `pthread_join` waits
 //! for.
 
+use super::Rebuild;
+use super::attribute::{Attribute, Step, ThreadReply};
 use crate::args;
-use crate::tracee::batch::{Batch, DataRef, Outcome};
+use crate::objects::phases::Phase;
+use crate::tracee::batch::Batch;
 
 /// PR_GET_TID_ADDRESS
 const PR_GET_TID_ADDRESS: i32 = 40;
 
-/// The question to a thread: its address.
-pub struct Answer(DataRef);
+pub struct ClearTid;
 
-/// Asks for the address.
-pub fn ask(batch: &mut Batch) -> Answer {
-    let place = batch.space(8);
-    let call = args![PR_GET_TID_ADDRESS, place];
-    batch.must("get the address that the end of the thread clears", libc::SYS_prctl, call);
-    Answer(place)
-}
+impl Attribute for ClearTid {
+    fn ask_thread(&self, batch: &mut Batch) -> Option<ThreadReply> {
+        let place = batch.space(8);
+        let call = args![PR_GET_TID_ADDRESS, place];
+        batch.must("get the address that the end of the thread clears", libc::SYS_prctl, call);
+        Some(Box::new(move |outcome, thread| {
+            thread.info.clear_tid_addr = outcome.u64(place);
+            Ok(())
+        }))
+    }
 
-impl Answer {
-    /// The address as an image holds it.
-    pub fn to_image(&self, outcome: &Outcome) -> u64 {
-        outcome.u64(self.0)
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Registrations, Step::Leader(rebuild))]
     }
 }
 
-/// Sets the address of the thread that runs the batch. It returns the thread's id.
-pub fn rebuild(batch: &mut Batch, address: u64) {
-    let what = "set the address that the end of the thread clears";
-    batch.must(what, libc::SYS_set_tid_address, args![address]);
+/// Sets the address of the leader: the others are [born](super::threads) with theirs.
+fn rebuild(process: &Rebuild<'_>, batch: &mut Batch) {
+    if let Some(leader) = process.task.threads.first() {
+        let what = "set the address that the end of the thread clears";
+        let call = args![leader.info.clear_tid_addr];
+        // It returns the thread's id.
+        batch.must(what, libc::SYS_set_tid_address, call);
+    }
 }

@@ -3,11 +3,55 @@
 //! The kernel takes any bytes but NUL, the message only text: a name that is no UTF-8 is stored
 //! readably for others and exactly in the extras.
 
+use super::attribute::{Attribute, Seen, Step};
+use super::draft::{Draft, ThreadDraft};
+use super::{Rebuild, RecordedThread};
 use crate::args;
+use crate::error::{Context, Refusals, Result};
+use crate::images::snapshot::Snapshot;
+use crate::kernel::proc;
+use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
+use crate::tracee::dumpee::FrozenTask;
 
 /// Bytes of a name with its end.
 const SIZE: usize = 16;
+
+pub struct Comm;
+
+impl Attribute for Comm {
+    fn read_thread(
+        &self,
+        seen: &Seen<'_>,
+        thread: &mut ThreadDraft,
+        _: &mut Refusals,
+    ) -> Result<()> {
+        let name = match in_status(seen.text) {
+            Some(name) => name.to_vec(),
+            None => read(seen)?,
+        };
+        let (text, exact) = to_image(&name);
+        thread.entry.comm = Some(text);
+        thread.extras.comm = exact;
+        Ok(())
+    }
+
+    /// The process has the name of its leader.
+    fn settle(&self, _: &FrozenTask, draft: &mut Draft, _: &mut Snapshot) -> Result<()> {
+        draft.entry.comm = draft.threads[0].entry.comm().to_owned();
+        Ok(())
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Registrations, Step::Threads(rebuild))]
+    }
+}
+
+fn read(seen: &Seen<'_>) -> Result<Vec<u8>> {
+    let path = format!("/proc/{}/task/{}/comm", seen.pid, seen.frozen.tid);
+    let file = proc::contents(&path).doing(|| format!("read {path}"))?;
+    Ok(parse(&file).to_vec())
+}
 
 /// The name for the message, and for the extras if the message cannot hold it.
 pub fn to_image(name: &[u8]) -> (String, Option<Vec<u8>>) {
@@ -18,19 +62,24 @@ pub fn to_image(name: &[u8]) -> (String, Option<Vec<u8>>) {
 }
 
 /// The name from `/proc/PID/comm` or `/proc/PID/task/TID/comm`.
-pub fn parse(file: &[u8]) -> &[u8] {
+fn parse(file: &[u8]) -> &[u8] {
     file.strip_suffix(b"\n").unwrap_or(file)
 }
 
 /// The name as `/proc/PID/task/TID/status` begins with it, which spares a look at another file;
 /// none if something in it is escaped there.
-pub fn in_status(file: &[u8]) -> Option<&[u8]> {
+fn in_status(file: &[u8]) -> Option<&[u8]> {
     let name = file.strip_prefix(b"Name:\t")?.split(|byte| *byte == b'\n').next()?;
     (!name.contains(&b'\\')).then_some(name)
 }
 
+fn rebuild(process: &Rebuild<'_>, thread: &RecordedThread<'_>, batch: &mut Batch) {
+    let name = thread.entry.comm.as_deref().unwrap_or(&process.task.entry.comm);
+    set(batch, name, thread.extras.and_then(|extras| extras.comm.as_deref()));
+}
+
 /// Names the thread that runs the batch.
-pub fn rebuild(batch: &mut Batch, comm: &str, exact: Option<&[u8]>) {
+fn set(batch: &mut Batch, comm: &str, exact: Option<&[u8]>) {
     let mut name = [0u8; SIZE];
     let bytes = exact.unwrap_or(comm.as_bytes());
     let len = bytes.len().min(SIZE - 1);
@@ -59,7 +108,7 @@ mod tests {
             let file = [name, b"\n"].concat();
             let (comm, exact) = to_image(parse(&file));
             let mut batch = Batch::new();
-            rebuild(&mut batch, &comm, exact.as_deref());
+            set(&mut batch, &comm, exact.as_deref());
             let image = batch.encode(RemoteAddr(0));
             let mut want = [0u8; SIZE];
             want[..name.len()].copy_from_slice(name);

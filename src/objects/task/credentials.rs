@@ -10,44 +10,76 @@
 
 use once_cell::sync::Lazy;
 
-use super::rlimits;
+use super::attribute::{Attribute, Seen, Step, ThreadReply};
+use super::draft::ThreadDraft;
 use super::status::Status;
+use super::{Reach, Rebuild, Recorded, RecordedThread};
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
-use crate::images::proto::{CredsEntry, TaskRlimitsEntry};
+use crate::images::proto::CredsEntry;
 use crate::kernel::capability::{
     PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAP_AMBIENT_RAISE, Request, SETGID, SETPCAP,
-    SETUID, members, only,
+    SETUID, members,
 };
-use crate::kernel::{capability, proc, process};
-use crate::tracee::batch::{Batch, CallId, Outcome};
+use crate::kernel::proc;
+use crate::objects::phases::Phase;
+use crate::tracee::batch::Batch;
 
 /// Words of a capability set in an image.
 const WORDS: usize = 2;
 /// SECBIT_NO_SETUID_FIXUP: changing the user id leaves the capabilities alone.
 const NO_SETUID_FIXUP: u32 = 1 << 2;
-/// SECBIT_KEEP_CAPS, which an exec takes off.
-const KEEP_CAPS: u32 = 1 << 4;
 /// More groups the kernel does not take.
 const GROUPS_MAX: usize = 65536;
 
-/// The question to a thread: its securebits.
-pub struct Answer(CallId);
+pub struct Credentials;
 
-/// Asks for the securebits.
-pub fn ask(batch: &mut Batch) -> Answer {
-    Answer(batch.call(libc::SYS_prctl, args![libc::PR_GET_SECUREBITS, 0, 0, 0, 0]))
-}
+impl Attribute for Credentials {
+    fn ask_thread(&self, batch: &mut Batch) -> Option<ThreadReply> {
+        let call = batch.call(libc::SYS_prctl, args![libc::PR_GET_SECUREBITS, 0, 0, 0, 0]);
+        Some(Box::new(move |outcome, thread| {
+            let securebits = outcome.ret(call).doing(|| "get the securebits")?;
+            thread.entry.creds.get_or_insert_default().secbits = securebits as u32;
+            Ok(())
+        }))
+    }
 
-impl Answer {
-    /// The credentials as an image holds them.
-    pub fn to_image(&self, outcome: &Outcome, status: &Status) -> Result<CredsEntry> {
-        let securebits = outcome.ret(self.0).doing(|| "get the securebits")?;
-        Ok(entry(status, securebits as u32))
+    fn read_thread(
+        &self,
+        seen: &Seen<'_>,
+        thread: &mut ThreadDraft,
+        refusals: &mut Refusals,
+    ) -> Result<()> {
+        if labels_exist() {
+            let path = format!("/proc/{}/task/{}/attr/current", seen.pid, thread.tid);
+            refuse_label(thread.tid, &proc::text(&path).unwrap_or_default(), refusals);
+        }
+        thread.entry.creds = Some(entry(&seen.status, 0));
+        Ok(())
+    }
+
+    fn validate_thread(&self, thread: &RecordedThread<'_>) -> Result<()> {
+        let creds = thread.entry.creds.as_ref();
+        validate(&thread.file(), creds.ok_or_else(|| thread.missing("the credentials"))?)
+    }
+
+    fn check_reach(&self, task: &Recorded<'_>, reach: &Reach) -> Result<()> {
+        task.threads.iter().try_for_each(|thread| match &thread.entry.creds {
+            Some(creds) => check_reach(&thread.file(), creds, reach),
+            None => Ok(()),
+        })
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[
+            (Phase::Credentials, Step::Threads(rebuild)),
+            (Phase::Limits, Step::Threads(rebuild_no_new_privs)),
+        ]
     }
 }
 
-fn entry(status: &Status, secbits: u32) -> CredsEntry {
+/// The message, from what is known.
+pub(super) fn entry(status: &Status, secbits: u32) -> CredsEntry {
     CredsEntry {
         uid: status.uids[0],
         euid: status.uids[1],
@@ -73,19 +105,20 @@ fn words(set: u64) -> Vec<u32> {
     vec![set as u32, (set >> 32) as u32]
 }
 
-fn set(words: &[u32]) -> u64 {
+/// The set that an image holds as words.
+pub(super) fn set(words: &[u32]) -> u64 {
     words.iter().rev().fold(0, |set, word| set << 32 | u64::from(*word))
 }
 
 /// Whether this kernel has a security module that labels tasks (Linux Security Modules,
 /// `security_getprocattr`): without one, the file of every task gives EINVAL.
-pub fn labels_exist() -> bool {
+fn labels_exist() -> bool {
     static EXIST: Lazy<bool> = Lazy::new(|| proc::contents("/proc/self/attr/current").is_ok());
     *EXIST
 }
 
 /// Refuses a thread that a security module confines: labels are not carried.
-pub fn refuse_label(tid: i32, label: &str, refusals: &mut Refusals) {
+fn refuse_label(tid: i32, label: &str, refusals: &mut Refusals) {
     let label = label.trim_end_matches(['\0', '\n']);
     if !matches!(label, "" | "unconfined" | "kernel") {
         let object = format!("security label \"{label}\"");
@@ -94,7 +127,7 @@ pub fn refuse_label(tid: i32, label: &str, refusals: &mut Refusals) {
 }
 
 /// Checks sizes, and that no capability is demanded that its superset lacks.
-pub fn validate(file: &str, creds: &CredsEntry) -> Result<()> {
+fn validate(file: &str, creds: &CredsEntry) -> Result<()> {
     let sets = [&creds.cap_inh, &creds.cap_prm, &creds.cap_eff, &creds.cap_bnd];
     if sets.iter().any(|set| set.len() != WORDS) || creds.cap_amb.len() > WORDS {
         return Err(Error::image(file, "a capability set has not two words"));
@@ -117,61 +150,8 @@ pub fn validate(file: &str, creds: &CredsEntry) -> Result<()> {
     }
 }
 
-/// What the restoring kernel and program have to give.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reach {
-    /// The highest capability that the kernel knows.
-    last_cap: u32,
-    /// Credentials of the engine: every new process begins with them.
-    ours: CredsEntry,
-    /// Permitted capabilities of the engine that it may not give to anybody.
-    lent: u64,
-    /// Limits of the engine.
-    limits: TaskRlimitsEntry,
-}
-
-impl Reach {
-    /// What this process has.
-    pub fn ours() -> Result<Self> {
-        let path = "/proc/self/status";
-        let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
-        let secbits = capability::securebits().doing(|| "get the securebits")? & !KEEP_CAPS;
-        let ours = entry(&Status::parse(&text)?, secbits);
-        let path = "/proc/sys/kernel/cap_last_cap";
-        let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
-        let last_cap = text.trim().parse().unwrap_or(63);
-        let lent = process::lent_capabilities().doing(|| "capget")?;
-        let path = "/proc/self/limits";
-        let text = std::fs::read_to_string(path).doing(|| format!("read {path}"))?;
-        Ok(Self { last_cap, ours, lent, limits: rlimits::parse(&text)? })
-    }
-
-    /// Whether the engine has capabilities that must not get into other hands.
-    pub fn is_lent(&self) -> bool {
-        self.lent != 0
-    }
-
-    /// Whether the engine has a capability that is its user's own.
-    pub fn has(&self, cap: u32) -> bool {
-        self.own() & only(cap) != 0
-    }
-
-    /// The engine's limits, which no process can have more than; none if it may give any.
-    pub fn limits(&self) -> Option<&TaskRlimitsEntry> {
-        (!self.has(capability::SYS_RESOURCE)).then_some(&self.limits)
-    }
-
-    fn own(&self) -> u64 {
-        set(&self.ours.cap_prm) & !self.lent
-    }
-
-    fn known(&self) -> u64 {
-        u64::MAX >> (63 - self.last_cap.min(63))
-    }
-}
-
 /// Checks that the engine has what the thread is to have: nobody can give more.
-pub fn check_reach(file: &str, creds: &CredsEntry, reach: &Reach) -> Result<()> {
+fn check_reach(file: &str, creds: &CredsEntry, reach: &Reach) -> Result<()> {
     let (known, ours) = (reach.known(), &reach.ours);
     let denied = |cause: String, remedy: &str| {
         Err(Error::new(Kind::Denied, format!("{file}: {cause}")).remedy(remedy))
@@ -245,9 +225,15 @@ fn group_ids(creds: &CredsEntry) -> [u32; 4] {
     [creds.gid, creds.egid, creds.sgid, creds.fsgid]
 }
 
+fn rebuild(process: &Rebuild<'_>, thread: &RecordedThread<'_>, batch: &mut Batch) {
+    if let Some(creds) = &thread.entry.creds {
+        change(batch, creds, process.reach);
+    }
+}
+
 /// Turns a thread with the engine's credentials into one with these. What is so already is left
 /// alone: without privileges it could not even be set to what it is.
-pub fn rebuild(batch: &mut Batch, creds: &CredsEntry, reach: &Reach) {
+fn change(batch: &mut Batch, creds: &CredsEntry, reach: &Reach) {
     let secbits = rebuild_ids(batch, creds, &reach.ours);
     let known = reach.known();
     let dropped = set(&reach.ours.cap_bnd) & known & !set(&creds.cap_bnd);
@@ -307,8 +293,8 @@ fn capset(batch: &mut Batch, effective: u64, permitted: u64, inheritable: u64) {
 }
 
 /// Forbids gaining rights by exec; after the credentials, which it would hinder.
-pub fn rebuild_no_new_privs(batch: &mut Batch, creds: &CredsEntry) {
-    if creds.no_new_privs() != 0 {
+fn rebuild_no_new_privs(_: &Rebuild<'_>, thread: &RecordedThread<'_>, batch: &mut Batch) {
+    if thread.entry.creds.as_ref().is_some_and(|creds| creds.no_new_privs() != 0) {
         let call = args![libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0];
         batch.must("set no_new_privs", libc::SYS_prctl, call);
     }
@@ -317,6 +303,7 @@ pub fn rebuild_no_new_privs(batch: &mut Batch, creds: &CredsEntry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::proto::TaskRlimitsEntry;
     use crate::objects::task::status::SAVED;
 
     fn odd() -> CredsEntry {
@@ -395,7 +382,7 @@ mod tests {
         }
         check_reach("core-1.img", &other, &reach).unwrap();
         let mut batch = Batch::new();
-        rebuild(&mut batch, &other, &reach);
+        change(&mut batch, &other, &reach);
         let ambient = members(set(&other.cap_amb)).count();
         assert_eq!(batch.len(), 3 + ambient, "capabilities twice, ambient ones");
     }

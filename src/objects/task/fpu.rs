@@ -7,13 +7,17 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
+use super::attribute::{Attribute, Seen};
+use super::draft::ThreadDraft;
+use super::{Recorded, RecordedThread};
+use crate::error::{Error, Refusals, Result};
 use crate::images::proto::{
     UserX86CetEntry, UserX86FpregsEntry, UserX86XsaveEntry, XstateComponentEntry,
 };
 use crate::kernel::xsave::{
     self, BNDCSR, BNDREGS, HI16_ZMM, LEGACY_SIZE, Layout, OPMASK, PKRU, YMM, ZMM_HI256,
 };
+use crate::tracee::blank::FinalState;
 
 const ST: Range<usize> = 32..160;
 const XMM: Range<usize> = 160..416;
@@ -25,8 +29,43 @@ const MXCSR_BITS: u32 = 0xffff;
 /// Components that the image format has a field for.
 const CARRIED: [u32; 7] = [YMM, BNDREGS, BNDCSR, OPMASK, ZMM_HI256, HI16_ZMM, PKRU];
 
+pub struct ProcessorState;
+
+impl Attribute for ProcessorState {
+    fn read_thread(
+        &self,
+        seen: &Seen<'_>,
+        thread: &mut ThreadDraft,
+        refusals: &mut Refusals,
+    ) -> Result<()> {
+        if seen.status.shadow_stack {
+            let reason = "it can only be rebuilt by code running in the process";
+            refusals.refuse(format!("thread {}", thread.tid), "shadow stack", reason, "");
+        }
+        let (own, more) = to_image(&seen.frozen.xstate, Layout::host())?;
+        (thread.info.fpregs, thread.extras.xstate) = (own, more);
+        Ok(())
+    }
+
+    fn validate_thread(&self, thread: &RecordedThread<'_>) -> Result<()> {
+        validate(&thread.file(), &thread.info.fpregs, more_of(thread), Layout::host())
+    }
+
+    fn set_final(&self, task: &Recorded<'_>, states: &mut [FinalState]) -> Result<()> {
+        for (thread, state) in task.threads.iter().zip(states) {
+            state.xstate = from_image(&thread.info.fpregs, more_of(thread), Layout::host());
+        }
+        Ok(())
+    }
+}
+
+/// The components that only the extras can hold.
+fn more_of<'t>(thread: &'t RecordedThread<'_>) -> &'t [XstateComponentEntry] {
+    thread.extras.map_or(&[], |extras| &extras.xstate)
+}
+
 /// What ptrace gave as an image holds it, and the components that only the extras can hold.
-pub fn to_image(
+fn to_image(
     xstate: &[u8],
     layout: &Layout,
 ) -> Result<(UserX86FpregsEntry, Vec<XstateComponentEntry>)> {
@@ -87,7 +126,7 @@ fn extras(xstate: &[u8], layout: &Layout) -> Vec<XstateComponentEntry> {
 }
 
 /// What ptrace is to set; [`validate`] has passed.
-pub fn from_image(
+fn from_image(
     entry: &UserX86FpregsEntry,
     extras: &[XstateComponentEntry],
     layout: &Layout,
@@ -125,7 +164,7 @@ fn legacy_from_image(entry: &UserX86FpregsEntry, xstate: &mut [u8]) {
 }
 
 /// Checks lengths, and that this processor has every component that is in use.
-pub fn validate(
+fn validate(
     file: &str,
     entry: &UserX86FpregsEntry,
     extras: &[XstateComponentEntry],

@@ -5,9 +5,13 @@
 //! signal is taken. Setting it like that would stop it for good, so it is set to expire at once,
 //! and queues that SIGALRM itself.
 
+use super::attribute::{Attribute, Reply, Step};
+use super::draft::Draft;
+use super::{Rebuild, Recorded, pending};
 use crate::args;
 use crate::error::{Error, Result};
-use crate::images::proto::ItimerEntry;
+use crate::images::proto::{ItimerEntry, TaskCoreEntry};
+use crate::objects::phases::Phase;
 use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// Bytes of `struct itimerval`: interval and time left, each in seconds and microseconds.
@@ -15,33 +19,50 @@ const SIZE: usize = 32;
 const MICROS: u64 = 1_000_000;
 const NAMES: [&str; 3] = ["real", "virtual", "profiling"];
 
-/// The question to the process: its three timers.
-pub struct Answer([DataRef; 3]);
+pub struct Itimers;
 
-/// Asks for the three timers.
-pub fn ask(batch: &mut Batch) -> Answer {
-    Answer(std::array::from_fn(|which| {
+impl Attribute for Itimers {
+    fn ask(&self, batch: &mut Batch, _: &Draft) -> Option<Reply> {
+        let places = ask(batch);
+        Some(Box::new(move |outcome, draft, _| {
+            let timers = draft.timers();
+            [timers.real, timers.virt, timers.prof] = to_image(outcome, places);
+            Ok(())
+        }))
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        let timers =
+            task.entry.timers.as_ref().ok_or_else(|| task.missing("the list of timers"))?;
+        validate(&task.file(), &[&timers.real, &timers.virt, &timers.prof])
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Timers, Step::Leader(rebuild))]
+    }
+}
+
+/// Asks for the three timers: real, virtual, profiling.
+pub(super) fn ask(batch: &mut Batch) -> [DataRef; 3] {
+    std::array::from_fn(|which| {
         let place = batch.space(SIZE);
         let what = format!("get the {} interval timer", NAMES[which]);
         batch.must(what, libc::SYS_getitimer, args![which, place]);
         place
-    }))
+    })
 }
 
-impl Answer {
-    /// The timers as an image holds them: real, virtual, profiling.
-    pub fn to_image(&self, outcome: &Outcome) -> [ItimerEntry; 3] {
-        self.0.map(|place| ItimerEntry {
-            isec: outcome.u64(place),
-            iusec: outcome.u64(place.skip(8)),
-            vsec: outcome.u64(place.skip(16)),
-            vusec: outcome.u64(place.skip(24)),
-        })
-    }
+pub(super) fn to_image(outcome: &Outcome, places: [DataRef; 3]) -> [ItimerEntry; 3] {
+    places.map(|place| ItimerEntry {
+        isec: outcome.u64(place),
+        iusec: outcome.u64(place.skip(8)),
+        vsec: outcome.u64(place.skip(16)),
+        vusec: outcome.u64(place.skip(24)),
+    })
 }
 
 /// Checks that the times are times.
-pub fn validate(file: &str, timers: &[&ItimerEntry; 3]) -> Result<()> {
+fn validate(file: &str, timers: &[&ItimerEntry; 3]) -> Result<()> {
     for (name, timer) in NAMES.iter().zip(timers) {
         let seconds = i64::try_from(timer.isec).is_ok() && i64::try_from(timer.vsec).is_ok();
         if !seconds || timer.iusec >= MICROS || timer.vusec >= MICROS {
@@ -51,8 +72,14 @@ pub fn validate(file: &str, timers: &[&ItimerEntry; 3]) -> Result<()> {
     Ok(())
 }
 
+/// Whether the real-time timer is to expire at once and queue its SIGALRM itself.
+pub fn queues_alarm(entry: &TaskCoreEntry) -> bool {
+    let expired = entry.timers.as_ref().is_some_and(|all| has_expired(&all.real));
+    expired && entry.signals_s.as_ref().is_some_and(pending::holds_alarm)
+}
+
 /// Whether the real-time timer has expired and its signal has not been taken.
-pub fn has_expired(real: &ItimerEntry) -> bool {
+fn has_expired(real: &ItimerEntry) -> bool {
     !has_time_left(real) && (real.isec, real.iusec) != (0, 0)
 }
 
@@ -60,8 +87,15 @@ fn has_time_left(timer: &ItimerEntry) -> bool {
     (timer.vsec, timer.vusec) != (0, 0)
 }
 
+fn rebuild(process: &Rebuild<'_>, batch: &mut Batch) {
+    let entry = process.task.entry;
+    if let Some(timers) = &entry.timers {
+        set(batch, &[&timers.real, &timers.virt, &timers.prof], queues_alarm(entry));
+    }
+}
+
 /// Sets the timers; `alarm_pending` says whether SIGALRM of the real-time one waits in the image.
-pub fn rebuild(batch: &mut Batch, timers: &[&ItimerEntry; 3], alarm_pending: bool) {
+pub(super) fn set(batch: &mut Batch, timers: &[&ItimerEntry; 3], alarm_pending: bool) {
     for (which, timer) in timers.iter().enumerate() {
         let value = match (has_time_left(timer), alarm_pending) {
             (true, _) => (timer.vsec, timer.vusec),
@@ -90,9 +124,9 @@ mod tests {
         ItimerEntry { isec: interval.0, iusec: interval.1, vsec: left.0, vusec: left.1 }
     }
 
-    fn set(timers: [&ItimerEntry; 3], alarm_pending: bool) -> Vec<Vec<u64>> {
+    fn calls(timers: [&ItimerEntry; 3], alarm_pending: bool) -> Vec<Vec<u64>> {
         let mut batch = Batch::new();
-        rebuild(&mut batch, &timers, alarm_pending);
+        set(&mut batch, &timers, alarm_pending);
         let raw = batch.encode(RemoteAddr(0));
         let long = |at: usize| u64::from_le_bytes(raw[at..at + 8].try_into().unwrap());
         (0..batch.len())
@@ -107,7 +141,7 @@ mod tests {
     #[test]
     fn armed_timers_are_set_and_others_left_alone() {
         let (off, on) = (ItimerEntry::default(), timer((0, 0), (4, 5)));
-        assert_eq!(set([&off, &on, &off], false), [[1, 0, 0, 4, 5]]);
+        assert_eq!(calls([&off, &on, &off], false), [[1, 0, 0, 4, 5]]);
     }
 
     #[test]
@@ -115,8 +149,8 @@ mod tests {
         let off = ItimerEntry::default();
         let expired = timer((7, 250), (0, 0));
         assert!(has_expired(&expired));
-        assert_eq!(set([&expired, &off, &off], true), [[0, 7, 250, 0, 1]]);
-        assert_eq!(set([&expired, &off, &off], false), [[0, 7, 250, 7, 250]]);
+        assert_eq!(calls([&expired, &off, &off], true), [[0, 7, 250, 0, 1]]);
+        assert_eq!(calls([&expired, &off, &off], false), [[0, 7, 250, 7, 250]]);
     }
 
     #[test]

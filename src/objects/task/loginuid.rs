@@ -2,14 +2,32 @@
 //!
 //! Only the process itself may write it, by a file of its own.
 
+use super::Rebuild;
+use super::attribute::{Attribute, Step};
+use super::draft::Draft;
 use crate::args;
 use crate::error::{Context, Error, Result};
 use crate::kernel::proc;
 use crate::kernel::remote::RemoteFd;
-use crate::tracee::batch::{Batch, Outcome};
+use crate::objects::phases::{Phase, Turn};
+use crate::tracee::batch::Batch;
+use crate::tracee::dumpee::FrozenTask;
 
-/// Reads the login uid of a process; none on a kernel without audit.
-pub fn capture(pid: i32) -> Result<Option<u32>> {
+pub struct LoginUid;
+
+impl Attribute for LoginUid {
+    fn read(&self, task: &FrozenTask, draft: &mut Draft) -> Result<()> {
+        draft.entry.loginuid = of(task.pid)?;
+        Ok(())
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Confinement, Step::Act(rebuild))]
+    }
+}
+
+/// The login uid of a process; none on a kernel without audit.
+fn of(pid: i32) -> Result<Option<u32>> {
     let path = format!("/proc/{pid}/loginuid");
     match proc::text(&path) {
         Ok(text) => match text.trim().parse() {
@@ -21,17 +39,19 @@ pub fn capture(pid: i32) -> Result<Option<u32>> {
     }
 }
 
-/// Makes the process write its login uid, unless it is already so. `run` runs one batch in it.
-pub fn rebuild(pid: i32, uid: u32, mut run: impl FnMut(Batch) -> Result<Outcome>) -> Result<()> {
-    if capture(pid)?.is_none_or(|current| current == uid) {
+/// Makes the process write its login uid, unless it is already so.
+fn rebuild(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
+    let Some(uid) = process.task.entry.loginuid else { return Ok(()) };
+    if of(process.task.number())?.is_none_or(|current| current == uid) {
         return Ok(());
     }
+    let blank = turn.blank()?;
     let mut open = Batch::new();
     let path = open.cstr("/proc/self/loginuid");
     let flags = libc::O_WRONLY | libc::O_CLOEXEC;
     let call = args![libc::AT_FDCWD, path, flags];
     let opened = open.must("open /proc/self/loginuid", libc::SYS_openat, call);
-    let fd = run(open)?.ret(opened).doing(|| "open /proc/self/loginuid")?;
+    let fd = blank.run(open)?.ret(opened).doing(|| "open /proc/self/loginuid")?;
     let fd = RemoteFd(fd as i32);
     let mut write = Batch::new();
     let text = uid.to_string();
@@ -39,5 +59,5 @@ pub fn rebuild(pid: i32, uid: u32, mut run: impl FnMut(Batch) -> Result<Outcome>
     let what = format!("write {uid} to /proc/self/loginuid");
     write.must(what, libc::SYS_write, args![fd, place, text.len()]);
     write.must("close /proc/self/loginuid", libc::SYS_close, args![fd]);
-    run(write).map(drop).map_err(|error| error.remedy("restore with CAP_AUDIT_CONTROL"))
+    blank.run(write).map(drop).map_err(|error| error.remedy("restore with CAP_AUDIT_CONTROL"))
 }

@@ -5,9 +5,9 @@
 
 use nix::errno::Errno;
 
+use super::{Rebuild, Recorded};
 use crate::args;
 use crate::error::{Error, Result};
-use crate::images::proto::TaskExtrasEntry;
 use crate::tracee::batch::{Batch, CallId, Outcome};
 
 const PR_SET_MDWE: i32 = 65;
@@ -36,16 +36,16 @@ impl Answer {
 }
 
 /// Checks that the flags are known.
-pub fn validate(file: &str, extras: &TaskExtrasEntry) -> Result<()> {
-    match extras.mdwe() & !FLAGS {
+pub fn validate(task: &Recorded<'_>) -> Result<()> {
+    match task.extras.map_or(0, |extras| extras.mdwe()) & !FLAGS {
         0 => Ok(()),
-        other => Err(Error::image(file, format!("unknown MDWE flags {other:#x}"))),
+        other => Err(Error::image(task.file(), format!("unknown MDWE flags {other:#x}"))),
     }
 }
 
 /// Sets the flags.
-pub fn rebuild(batch: &mut Batch, extras: &TaskExtrasEntry) {
-    if let Some(flags) = extras.mdwe {
+pub fn rebuild(process: &Rebuild<'_>, batch: &mut Batch) {
+    if let Some(flags) = process.task.extras.and_then(|extras| extras.mdwe) {
         let call = args![PR_SET_MDWE, flags, 0, 0, 0];
         batch.must(format!("set the MDWE flags {flags:#x}"), libc::SYS_prctl, call);
     }

@@ -3,8 +3,13 @@
 //! Newer kernels tell. On older ones a barrier of each kind is tried: it is refused to those who
 //! have not registered.
 
+use super::attribute::{Attribute, Reply, Step};
+use super::draft::Draft;
+use super::{Rebuild, Recorded};
 use crate::args;
 use crate::error::{Error, Result};
+use crate::kernel::membarrier::tells_registrations;
+use crate::objects::phases::Phase;
 use crate::tracee::batch::{Batch, CallId, Outcome};
 
 const GET_REGISTRATIONS: u32 = 1 << 9;
@@ -13,8 +18,28 @@ const BARRIERS: [u32; 3] = [1 << 3, 1 << 5, 1 << 7];
 /// All registrations that there are.
 const REGISTRATIONS: u32 = 1 << 2 | 1 << 4 | 1 << 6 | 1 << 8;
 
+pub struct Membarrier;
+
+impl Attribute for Membarrier {
+    fn ask(&self, batch: &mut Batch, _: &Draft) -> Option<Reply> {
+        let answer = ask(batch, tells_registrations());
+        Some(Box::new(move |outcome, draft, _| {
+            draft.entry.membarrier_registration_mask = answer.to_image(outcome);
+            Ok(())
+        }))
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        validate(&task.file(), task.entry.membarrier_registration_mask())
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Registrations, Step::Leader(rebuild))]
+    }
+}
+
 /// The question to the process: its registrations.
-pub enum Answer {
+enum Answer {
     /// The kernel tells.
     Told(CallId),
     /// Each barrier was tried.
@@ -22,7 +47,7 @@ pub enum Answer {
 }
 
 /// Asks for the registrations; `told` is whether this kernel can tell them.
-pub fn ask(batch: &mut Batch, told: bool) -> Answer {
+fn ask(batch: &mut Batch, told: bool) -> Answer {
     let mut call = |command: u32| batch.call(libc::SYS_membarrier, args![command, 0, 0]);
     match told {
         true => Answer::Told(call(GET_REGISTRATIONS)),
@@ -32,7 +57,7 @@ pub fn ask(batch: &mut Batch, told: bool) -> Answer {
 
 impl Answer {
     /// The mask as an image holds it: none is no field.
-    pub fn to_image(&self, outcome: &Outcome) -> Option<u32> {
+    fn to_image(&self, outcome: &Outcome) -> Option<u32> {
         let mask = match self {
             Self::Told(call) => outcome.ret(*call).map_or(0, |mask| mask as u32),
             Self::Tried(calls) => BARRIERS
@@ -46,15 +71,15 @@ impl Answer {
 }
 
 /// Checks that the mask has registrations only.
-pub fn validate(file: &str, mask: u32) -> Result<()> {
+fn validate(file: &str, mask: u32) -> Result<()> {
     match mask & !REGISTRATIONS {
         0 => Ok(()),
         other => Err(Error::image(file, format!("{other:#x} is no memory barrier registration"))),
     }
 }
 
-/// Registers again.
-pub fn rebuild(batch: &mut Batch, mask: u32) {
+fn rebuild(process: &Rebuild<'_>, batch: &mut Batch) {
+    let mask = process.task.entry.membarrier_registration_mask();
     for command in (0..32).map(|bit| 1u32 << bit).filter(|command| mask & command != 0) {
         let what = format!("register for memory barriers {command:#x}");
         batch.must(what, libc::SYS_membarrier, args![command, 0, 0]);

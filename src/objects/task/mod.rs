@@ -1,45 +1,61 @@
 //! What belongs to a process and its threads: registers, signals, timers, credentials, limits.
 //!
-//! One file per attribute. What `/proc` and ptrace tell is read from outside; what only the task
-//! itself can tell is put as questions into one batch for the process and one per thread
-//! (`ask(&mut Batch) -> Answer`). `validate` checks an image before anything is built, `rebuild`
-//! adds the calls that give the attribute back.
+//! An attribute is one file with an implementation of [`Attribute`] in it, which says of it all there
+//! is to say, and one line in the registry below. [`capture_process`] asks and reads, [`validate()`]
+//! checks, [`Rebuild`] takes the steps of each phase of a restore; none of them knows an attribute.
 
-pub mod altstack;
-pub mod capture;
-pub mod clear_tid;
-pub mod comm;
-pub mod credentials;
-pub mod dumpable;
-pub mod fpu;
-mod inside;
-pub mod itimers;
-pub mod loginuid;
-pub mod mdwe;
-pub mod membarrier;
-pub mod oom_score;
-mod outside;
-pub mod pdeath_signal;
-pub mod pending;
-pub mod personality;
-pub mod posix_timers;
-pub mod registers;
-pub mod restore;
-pub mod rlimits;
-pub mod robust_list;
-pub mod rseq;
-pub mod scheduling;
-pub mod seccomp;
-pub mod sigaction;
-pub mod state;
+mod asking;
+mod attribute;
+mod capture;
+mod draft;
+mod mdwe;
+mod reach;
+mod rebuild;
+mod recorded;
 pub mod status;
-pub mod subreaper;
-pub mod syscall_restart;
+mod syscall_restart;
 #[cfg(test)]
 mod tests;
-pub mod validate;
+mod validate;
 
-pub use capture::{Captured, capture_process};
-pub use restore::Rebuild;
-pub use state::{stop_signal, zombie_core};
-pub use validate::{check_reach, validate};
+use self::attribute::{Attribute, attributes};
+
+pub use self::capture::{Captured, capture_process};
+pub use self::reach::Reach;
+pub use self::rebuild::Rebuild;
+pub use self::recorded::{Recorded, RecordedThread};
+pub use self::state::{stop_signal, zombie_core};
+pub use self::validate::{check_reach, validate};
+
+// Steps of the same phase are taken in this order: dumpable is reset by calls for which credentials
+// may leave no right, and limits hinder whatever comes after them.
+attributes! {
+    threads: Threads,
+    flags: Flags,
+    brk: Brk,
+    huge_pages: HugePages,
+    registers: Registers,
+    fpu: ProcessorState,
+    sigmask: SignalMask,
+    clear_tid: ClearTid,
+    robust_list: RobustList,
+    altstack: AltStack,
+    comm: Comm,
+    membarrier: Membarrier,
+    seccomp: Seccomp,
+    loginuid: LoginUid,
+    oom_score: OomScore,
+    dumpable: Dumpable,
+    credentials: Credentials,
+    sigaction: Actions,
+    pending: PendingSignals,
+    posix_timers: PosixTimers,
+    itimers: Itimers,
+    pdeath_signal: PdeathSignal,
+    subreaper: Subreaper,
+    rlimits: ResourceLimits,
+    personality: Personality,
+    rseq: Rseq,
+    scheduling: Scheduling,
+    state: State,
+}

@@ -2,27 +2,46 @@
 
 use std::fs;
 
+use super::attribute::{Attribute, Step};
+use super::draft::Draft;
+use super::{Rebuild, Recorded};
 use crate::error::{Context, Error, Result};
 use crate::kernel::proc;
+use crate::objects::phases::{Phase, Turn};
+use crate::tracee::dumpee::FrozenTask;
 
-/// Reads the adjustment of a process.
-pub fn capture(pid: i32) -> Result<i32> {
+pub struct OomScore;
+
+impl Attribute for OomScore {
+    fn read(&self, task: &FrozenTask, draft: &mut Draft) -> Result<()> {
+        draft.entry.oom_score_adj = Some(of(task.pid)?);
+        Ok(())
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        match task.entry.oom_score_adj() {
+            -1000..=1000 => Ok(()),
+            adjustment => Err(Error::image(task.file(), format!("oom_score_adj {adjustment}"))),
+        }
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Confinement, Step::Act(rebuild))]
+    }
+}
+
+/// The adjustment of a process.
+fn of(pid: i32) -> Result<i32> {
     let path = path(pid);
     let text = proc::text(&path).doing(|| format!("read {path}"))?;
     text.trim().parse().map_err(|_| Error::image(&path, format!("{text:?} is no number")))
 }
 
-/// Checks the range.
-pub fn validate(file: &str, adjustment: i32) -> Result<()> {
-    match adjustment {
-        -1000..=1000 => Ok(()),
-        _ => Err(Error::image(file, format!("oom_score_adj {adjustment}"))),
-    }
-}
-
 /// Sets the adjustment, unless it is already so.
-pub fn rebuild(pid: i32, adjustment: i32) -> Result<()> {
-    if capture(pid)? == adjustment {
+fn rebuild(process: &Rebuild<'_>, _: &mut Turn<'_>) -> Result<()> {
+    let pid = process.task.number();
+    let Some(adjustment) = process.task.entry.oom_score_adj else { return Ok(()) };
+    if of(pid)? == adjustment {
         return Ok(());
     }
     let path = path(pid);

@@ -2,43 +2,45 @@
 //!
 //! The kernel forgets it at a change of credentials, so it comes after them.
 
+use super::attribute::{Attribute, Step, ThreadReply};
+use super::{Rebuild, RecordedThread};
 use crate::args;
 use crate::error::{Error, Result};
-use crate::tracee::batch::{Batch, DataRef, Outcome};
+use crate::objects::phases::Phase;
+use crate::tracee::batch::Batch;
 
 const SIGNALS: u32 = 64;
 
-/// The question to a thread: its parent death signal.
-pub struct Answer(DataRef);
+pub struct PdeathSignal;
 
-/// Asks for the parent death signal.
-pub fn ask(batch: &mut Batch) -> Answer {
-    let place = batch.space(4);
-    let call = args![libc::PR_GET_PDEATHSIG, place];
-    batch.must("get the parent death signal", libc::SYS_prctl, call);
-    Answer(place)
-}
-
-impl Answer {
-    /// The signal as an image holds it: none is no field.
-    pub fn to_image(&self, outcome: &Outcome) -> Option<u32> {
-        Some(outcome.u32(self.0)).filter(|signal| *signal != 0)
+impl Attribute for PdeathSignal {
+    fn ask_thread(&self, batch: &mut Batch) -> Option<ThreadReply> {
+        let place = batch.space(4);
+        let call = args![libc::PR_GET_PDEATHSIG, place];
+        batch.must("get the parent death signal", libc::SYS_prctl, call);
+        Some(Box::new(move |outcome, thread| {
+            thread.entry.pdeath_sig = Some(outcome.u32(place)).filter(|signal| *signal != 0);
+            Ok(())
+        }))
     }
-}
 
-/// Checks the number.
-pub fn validate(file: &str, signal: Option<u32>) -> Result<()> {
-    match signal {
-        Some(signal) if signal > SIGNALS => {
-            Err(Error::image(file, format!("parent death signal {signal}")))
+    fn validate_thread(&self, thread: &RecordedThread<'_>) -> Result<()> {
+        match thread.entry.pdeath_sig {
+            Some(signal) if signal > SIGNALS => {
+                Err(Error::image(thread.file(), format!("parent death signal {signal}")))
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Limits, Step::Threads(rebuild))]
     }
 }
 
-/// Sets the signal of the thread that runs the batch; no new thread has one.
-pub fn rebuild(batch: &mut Batch, signal: Option<u32>) {
-    if let Some(signal) = signal {
+/// No new thread has one.
+fn rebuild(_: &Rebuild<'_>, thread: &RecordedThread<'_>, batch: &mut Batch) {
+    if let Some(signal) = thread.entry.pdeath_sig {
         let what = format!("set the parent death signal {signal}");
         batch.must(what, libc::SYS_prctl, args![libc::PR_SET_PDEATHSIG, signal]);
     }

@@ -6,21 +6,57 @@
 
 use libc::{SI_KERNEL, SIGALRM, SIGSTOP, SIGTRAP};
 
+use super::attribute::{Attribute, Step};
+use super::draft::Draft;
 use super::sigaction::{self, Effect};
 use super::syscall_restart::Handler;
+use super::{Rebuild, Recorded, RecordedThread, itimers};
 use crate::args;
-use crate::error::{Context, Error, Result};
-use crate::images::proto::{SaEntry, SiginfoEntry, SignalQueueEntry};
+use crate::error::{Context, Error, Refusals, Result};
+use crate::images::proto::{SaEntry, SiginfoEntry, SignalQueueEntry, TaskCoreEntry};
 use crate::kernel::ptrace::{self, Queue, SIGINFO_SIZE};
+use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::Batch;
+use crate::tracee::dumpee::FrozenTask;
 
 const SIGNALS: i32 = 64;
 /// Signals about something that the thread itself has just done: the kernel delivers them first.
 const SYNCHRONOUS: [i32; 6] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, SIGTRAP, libc::SIGFPE, libc::SIGSYS];
 
+pub struct PendingSignals;
+
+impl Attribute for PendingSignals {
+    /// Before anything is run in the process: what is pending now was so at the stop.
+    fn look(&self, task: &FrozenTask, draft: &mut Draft, _: &mut Refusals) -> Result<()> {
+        draft.entry.signals_s = Some(capture(task.pid, Queue::Shared)?);
+        for thread in &mut draft.threads {
+            thread.entry.signals_p = Some(capture(thread.tid, Queue::Private)?);
+        }
+        Ok(())
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        let shared = task.entry.signals_s.as_ref();
+        validate(&task.file(), shared.ok_or_else(|| task.missing("the pending signals"))?)
+    }
+
+    fn validate_thread(&self, thread: &RecordedThread<'_>) -> Result<()> {
+        let private = thread.entry.signals_p.as_ref();
+        validate(&thread.file(), private.ok_or_else(|| thread.missing("the pending signals"))?)
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[
+            (Phase::Registrations, Step::Act(reserve)),
+            (Phase::Pending, Step::Leader(rebuild_shared)),
+            (Phase::Pending, Step::Threads(rebuild_private)),
+        ]
+    }
+}
+
 /// A queue of a stopped thread as an image holds it.
-pub fn capture(tid: i32, queue: Queue) -> Result<SignalQueueEntry> {
+pub(super) fn capture(tid: i32, queue: Queue) -> Result<SignalQueueEntry> {
     let infos = ptrace::peek_siginfo(tid, queue)
         .doing(|| format!("read the pending signals of thread {tid}"))?;
     let signals = infos.iter().map(|info| SiginfoEntry { siginfo: info.to_vec() }).collect();
@@ -28,7 +64,7 @@ pub fn capture(tid: i32, queue: Queue) -> Result<SignalQueueEntry> {
 }
 
 /// Checks sizes and numbers.
-pub fn validate(file: &str, queue: &SignalQueueEntry) -> Result<()> {
+fn validate(file: &str, queue: &SignalQueueEntry) -> Result<()> {
     for info in &queue.signals {
         if info.siginfo.len() != SIGINFO_SIZE {
             let len = info.siginfo.len();
@@ -42,10 +78,37 @@ pub fn validate(file: &str, queue: &SignalQueueEntry) -> Result<()> {
     Ok(())
 }
 
+/// Keeps the engine's hands off the signals that may become pending while the process is still under
+/// construction.
+fn reserve(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
+    const TIMERS: [i32; 3] = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
+    let task = &process.task;
+    let bit = |signal: i32| 1u64.checked_shl(signal.cast_unsigned().wrapping_sub(1)).unwrap_or(0);
+    let posix = task.entry.timers.iter().flat_map(|timers| &timers.posix);
+    let timers = posix.map(|timer| timer.si_signo.cast_signed()).chain(TIMERS);
+    let private = task.threads.iter().filter_map(|thread| thread.entry.signals_p.as_ref());
+    let queues = private.chain(&task.entry.signals_s).map(signals);
+    let used = timers.map(bit).chain(queues).fold(0, |set, more| set | more);
+    turn.stopped().reserve_signals(used)
+}
+
+fn rebuild_shared(process: &Rebuild<'_>, batch: &mut Batch) {
+    let entry = process.task.entry;
+    if let Some(queue) = &entry.signals_s {
+        queue_shared(batch, process.task.number(), queue, itimers::queues_alarm(entry));
+    }
+}
+
+fn rebuild_private(process: &Rebuild<'_>, thread: &RecordedThread<'_>, batch: &mut Batch) {
+    if let Some(queue) = &thread.entry.signals_p {
+        queue_private(batch, process.task.number(), thread.number(), queue);
+    }
+}
+
 /// Queues the signals of the process; for the leader's batch.
 ///
 /// `skip_alarm`: the expiry of the real-time interval timer is about to queue its own.
-pub fn rebuild_shared(batch: &mut Batch, pid: i32, queue: &SignalQueueEntry, skip_alarm: bool) {
+fn queue_shared(batch: &mut Batch, pid: i32, queue: &SignalQueueEntry, skip_alarm: bool) {
     for info in queue.signals.iter().filter(|info| !(skip_alarm && is_alarm(info))) {
         let (signal, place) = (signal(info), batch.bytes(&info.siginfo));
         if signal != SIGSTOP {
@@ -56,7 +119,7 @@ pub fn rebuild_shared(batch: &mut Batch, pid: i32, queue: &SignalQueueEntry, ski
 }
 
 /// Queues the signals of a thread; for the thread's own batch.
-pub fn rebuild_private(batch: &mut Batch, pid: i32, tid: i32, queue: &SignalQueueEntry) {
+fn queue_private(batch: &mut Batch, pid: i32, tid: i32, queue: &SignalQueueEntry) {
     for info in &queue.signals {
         let (signal, place) = (signal(info), batch.bytes(&info.siginfo));
         if signal != SIGSTOP {
@@ -67,7 +130,7 @@ pub fn rebuild_private(batch: &mut Batch, pid: i32, tid: i32, queue: &SignalQueu
 }
 
 /// The signals in a queue: bit n-1 for signal n.
-pub fn signals(queue: &SignalQueueEntry) -> u64 {
+fn signals(queue: &SignalQueueEntry) -> u64 {
     let known = queue.signals.iter().map(signal).filter(|signal| (1..=SIGNALS).contains(signal));
     known.fold(0, |set, signal| set | 1 << (signal - 1))
 }
@@ -94,10 +157,29 @@ pub fn holds_alarm(queue: &SignalQueueEntry) -> bool {
     queue.signals.iter().any(is_alarm)
 }
 
+/// For each thread, given its mask and its queue: the handler that will run as soon as it resumes.
+///
+/// A signal of the process goes to the first thread that does not block it.
+pub fn handlers<'q>(
+    entry: &TaskCoreEntry,
+    threads: impl Iterator<Item = (u64, Option<&'q SignalQueueEntry>)>,
+) -> Vec<Option<Handler>> {
+    let (none, mut taken) = (SignalQueueEntry::default(), 0);
+    let shared = entry.signals_s.as_ref().unwrap_or(&none);
+    threads
+        .map(|(blocked, private)| {
+            let shared_blocked = blocked | taken;
+            taken |= !blocked;
+            let private = private.unwrap_or(&none);
+            next_handler(private, shared, blocked, shared_blocked, &entry.sigactions)
+        })
+        .collect()
+}
+
 /// The handler that will run first when a thread with these queues resumes, if one will.
 ///
 /// `shared_blocked` are the signals of the process that it blocks or that another thread takes.
-pub fn next_handler(
+fn next_handler(
     private: &SignalQueueEntry,
     shared: &SignalQueueEntry,
     blocked: u64,
@@ -174,7 +256,7 @@ mod tests {
         assert!(!holds_alarm(&queue(&[(SIGALRM, 0)])));
         let mut batch = Batch::new();
         let both = queue(&[(SIGALRM, SI_KERNEL), (SIGALRM, 0)]);
-        rebuild_shared(&mut batch, 1, &both, true);
+        queue_shared(&mut batch, 1, &both, true);
         assert_eq!(batch.len(), 1);
     }
 
@@ -182,7 +264,7 @@ mod tests {
     fn a_stop_is_not_queued() {
         let mut batch = Batch::new();
         let stop = queue(&[(SIGSTOP, 0), (libc::SIGTERM, 0)]);
-        rebuild_private(&mut batch, 1, 2, &stop);
+        queue_private(&mut batch, 1, 2, &stop);
         assert_eq!(batch.len(), 1);
         assert!(holds_stop(&stop));
     }

@@ -4,12 +4,37 @@
 //! letter, and never restores it. An image has to hold that number; where it does not determine
 //! the real value, the extras hold it.
 
+use super::attribute::{Attribute, Step};
+use super::draft::Draft;
+use super::{Rebuild, Recorded, RecordedThread};
 use crate::args;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::proc;
+use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
+use crate::tracee::dumpee::FrozenTask;
+
+pub struct Personality;
+
+impl Attribute for Personality {
+    fn read(&self, task: &FrozenTask, draft: &mut Draft) -> Result<()> {
+        let path = format!("/proc/{}/personality", task.pid);
+        let text = proc::text(&path).doing(|| format!("read {path}"))?;
+        (draft.entry.personality, draft.extras.personality) = to_image(&text)?;
+        Ok(())
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        validate(&task.file(), task.entry.personality)
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Exposure, Step::Threads(rebuild))]
+    }
+}
 
 /// The number for the message, and the real one for the extras if it does not follow from that.
-pub fn to_image(file: &str) -> Result<(u32, Option<u32>)> {
+fn to_image(file: &str) -> Result<(u32, Option<u32>)> {
     let text = file.trim();
     let broken =
         |_| Error::new(Kind::System, format!("/proc/PID/personality is not understood: {text:?}"));
@@ -20,22 +45,22 @@ pub fn to_image(file: &str) -> Result<(u32, Option<u32>)> {
 }
 
 /// The real number from that of a message; none if no text reads like it.
-pub fn from_image(decimal: u32) -> Option<u32> {
+fn from_image(decimal: u32) -> Option<u32> {
     u32::from_str_radix(&decimal.to_string(), 16).ok()
 }
 
 /// Checks that some text reads like the number.
-pub fn validate(file: &str, decimal: u32) -> Result<()> {
+fn validate(file: &str, decimal: u32) -> Result<()> {
     match from_image(decimal) {
         Some(_) => Ok(()),
         None => Err(Error::image(file, format!("{decimal} is no personality"))),
     }
 }
 
-/// Sets the personality of the thread that runs the batch. Late: READ_IMPLIES_EXEC changes what
-/// every later mapping may do.
-pub fn rebuild(batch: &mut Batch, decimal: u32, exact: Option<u32>) {
-    if let Some(personality) = exact.or(from_image(decimal)) {
+/// Late: READ_IMPLIES_EXEC changes what every later mapping may do.
+fn rebuild(process: &Rebuild<'_>, _: &RecordedThread<'_>, batch: &mut Batch) {
+    let exact = process.task.extras.and_then(|extras| extras.personality);
+    if let Some(personality) = exact.or(from_image(process.task.entry.personality)) {
         let what = format!("set the personality {personality:#x}");
         batch.must(what, libc::SYS_personality, args![personality]);
     }

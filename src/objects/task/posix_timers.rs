@@ -5,10 +5,16 @@
 //! it as a wish, older ones count up and are made to count as far. The count of lost expirations
 //! cannot be set; a waiting signal of a timer is in the queue of pending signals.
 
+use super::attribute::{Attribute, Reply, Step};
+use super::draft::Draft;
+use super::{Rebuild, Recorded};
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::PosixTimerEntry;
+use crate::kernel::proc;
+use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::{Batch, CallId, DataRef, Outcome};
+use crate::tracee::dumpee::FrozenTask;
 
 /// Bytes of `struct itimerspec`: interval and time left, each in seconds and nanoseconds.
 const SPEC_SIZE: usize = 32;
@@ -22,8 +28,45 @@ const COUNT_LIMIT: u32 = 1 << 16;
 /// Calls of a batch while counting: two per number.
 const COUNT_STEP: u32 = 256;
 
+pub struct PosixTimers;
+
+impl Attribute for PosixTimers {
+    fn look(&self, task: &FrozenTask, draft: &mut Draft, refusals: &mut Refusals) -> Result<()> {
+        let path = format!("/proc/{}/timers", task.pid);
+        let timers = parse(&proc::text(&path).doing(|| format!("read {path}"))?)?;
+        refuse(task.pid, &timers, refusals);
+        draft.timers().posix = timers;
+        Ok(())
+    }
+
+    fn ask(&self, batch: &mut Batch, draft: &Draft) -> Option<Reply> {
+        let timers = &draft.entry.timers.as_ref()?.posix;
+        let answer = ask(batch, timers);
+        Some(Box::new(move |outcome, draft, _| answer.complete(outcome, &mut draft.timers().posix)))
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        let timers =
+            task.entry.timers.as_ref().ok_or_else(|| task.missing("the list of timers"))?;
+        let tids: Vec<u32> = task.threads.iter().map(|thread| thread.tid).collect();
+        validate(&task.file(), &timers.posix, &tids)
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[
+            (Phase::TimerNumbers, Step::Act(make)),
+            (Phase::Timers, Step::Leader(|process, batch| start(batch, of(process)))),
+        ]
+    }
+}
+
+/// The timers that a process is to have.
+fn of<'p>(process: &'p Rebuild<'_>) -> &'p [PosixTimerEntry] {
+    process.task.entry.timers.as_ref().map_or(&[], |timers| &timers.posix)
+}
+
 /// Reads `/proc/PID/timers` into entries without times, in CRIU's order: reversed.
-pub fn parse(text: &str) -> Result<Vec<PosixTimerEntry>> {
+pub(super) fn parse(text: &str) -> Result<Vec<PosixTimerEntry>> {
     let lines: Vec<&str> = text.lines().collect();
     let mut timers: Vec<PosixTimerEntry> = lines
         .chunks(4)
@@ -68,10 +111,10 @@ fn parse_pointer(text: &str) -> Option<u64> {
 }
 
 /// The question to the process: the time left on each of its timers.
-pub struct Answer(Vec<(DataRef, CallId)>);
+struct Answer(Vec<(DataRef, CallId)>);
 
 /// Asks for the time left on each timer.
-pub fn ask(batch: &mut Batch, timers: &[PosixTimerEntry]) -> Answer {
+fn ask(batch: &mut Batch, timers: &[PosixTimerEntry]) -> Answer {
     let calls = timers.iter().map(|timer| {
         let (id, place) = (timer.it_id, batch.space(SPEC_SIZE));
         let what = format!("get the time left on timer {id}");
@@ -83,7 +126,7 @@ pub fn ask(batch: &mut Batch, timers: &[PosixTimerEntry]) -> Answer {
 
 impl Answer {
     /// Completes the entries that [`ask`] was given.
-    pub fn complete(&self, outcome: &Outcome, timers: &mut [PosixTimerEntry]) -> Result<()> {
+    fn complete(&self, outcome: &Outcome, timers: &mut [PosixTimerEntry]) -> Result<()> {
         for (timer, (place, overrun)) in timers.iter_mut().zip(&self.0) {
             timer.isec = outcome.u64(*place);
             timer.insec = outcome.u64(place.skip(8));
@@ -99,7 +142,7 @@ impl Answer {
 }
 
 /// Checks times, signals and threads; `tids` are the threads of the process.
-pub fn validate(file: &str, timers: &[PosixTimerEntry], tids: &[u32]) -> Result<()> {
+fn validate(file: &str, timers: &[PosixTimerEntry], tids: &[u32]) -> Result<()> {
     let mut ids: Vec<u32> = timers.iter().map(|timer| timer.it_id).collect();
     ids.sort_unstable();
     if ids.windows(2).any(|pair| pair[0] == pair[1]) || ids.iter().any(|id| *id > i32::MAX as u32) {
@@ -131,7 +174,7 @@ fn problem(timer: &PosixTimerEntry, tids: &[u32]) -> Option<&'static str> {
 }
 
 /// Refuses clocks that would not exist at the restore.
-pub fn refuse(pid: i32, timers: &[PosixTimerEntry], refusals: &mut Refusals) {
+fn refuse(pid: i32, timers: &[PosixTimerEntry], refusals: &mut Refusals) {
     /// Clocks with descriptors behind them end in these bits.
     const CLOCKFD: i32 = 3;
     for timer in timers {
@@ -144,13 +187,29 @@ pub fn refuse(pid: i32, timers: &[PosixTimerEntry], refusals: &mut Refusals) {
     }
 }
 
+/// Makes the timers under their own numbers.
+fn make(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
+    let timers = of(process);
+    if timers.is_empty() {
+        return Ok(());
+    }
+    let (blank, mut wish) = (turn.blank()?, Batch::new());
+    let wished = wish_numbers(&mut wish);
+    if blank.run(wish)?.ret(wished).is_err() {
+        return rebuild_counting(timers, |batch| blank.run(batch));
+    }
+    let mut make = Batch::new();
+    rebuild_wished(&mut make, timers);
+    blank.run(make).map(drop)
+}
+
 /// Asks the kernel to take the numbers of new timers as wishes; the call fails where it cannot.
-pub fn wish_numbers(batch: &mut Batch) -> CallId {
+fn wish_numbers(batch: &mut Batch) -> CallId {
     batch.call(libc::SYS_prctl, args![PR_TIMER_CREATE_RESTORE_IDS, 1, 0, 0, 0])
 }
 
 /// Makes the timers under their own numbers, then returns to numbers as they come.
-pub fn rebuild_wished(batch: &mut Batch, timers: &[PosixTimerEntry]) {
+fn rebuild_wished(batch: &mut Batch, timers: &[PosixTimerEntry]) {
     for timer in timers {
         let (event, id) = (event(batch, timer), batch.bytes(&timer.it_id.to_le_bytes()));
         let what = format!("make timer {}", timer.it_id);
@@ -163,7 +222,7 @@ pub fn rebuild_wished(batch: &mut Batch, timers: &[PosixTimerEntry]) {
 
 /// Makes the timers on a kernel that numbers them upwards: in between, timers are made and
 /// deleted. `run` runs one batch in the process.
-pub fn rebuild_counting(
+pub(super) fn rebuild_counting(
     timers: &[PosixTimerEntry],
     mut run: impl FnMut(Batch) -> Result<Outcome>,
 ) -> Result<()> {
@@ -214,7 +273,7 @@ fn event(batch: &mut Batch, timer: &PosixTimerEntry) -> DataRef {
 }
 
 /// Starts the timers that were running.
-pub fn start(batch: &mut Batch, timers: &[PosixTimerEntry]) {
+pub(super) fn start(batch: &mut Batch, timers: &[PosixTimerEntry]) {
     for timer in timers {
         let left = match (timer.vsec, timer.vnsec) {
             (0, 0) if (timer.isec, timer.insec) == (0, 0) => continue,

@@ -6,10 +6,17 @@
 
 use libc::user_regs_struct;
 
+use super::attribute::{Attribute, Seen, Step};
+use super::draft::{Draft, ThreadDraft};
+use super::{Rebuild, Recorded, RecordedThread, pending, sigmask, syscall_restart};
 use crate::error::{Error, Refusals, Result};
 use crate::images::proto::{UserDescT, UserX86RegsEntry, UserX86RegsMode};
+use crate::images::snapshot::Snapshot;
 use crate::kernel::ptrace::zero_regs;
 use crate::kernel::thread_area::{self, Descriptor};
+use crate::objects::phases::{Phase, Turn};
+use crate::tracee::blank::FinalState;
+use crate::tracee::dumpee::FrozenTask;
 
 /// Code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
@@ -20,8 +27,57 @@ const USER_DS: u64 = 0x2b;
 /// No user address is above this, whatever the depth of the page tables.
 const ADDRESS_LIMIT: u64 = 1 << 56;
 
+pub struct Registers;
+
+impl Attribute for Registers {
+    fn look(&self, _: &FrozenTask, draft: &mut Draft, _: &mut Refusals) -> Result<()> {
+        for thread in &mut draft.threads {
+            thread.info.tls = capture_tls(thread.tid)?;
+        }
+        Ok(())
+    }
+
+    fn read_thread(&self, seen: &Seen<'_>, _: &mut ThreadDraft, no: &mut Refusals) -> Result<()> {
+        refuse(seen.frozen.tid, &seen.frozen.regs, no);
+        Ok(())
+    }
+
+    /// Handlers decide about interrupted system calls, so all that brings one about is known first.
+    fn settle(&self, task: &FrozenTask, draft: &mut Draft, _: &mut Snapshot) -> Result<()> {
+        let queues = draft.threads.iter().map(|thread| thread.entry.signals_p.as_ref());
+        let masks = task.threads.iter().map(|thread| thread.sigmask);
+        let handlers = pending::handlers(&draft.entry, masks.zip(queues));
+        let threads = draft.threads.iter_mut().zip(&task.threads);
+        for ((thread, frozen), handler) in threads.zip(handlers) {
+            thread.info.gpregs = to_image(&syscall_restart::for_image(&frozen.regs, handler));
+        }
+        Ok(())
+    }
+
+    fn validate_thread(&self, thread: &RecordedThread<'_>) -> Result<()> {
+        validate(&thread.file(), &thread.info.gpregs)?;
+        validate_tls(&thread.file(), &thread.info.tls)
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Registrations, Step::Act(rebuild_tls))]
+    }
+
+    fn set_final(&self, task: &Recorded<'_>, states: &mut [FinalState]) -> Result<()> {
+        let threads = task.threads.iter();
+        let queues = threads.clone().map(|thread| thread.entry.signals_p.as_ref());
+        let masks = threads.clone().map(|thread| sigmask::blocked(task, thread));
+        let handlers = pending::handlers(task.entry, masks.zip(queues));
+        for ((thread, state), handler) in threads.zip(states).zip(handlers) {
+            let in_image = from_image(&thread.info.gpregs);
+            state.regs = syscall_restart::for_resume(&in_image, handler);
+        }
+        Ok(())
+    }
+}
+
 /// The registers as an image holds them.
-pub fn to_image(regs: &user_regs_struct) -> UserX86RegsEntry {
+fn to_image(regs: &user_regs_struct) -> UserX86RegsEntry {
     UserX86RegsEntry {
         r15: regs.r15,
         r14: regs.r14,
@@ -55,7 +111,7 @@ pub fn to_image(regs: &user_regs_struct) -> UserX86RegsEntry {
 }
 
 /// The registers for ptrace; `orig_rax` still says which system call was interrupted.
-pub fn from_image(entry: &UserX86RegsEntry) -> user_regs_struct {
+fn from_image(entry: &UserX86RegsEntry) -> user_regs_struct {
     let mut regs = zero_regs();
     regs.r15 = entry.r15;
     regs.r14 = entry.r14;
@@ -88,7 +144,7 @@ pub fn from_image(entry: &UserX86RegsEntry) -> user_regs_struct {
 }
 
 /// Refuses what is no plain 64-bit thread.
-pub fn refuse(tid: i32, regs: &user_regs_struct, refusals: &mut Refusals) {
+fn refuse(tid: i32, regs: &user_regs_struct, refusals: &mut Refusals) {
     let reason = match regs.cs {
         USER_CS => return,
         USER32_CS => "32-bit code is not carried",
@@ -98,7 +154,7 @@ pub fn refuse(tid: i32, regs: &user_regs_struct, refusals: &mut Refusals) {
 }
 
 /// Checks that the kernel will accept the registers of an image.
-pub fn validate(file: &str, entry: &UserX86RegsEntry) -> Result<()> {
+fn validate(file: &str, entry: &UserX86RegsEntry) -> Result<()> {
     if entry.mode() != UserX86RegsMode::Native || entry.cs != USER_CS {
         return Err(Error::image(file, "the thread runs 32-bit code, which is not carried"));
     }
@@ -112,14 +168,20 @@ pub fn validate(file: &str, entry: &UserX86RegsEntry) -> Result<()> {
 }
 
 /// The three GDT slots of a stopped thread as an image holds them.
-pub fn capture_tls(tid: i32) -> Result<Vec<UserDescT>> {
+fn capture_tls(tid: i32) -> Result<Vec<UserDescT>> {
     let slots = thread_area::get(tid)
         .map_err(|errno| Error::sys(format!("get the TLS slots of thread {tid}"), errno))?;
     Ok(slots.iter().map(tls_to_image).collect())
 }
 
+/// From outside, and when all threads are there.
+fn rebuild_tls(process: &Rebuild<'_>, _: &mut Turn<'_>) -> Result<()> {
+    let mut threads = process.task.threads.iter();
+    threads.try_for_each(|thread| set_tls(thread.number(), &thread.info.tls))
+}
+
 /// Gives a stopped thread the GDT slots of an image.
-pub fn rebuild_tls(tid: i32, entries: &[UserDescT]) -> Result<()> {
+fn set_tls(tid: i32, entries: &[UserDescT]) -> Result<()> {
     for entry in entries.iter().filter(|entry| !entry.seg_not_present) {
         thread_area::set(tid, &tls_from_image(entry))
             .map_err(|errno| Error::sys(format!("set a TLS slot of thread {tid}"), errno))?;
@@ -128,7 +190,7 @@ pub fn rebuild_tls(tid: i32, entries: &[UserDescT]) -> Result<()> {
 }
 
 /// Checks that the slots of an image are ones a program can have.
-pub fn validate_tls(file: &str, entries: &[UserDescT]) -> Result<()> {
+fn validate_tls(file: &str, entries: &[UserDescT]) -> Result<()> {
     let known = thread_area::FIRST_SLOT..thread_area::FIRST_SLOT + thread_area::SLOTS;
     for entry in entries.iter().filter(|entry| !entry.seg_not_present) {
         if !known.contains(&entry.entry_number) {

@@ -5,10 +5,16 @@
 //! CAP_SYS_RESOURCE, and everybody may lower their own. Nobody may raise a hard limit without it,
 //! so the restoring program must have at least the dumped ones.
 
+use super::attribute::{Attribute, Step};
+use super::draft::Draft;
+use super::{Reach, Rebuild, Recorded};
 use crate::args;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{RlimitEntry, TaskRlimitsEntry};
+use crate::kernel::proc;
+use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
+use crate::tracee::dumpee::FrozenTask;
 
 /// The rows of `/proc/PID/limits` in the order of the resource numbers.
 const ROWS: [&str; 16] = [
@@ -32,7 +38,34 @@ const ROWS: [&str; 16] = [
 /// No limit, in the kernel and in an image.
 const INFINITY: u64 = u64::MAX;
 
-/// Reads `/proc/PID/limits`.
+pub struct ResourceLimits;
+
+impl Attribute for ResourceLimits {
+    fn read(&self, task: &FrozenTask, draft: &mut Draft) -> Result<()> {
+        let path = format!("/proc/{}/limits", task.pid);
+        let text = proc::text(&path).doing(|| format!("read {path}"))?;
+        draft.entry.rlimits = Some(parse(&text)?);
+        Ok(())
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        let limits = task.entry.rlimits.as_ref();
+        validate(&task.file(), limits.ok_or_else(|| task.missing("the list of limits"))?)
+    }
+
+    fn check_reach(&self, task: &Recorded<'_>, reach: &Reach) -> Result<()> {
+        match (&task.entry.rlimits, reach.limits()) {
+            (Some(limits), Some(ours)) => check_reach(&task.file(), limits, ours),
+            _ => Ok(()),
+        }
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Limits, Step::Leader(rebuild))]
+    }
+}
+
+/// Reads the text of `/proc/PID/limits`.
 pub fn parse(text: &str) -> Result<TaskRlimitsEntry> {
     let rlimits = ROWS.iter().map(|row| parse_row(text, row)).collect::<Result<_>>()?;
     Ok(TaskRlimitsEntry { rlimits })
@@ -55,7 +88,7 @@ fn parse_value(text: &str) -> Option<u64> {
 }
 
 /// Checks the number of limits and that each soft limit is within its hard one.
-pub fn validate(file: &str, limits: &TaskRlimitsEntry) -> Result<()> {
+fn validate(file: &str, limits: &TaskRlimitsEntry) -> Result<()> {
     if limits.rlimits.len() > ROWS.len() {
         return Err(Error::image(file, format!("{} resource limits", limits.rlimits.len())));
     }
@@ -68,7 +101,7 @@ pub fn validate(file: &str, limits: &TaskRlimitsEntry) -> Result<()> {
 }
 
 /// Checks that the restoring program, whose limits these are, can give every limit.
-pub fn check_reach(file: &str, limits: &TaskRlimitsEntry, ours: &TaskRlimitsEntry) -> Result<()> {
+fn check_reach(file: &str, limits: &TaskRlimitsEntry, ours: &TaskRlimitsEntry) -> Result<()> {
     for ((row, wanted), ours) in ROWS.iter().zip(&limits.rlimits).zip(&ours.rlimits) {
         if wanted.max > ours.max {
             let (wanted, ours) = (show(wanted.max), show(ours.max));
@@ -84,8 +117,14 @@ fn show(limit: u64) -> String {
     if limit == INFINITY { "unlimited".into() } else { limit.to_string() }
 }
 
-/// Sets all limits: the last thing a process does for itself, since they hinder everything else.
-pub fn rebuild(batch: &mut Batch, limits: &TaskRlimitsEntry) {
+fn rebuild(process: &Rebuild<'_>, batch: &mut Batch) {
+    if let Some(limits) = &process.task.entry.rlimits {
+        set(batch, limits);
+    }
+}
+
+/// Sets all limits.
+fn set(batch: &mut Batch, limits: &TaskRlimitsEntry) {
     for (resource, (row, limit)) in ROWS.iter().zip(&limits.rlimits).enumerate() {
         let raw = [limit.cur.to_le_bytes(), limit.max.to_le_bytes()].concat();
         let place = batch.bytes(&raw);
@@ -128,7 +167,7 @@ Max realtime timeout      unlimited            unlimited            us
         assert_eq!(limits.rlimits[15], RlimitEntry { cur: INFINITY, max: INFINITY });
         validate("core-1.img", &limits).unwrap();
         let mut batch = Batch::new();
-        rebuild(&mut batch, &limits);
+        set(&mut batch, &limits);
         assert_eq!(batch.len(), 16);
     }
 

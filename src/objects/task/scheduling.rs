@@ -3,9 +3,13 @@
 //! The engine asks and sets them from outside, whatever the thread's credentials are. The
 //! processors that a thread may run on are no part of an image: a restored one has its starter's.
 
+use super::attribute::{Attribute, Seen, Step};
+use super::draft::ThreadDraft;
+use super::{Rebuild, RecordedThread};
 use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::ThreadCoreEntry;
 use crate::kernel::sched::{self, Policy};
+use crate::objects::phases::{Phase, Turn};
 
 /// The flag of a policy that children do not get it.
 const RESET_ON_FORK: u32 = 0x4000_0000;
@@ -14,8 +18,29 @@ const RR: u32 = libc::SCHED_RR as u32;
 const DEADLINE: u32 = libc::SCHED_DEADLINE as u32;
 const PRIORITY_MAX: u32 = 99;
 
+pub struct Scheduling;
+
+impl Attribute for Scheduling {
+    fn read_thread(
+        &self,
+        seen: &Seen<'_>,
+        thread: &mut ThreadDraft,
+        refusals: &mut Refusals,
+    ) -> Result<()> {
+        capture(seen.frozen.tid, &mut thread.entry, refusals)
+    }
+
+    fn validate_thread(&self, thread: &RecordedThread<'_>) -> Result<()> {
+        validate(&thread.file(), thread.entry)
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Scheduling, Step::Act(rebuild))]
+    }
+}
+
 /// Reads policy, priority and nice value into the entry of a thread.
-pub fn capture(tid: i32, entry: &mut ThreadCoreEntry, refusals: &mut Refusals) -> Result<()> {
+fn capture(tid: i32, entry: &mut ThreadCoreEntry, refusals: &mut Refusals) -> Result<()> {
     let policy = sched::policy(tid).doing(|| format!("get the policy of thread {tid}"))?;
     if plain(policy.number) == DEADLINE {
         let reason = "runtime, deadline and period have no field in the image format";
@@ -42,7 +67,7 @@ fn is_real_time(policy: u32) -> bool {
 }
 
 /// Checks the ranges.
-pub fn validate(file: &str, entry: &ThreadCoreEntry) -> Result<()> {
+fn validate(file: &str, entry: &ThreadCoreEntry) -> Result<()> {
     let priority = entry.sched_prio();
     let wanted = if is_real_time(entry.sched_policy()) { 1..=PRIORITY_MAX } else { 0..=0 };
     if plain(entry.sched_policy()) == DEADLINE {
@@ -54,9 +79,15 @@ pub fn validate(file: &str, entry: &ThreadCoreEntry) -> Result<()> {
     Ok(())
 }
 
-/// Gives a thread its nice value and policy. Late: the scheduler may prefer it to the engine from
-/// then on, or let it wait for everybody else.
-pub fn rebuild(tid: i32, entry: &ThreadCoreEntry) -> Result<()> {
+/// Late: the scheduler may prefer a thread to the engine from then on, or let it wait for everybody
+/// else.
+fn rebuild(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
+    turn.blank()?;
+    process.task.threads.iter().try_for_each(|thread| set(thread.number(), thread.entry))
+}
+
+/// Gives a thread its nice value and policy.
+fn set(tid: i32, entry: &ThreadCoreEntry) -> Result<()> {
     if let Some(nice) = entry.sched_nice {
         sched::set_nice(tid, nice).doing(|| format!("set nice {nice} of thread {tid}"))?;
     }
@@ -79,7 +110,7 @@ mod tests {
         };
         validate("core-1.img", &batch).unwrap();
         std::thread::spawn(move || {
-            rebuild(gettid(), &batch).unwrap();
+            set(gettid(), &batch).unwrap();
             let mut seen = ThreadCoreEntry::default();
             let mut refusals = Refusals::default();
             capture(gettid(), &mut seen, &mut refusals).unwrap();

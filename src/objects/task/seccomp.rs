@@ -8,12 +8,17 @@
 //! Both modes are installed while the credentials for it are still there, and batches run under
 //! them all the same: tracing suspends seccomp.
 
-use super::status::Status;
+use super::attribute::{Attribute, Seen, Step};
+use super::draft::{Draft, ThreadDraft};
+use super::{Rebuild, Recorded};
 use crate::args;
-use crate::error::{Context, Error, Kind, Result};
-use crate::images::proto::{CoreEntry, SeccompEntry, SeccompFilter, SeccompMode, ThreadCoreEntry};
+use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::proto::{SeccompEntry, SeccompFilter, SeccompMode, ThreadCoreEntry};
+use crate::images::snapshot::Snapshot;
 use crate::kernel::seccomp::{self, Filter, INSTRUCTION, INSTRUCTIONS_MAX};
+use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::{Batch, CallId, Outcome};
+use crate::tracee::dumpee::FrozenTask;
 
 const MODE_STRICT: u32 = 1;
 const MODE_FILTER: u32 = 2;
@@ -23,29 +28,55 @@ const TSYNC: u32 = 1 << 0;
 /// TSYNC, LOG, SPEC_ALLOW and WAIT_KILLABLE_RECV; a listener would be a descriptor.
 const FLAGS: u32 = TSYNC | 1 << 1 | 1 << 2 | 1 << 5;
 
-/// Reads the seccomp state of the threads, the leader first, into their cores and the table.
-pub fn capture(
-    tids: &[i32],
-    statuses: &[Status],
-    cores: &mut [&mut ThreadCoreEntry],
-    table: &mut SeccompEntry,
-) -> Result<()> {
-    let mut chains = Vec::with_capacity(tids.len());
-    for (tid, status) in tids.iter().zip(statuses) {
-        let filtered = status.seccomp == MODE_FILTER;
-        chains.push(if filtered { chain(*tid)? } else { Vec::new() });
-    }
-    let shared = statuses[0].seccomp == MODE_FILTER && chains.iter().all(|one| *one == chains[0]);
-    for (index, core) in cores.iter_mut().enumerate() {
-        let mode = match statuses[index].seccomp {
-            MODE_FILTER if shared && index != 0 => continue,
-            MODE_FILTER => SeccompMode::Filter,
-            MODE_STRICT => SeccompMode::Strict,
-            _ => continue,
+pub struct Seccomp;
+
+impl Attribute for Seccomp {
+    fn read_thread(
+        &self,
+        seen: &Seen<'_>,
+        thread: &mut ThreadDraft,
+        _: &mut Refusals,
+    ) -> Result<()> {
+        let mode = match seen.status.seccomp {
+            MODE_FILTER => Some(SeccompMode::Filter),
+            MODE_STRICT => Some(SeccompMode::Strict),
+            _ => None,
         };
-        core.seccomp_mode = Some(mode.into());
-        if mode == SeccompMode::Filter {
-            core.seccomp_filter = Some(store(table, &chains[index], shared));
+        thread.entry.seccomp_mode = mode.map(i32::from);
+        Ok(())
+    }
+
+    fn settle(&self, _: &FrozenTask, draft: &mut Draft, all: &mut Snapshot) -> Result<()> {
+        capture(&mut draft.threads, all.seccomp.get_or_insert_default())
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        let empty = SeccompEntry::default();
+        let table = task.all.seccomp.as_ref().unwrap_or(&empty);
+        let mut threads = task.threads.iter();
+        threads.try_for_each(|thread| validate(&thread.file(), thread.entry, table))
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Confinement, Step::Act(rebuild))]
+    }
+}
+
+/// Reads the filters of the threads into the table.
+fn capture(threads: &mut [ThreadDraft], table: &mut SeccompEntry) -> Result<()> {
+    let mut chains = Vec::with_capacity(threads.len());
+    for thread in threads.iter() {
+        chains.push(if is_filtered(&thread.entry) { chain(thread.tid)? } else { Vec::new() });
+    }
+    let shared = is_filtered(&threads[0].entry) && chains.iter().all(|one| *one == chains[0]);
+    for (index, thread) in threads.iter_mut().enumerate() {
+        if !is_filtered(&thread.entry) {
+            continue;
+        }
+        if shared && index != 0 {
+            thread.entry.seccomp_mode = None;
+        } else {
+            thread.entry.seccomp_filter = Some(store(table, &chains[index], shared));
         }
     }
     Ok(())
@@ -96,7 +127,7 @@ fn is_filtered(core: &ThreadCoreEntry) -> bool {
 }
 
 /// Checks that the filters of a thread are all there and well formed.
-pub fn validate(file: &str, core: &ThreadCoreEntry, table: &SeccompEntry) -> Result<()> {
+fn validate(file: &str, core: &ThreadCoreEntry, table: &SeccompEntry) -> Result<()> {
     if !is_filtered(core) {
         return Ok(());
     }
@@ -114,18 +145,36 @@ pub fn validate(file: &str, core: &ThreadCoreEntry, table: &SeccompEntry) -> Res
     Ok(())
 }
 
-/// Whether any thread of these needs seccomp, hence a tracer who can suspend it.
-pub fn is_used<'a>(cores: impl IntoIterator<Item = &'a CoreEntry>) -> bool {
-    let threads = cores.into_iter().filter_map(|core| core.thread_core.as_ref());
-    threads.into_iter().any(|core| core.seccomp_mode() != SeccompMode::Disabled)
+fn rebuild(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
+    let threads = &process.task.threads;
+    if threads.iter().all(|thread| thread.entry.seccomp_mode() == SeccompMode::Disabled) {
+        return Ok(());
+    }
+    let (empty, blank) = (SeccompEntry::default(), turn.blank()?);
+    if !blank.seccomp_suspended() {
+        let cause = format!("pid {}: seccomp cannot be suspended while it is built", blank.pid());
+        return Err(Error::new(Kind::Denied, cause)
+            .remedy("restore with CAP_SYS_ADMIN and without seccomp"));
+    }
+    let table = process.task.all.seccomp.as_ref().unwrap_or(&empty);
+    // One after the other: installing for all threads needs the others to stand still.
+    for thread in threads {
+        let mut batch = Batch::new();
+        let installed = add(&mut batch, thread.entry, table);
+        if !batch.is_empty() {
+            let outcomes = blank.run_in_threads(vec![(thread.index, batch)])?;
+            outcomes.iter().try_for_each(|outcome| installed.check(outcome))?;
+        }
+    }
+    Ok(())
 }
 
 /// Calls whose results [`Installed::check`] looks at: a positive one is a thread that differs.
 #[derive(Debug, Default)]
-pub struct Installed(Vec<CallId>);
+pub(super) struct Installed(Vec<CallId>);
 
 /// Installs the filters of the thread that runs the batch, or its strict mode.
-pub fn rebuild(batch: &mut Batch, core: &ThreadCoreEntry, table: &SeccompEntry) -> Installed {
+pub(super) fn add(batch: &mut Batch, core: &ThreadCoreEntry, table: &SeccompEntry) -> Installed {
     if core.seccomp_mode == Some(SeccompMode::Strict.into()) {
         let call = args![libc::PR_SET_SECCOMP, MODE_STRICT, 0, 0, 0];
         batch.must("enter strict seccomp", libc::SYS_prctl, call);
@@ -152,7 +201,7 @@ fn install(batch: &mut Batch, filter: &SeccompFilter) -> CallId {
 
 impl Installed {
     /// Checks that no thread was left out.
-    pub fn check(&self, outcome: &Outcome) -> Result<()> {
+    fn check(&self, outcome: &Outcome) -> Result<()> {
         for call in &self.0 {
             if let Ok(thread @ 1..) = outcome.ret(*call) {
                 let cause = format!("a seccomp filter could not be installed in thread {thread}");

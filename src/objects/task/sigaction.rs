@@ -3,10 +3,15 @@
 //! An image holds 62 actions in the order of the signal numbers, without SIGKILL and SIGSTOP,
 //! whose actions are fixed.
 
+use super::attribute::{Attribute, Reply, Step};
+use super::draft::Draft;
+use super::syscall_restart::Handler;
+use super::{Rebuild, Recorded};
 use crate::args;
 use crate::error::{Error, Result};
 use crate::images::proto::SaEntry;
 use crate::kernel::ptrace::SIGSET_SIZE;
+use crate::objects::phases::Phase;
 use crate::tracee::batch::{Batch, DataRef, Outcome};
 
 /// Bytes of the kernel's `struct sigaction`: handler, flags, restorer, mask.
@@ -14,6 +19,26 @@ const SIZE: usize = 32;
 const SIGNALS: i32 = 64;
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
+
+pub struct Actions;
+
+impl Attribute for Actions {
+    fn ask(&self, batch: &mut Batch, _: &Draft) -> Option<Reply> {
+        let places = ask(batch);
+        Some(Box::new(move |outcome, draft, _| {
+            draft.entry.sigactions = to_image(outcome, &places);
+            Ok(())
+        }))
+    }
+
+    fn validate(&self, task: &Recorded<'_>) -> Result<()> {
+        validate(&task.file(), &task.entry.sigactions)
+    }
+
+    fn steps(&self) -> &'static [(Phase, Step)] {
+        &[(Phase::Actions, Step::Leader(rebuild))]
+    }
+}
 
 /// The signals that have an action to be stored, in the order of an image.
 pub fn signals() -> impl Iterator<Item = i32> {
@@ -33,7 +58,7 @@ pub enum Effect {
     /// It stops, continues or kills the process.
     Default,
     /// A handler runs.
-    Handled(super::syscall_restart::Handler),
+    Handled(Handler),
 }
 
 /// What `signal` does under the actions of an image.
@@ -45,31 +70,29 @@ pub fn effect(actions: &[SaEntry], signal: i32) -> Effect {
         SIG_IGN => Effect::Ignored,
         SIG_DFL if IGNORED_BY_DEFAULT.contains(&signal) => Effect::Ignored,
         SIG_DFL => Effect::Default,
-        _ => Effect::Handled(super::syscall_restart::Handler {
-            restarts: action.flags & libc::SA_RESTART as u64 != 0,
-        }),
+        _ => Effect::Handled(Handler { restarts: action.flags & libc::SA_RESTART as u64 != 0 }),
     }
 }
 
-/// The question to the process: all its actions.
-pub struct Answer(Vec<DataRef>);
+/// Signals whose handlers end an interrupted system call: bit n-1 for signal n.
+pub fn interrupting(actions: &[SaEntry]) -> u64 {
+    let interrupts = |signal: &i32| matches!(effect(actions, *signal), Effect::Handled(handler) if !handler.restarts);
+    signals().filter(interrupts).fold(0, |set, signal| set | 1 << (signal - 1))
+}
 
 /// Asks for all actions.
-pub fn ask(batch: &mut Batch) -> Answer {
+fn ask(batch: &mut Batch) -> Vec<DataRef> {
     let places = signals().map(|signal| {
         let place = batch.space(SIZE);
         let what = format!("get the action of signal {signal}");
         batch.must(what, libc::SYS_rt_sigaction, args![signal, 0, place, SIGSET_SIZE]);
         place
     });
-    Answer(places.collect())
+    places.collect()
 }
 
-impl Answer {
-    /// The actions as an image holds them.
-    pub fn to_image(&self, outcome: &Outcome) -> Vec<SaEntry> {
-        self.0.iter().map(|place| entry(outcome.bytes(*place))).collect()
-    }
+fn to_image(outcome: &Outcome, places: &[DataRef]) -> Vec<SaEntry> {
+    places.iter().map(|place| entry(outcome.bytes(*place))).collect()
 }
 
 fn entry(raw: &[u8]) -> SaEntry {
@@ -92,7 +115,7 @@ fn raw(action: &SaEntry) -> Vec<u8> {
 }
 
 /// Checks that there is one native action for each signal.
-pub fn validate(file: &str, actions: &[SaEntry]) -> Result<()> {
+fn validate(file: &str, actions: &[SaEntry]) -> Result<()> {
     let want = signals().count();
     if actions.len() != want {
         let got = actions.len();
@@ -104,15 +127,20 @@ pub fn validate(file: &str, actions: &[SaEntry]) -> Result<()> {
     }
 }
 
+fn rebuild(process: &Rebuild<'_>, batch: &mut Batch) {
+    flush_sigchld(batch);
+    set(batch, &process.task.entry.sigactions);
+}
+
 /// Forgets the SIGCHLDs that the making of the tree has left behind, without reaping anybody.
-pub fn flush_sigchld(batch: &mut Batch) {
+fn flush_sigchld(batch: &mut Batch) {
     let default = batch.bytes(&[0; SIZE]);
     let call = args![libc::SIGCHLD, default, 0, SIGSET_SIZE];
     batch.must("flush SIGCHLD", libc::SYS_rt_sigaction, call);
 }
 
 /// Sets all actions but the default ones, which a blank has anyhow.
-pub fn rebuild(batch: &mut Batch, actions: &[SaEntry]) {
+fn set(batch: &mut Batch, actions: &[SaEntry]) {
     let all = signals().zip(actions).map(|(signal, action)| (signal, raw(action)));
     for (signal, raw) in all.filter(|(_, raw)| *raw != [0; SIZE]) {
         let place = batch.bytes(&raw);
@@ -129,7 +157,7 @@ mod tests {
     #[test]
     fn answers_become_entries_in_order() {
         let mut batch = Batch::new();
-        let answer = ask(&mut batch);
+        let places = ask(&mut batch);
         assert_eq!(batch.len(), 62);
         let base = batch.encode(RemoteAddr(0));
         let mut ran = base.clone();
@@ -140,7 +168,7 @@ mod tests {
             .flat_map(|long| long.to_le_bytes())
             .collect();
         ran[at..at + SIZE].copy_from_slice(&action);
-        let actions = answer.to_image(&batch.outcome(&ran).unwrap());
+        let actions = to_image(&batch.outcome(&ran).unwrap(), &places);
         let tstp = of(&actions, libc::SIGTSTP).unwrap();
         assert_eq!((tstp.sigaction, tstp.flags, tstp.restorer), (0x1234, 0x1400_0000, 0x777));
         assert_eq!((tstp.mask, tstp.compat_sigaction), (1 << 9, Some(false)));
@@ -154,7 +182,7 @@ mod tests {
         actions[0].sigaction = SIG_IGN;
         actions[1] = SaEntry { sigaction: 0x1000, flags: 0x1000_0000, ..SaEntry::default() };
         assert_eq!(effect(&actions, libc::SIGHUP), Effect::Ignored);
-        let handler = super::super::syscall_restart::Handler { restarts: true };
+        let handler = Handler { restarts: true };
         assert_eq!(effect(&actions, libc::SIGINT), Effect::Handled(handler));
         assert_eq!(effect(&actions, libc::SIGCHLD), Effect::Ignored);
         assert_eq!(effect(&actions, libc::SIGTERM), Effect::Default);

@@ -2,11 +2,28 @@
 
 use libc::{SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
 
+use super::attribute::Attribute;
+use super::draft::Draft;
 use super::{comm, pending};
 use crate::error::{Error, Result};
 use crate::images::proto::{CoreEntry, TaskCoreEntry, core_entry};
-use crate::images::snapshot::TaskImage;
 use crate::images::snapshot::task_state::{ALIVE, DEAD, STOPPED};
+use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::tracee::dumpee::FrozenTask;
+
+pub struct State;
+
+impl Attribute for State {
+    /// A process that has a stop pending is as good as stopped. All queues are searched, whatever was
+    /// found before: each is emptied of stops.
+    fn settle(&self, task: &FrozenTask, draft: &mut Draft, _: &mut Snapshot) -> Result<()> {
+        let private = draft.threads.iter_mut().filter_map(|thread| thread.entry.signals_p.as_mut());
+        let queues = private.chain(&mut draft.entry.signals_s);
+        let pending = queues.map(pending::take_stop).fold(false, std::ops::BitOr::bitor);
+        to_image(&mut draft.entry, task.group_stop.or(pending.then_some(SIGSTOP)));
+        Ok(())
+    }
+}
 
 /// The core of a zombie: nothing but its name and what its parent will be told.
 pub fn zombie_core(name: &str, exit_status: i32) -> CoreEntry {
@@ -24,7 +41,7 @@ pub fn zombie_core(name: &str, exit_status: i32) -> CoreEntry {
 }
 
 /// Writes down that a process is stopped by this signal, or runs.
-pub fn to_image(entry: &mut TaskCoreEntry, group_stop: Option<i32>) {
+fn to_image(entry: &mut TaskCoreEntry, group_stop: Option<i32>) {
     entry.task_state = if group_stop.is_some() { STOPPED } else { ALIVE };
     entry.stop_signo = group_stop.map(i32::cast_unsigned);
 }

@@ -4,17 +4,17 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::credentials::Reach;
 use super::*;
 use crate::args;
-use crate::error::Refusals;
+use crate::error::{Refusals, Result};
 use crate::images::proto::{
-    CoreEntry, CredsEntry, ItimerEntry, MmEntry, PosixTimerEntry, RlimitEntry, SeccompEntry,
-    SeccompMode, TaskCoreEntry, ThreadCoreEntry,
+    CoreEntry, CredsEntry, ItimerEntry, PosixTimerEntry, RlimitEntry, SeccompEntry, SeccompMode,
+    TaskCoreEntry, ThreadCoreEntry,
 };
-use crate::images::snapshot::{TaskImage, task_state};
+use crate::images::snapshot::{Snapshot, TaskImage, task_state};
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{ptrace, sys};
+use crate::objects::phases::{Circumstances, ORDER, Phase, Taken, Turn, Walk, World};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::tests::support;
 use crate::tracee::blank::{Blank, SpawnSpec};
@@ -74,12 +74,13 @@ impl Drop for Odd {
     }
 }
 
-fn captured(task: &FrozenTask, filters: &mut SeccompEntry) -> Captured {
-    let mut refusals = Refusals::default();
-    let (captured, session) = capture_process(task, filters, &mut refusals).unwrap();
+/// What was captured of the process, and for the tree as a whole.
+fn captured(task: &FrozenTask) -> (Captured, Snapshot) {
+    let (mut all, mut refusals) = (Snapshot::default(), Refusals::default());
+    let (captured, session) = capture_process(task, &mut all, &mut refusals).unwrap();
     session.finish().unwrap();
     refusals.check().unwrap();
-    captured
+    (captured, all)
 }
 
 fn process(captured: &Captured) -> &TaskCoreEntry {
@@ -102,7 +103,7 @@ fn an_odd_task_is_captured_and_runs_on() {
     let odd = Odd::start(&[]);
     let before = std::fs::read_to_string(format!("/proc/{}/limits", odd.pid())).unwrap();
     let task = FrozenTask::seize(odd.pid()).unwrap();
-    let captured = captured(&task, &mut SeccompEntry::default());
+    let (captured, _) = captured(&task);
     task.release().unwrap();
     check_process(&captured);
     check_timers(&captured, odd.pid());
@@ -192,27 +193,54 @@ const HELPER: u64 = 0x1000_0000;
 /// mov eax, SYS_pause; syscall; jmp to the beginning
 const WAIT: [u8; 9] = [0xb8, 0x22, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 
-/// Writes a process into a blank of the same pid, with a program that only waits.
-fn rebuild(pid: i32, image: &TaskImage, captured: &Captured, filters: &SeccompEntry) {
+/// One process, of which nothing is made anew but its attributes.
+struct Made<'a> {
+    process: Rebuild<'a>,
+    blank: Blank,
+    /// How often its calls had run when it was through the phases that end its privileges and expose
+    /// it.
+    rounds: usize,
+}
+
+impl World for Made<'_> {
+    fn once(&mut self, _: Phase) -> Result<()> {
+        Ok(())
+    }
+
+    fn each(&mut self, phases: &[Phase]) -> Result<()> {
+        let Self { process, blank, rounds } = self;
+        Turn::take(blank, phases, |phase, turn| {
+            process.take(phase, turn)?;
+            if phase == Phase::LAST {
+                turn.blank()?;
+                *rounds = turn.rounds;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Writes a process into a blank of the same pid, with a program that only waits. Returns how often
+/// its calls ran in the last turn.
+fn rebuild(pid: i32, all: &Snapshot) -> usize {
     let reach = Reach::ours().unwrap();
     let number = pid.cast_unsigned();
-    super::validate::validate_image(number, image, captured.extras.as_ref(), filters).unwrap();
-    check_reach(number, image, &reach).unwrap();
-    let rebuild = Rebuild::new(number, image, captured.extras.as_ref(), filters, &reach);
-    let mut blank = Blank::spawn(&SpawnSpec::new(pid, HELPER)).unwrap();
-    map_memory(&mut blank, image);
-    blank.clone_threads(&rebuild.thread_specs()).unwrap();
-    rebuild.threads(&mut blank).unwrap();
-    rebuild.credentials(&mut blank).unwrap();
-    rebuild.signals(&mut blank).unwrap();
-    rebuild.limits(&mut blank).unwrap();
-    rebuild.exposure(&mut blank).unwrap();
-    let mut finals = rebuild.final_states().unwrap();
+    validate(all, number).unwrap();
+    check_reach(all, number, &reach).unwrap();
+    let process = Rebuild::new(all, number, &reach).unwrap();
+    let blank = Blank::spawn(&SpawnSpec::new(pid, HELPER)).unwrap();
+    let mut made = Made { process, blank, rounds: 0 };
+    let mut walk = Walk::new(&Circumstances::default());
+    walk.through(Phase::Memory, &mut made).unwrap();
+    map_memory(&mut made.blank, &all.tasks[&number]);
+    walk.through(Phase::LAST, &mut made).unwrap();
+    let mut finals = made.process.final_states().unwrap();
     for (index, state) in finals.iter_mut().enumerate() {
         state.regs.rip = CODE;
         state.regs.rsp = STACK + 0x8000 + index as u64 * 0x1000;
     }
-    blank.launch(&finals, stop_signal(image)).unwrap();
+    made.blank.launch(&finals, stop_signal(&all.tasks[&number])).unwrap();
+    made.rounds
 }
 
 fn map_memory(blank: &mut Blank, image: &TaskImage) {
@@ -252,40 +280,58 @@ fn comparable(captured: Captured) -> (CoreEntry, Vec<(u32, CoreEntry)>) {
     (leader, threads)
 }
 
-fn round_trip(mut odd: Odd) -> Captured {
+/// What was captured, and in how many rounds of calls the last phases were taken.
+fn round_trip(mut odd: Odd) -> (Captured, usize) {
     let pid = odd.pid();
     let task = FrozenTask::seize(pid).unwrap();
-    let mut filters = SeccompEntry::default();
-    let before = captured(&task, &mut filters);
+    let (before, mut all) = captured(&task);
     task.kill().unwrap();
     odd.reap();
-    let mm = MmEntry { dumpable: Some(before.mm.dumpable), ..MmEntry::default() };
     let image = TaskImage {
         core: before.leader.clone(),
         threads: before.threads.clone(),
-        mm: Some(mm),
+        mm: Some(before.mm.clone()),
         ..TaskImage::default()
     };
-    rebuild(pid, &image, &before, &filters);
-    if stop_signal(&image).is_some() {
+    all.tasks.insert(pid.cast_unsigned(), image);
+    all.extras.extend(before.extras.clone());
+    let rounds = rebuild(pid, &all);
+    if stop_signal(&all.tasks[&pid.cast_unsigned()]).is_some() {
         wait_stopped(pid);
     }
     let task = FrozenTask::seize(pid).unwrap();
-    let mut filters_after = SeccompEntry::default();
-    let after = captured(&task, &mut filters_after);
+    let (after, all_after) = captured(&task);
     task.kill().unwrap();
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
-    assert_eq!(filters, filters_after);
+    assert_eq!(all.seccomp, all_after.seccomp);
     assert_eq!(before.mm.dumpable, after.mm.dumpable);
+    assert_eq!(before.mm.thp_disabled, after.mm.thp_disabled);
     assert_eq!(before.extras, after.extras);
     assert_eq!(comparable(before.clone()), comparable(after));
-    before
+    (before, rounds)
 }
 
 #[test]
 fn an_odd_task_is_rebuilt_as_it_was() {
     let odd = Odd::start(&[]);
     round_trip(odd);
+}
+
+/// Its credentials, signals, timers and limits, and what exposes it.
+#[test]
+fn one_batch_ends_a_task_of_one_thread() {
+    let odd = Odd::start(&["alone"]);
+    let (captured, rounds) = round_trip(odd);
+    assert!(captured.threads.is_empty());
+    assert_eq!(rounds, 1);
+}
+
+#[test]
+fn steps_belong_to_phases_that_processes_take() {
+    for (phase, _) in ATTRIBUTES.iter().flat_map(|attribute| attribute.steps()) {
+        let row = ORDER.iter().find(|row| row.phase == *phase);
+        assert!(row.is_some_and(|row| matches!(row.taken, Taken::Each(_))), "{phase}");
+    }
 }
 
 /// A process is stopped when its threads have noticed.
@@ -300,7 +346,7 @@ fn a_stopped_task_is_rebuilt_stopped() {
     let odd = Odd::start(&[]);
     sys::kill(odd.pid(), libc::SIGSTOP).unwrap();
     wait_stopped(odd.pid());
-    let captured = round_trip(odd);
+    let (captured, _) = round_trip(odd);
     let entry = process(&captured);
     assert_eq!(entry.task_state, task_state::STOPPED);
     assert_eq!(entry.stop_signo, Some(libc::SIGSTOP as u32));
@@ -309,7 +355,7 @@ fn a_stopped_task_is_rebuilt_stopped() {
 #[test]
 fn odd_credentials_are_rebuilt_as_they_were() {
     let odd = Odd::start(&["credentials"]);
-    let captured = round_trip(odd);
+    let (captured, _) = round_trip(odd);
     check_odd_credentials(thread(&captured.leader).creds.as_ref().unwrap());
     assert_eq!(thread(&captured.threads[0].1).creds.as_ref().unwrap().uid, 0);
 }
@@ -317,7 +363,7 @@ fn odd_credentials_are_rebuilt_as_they_were() {
 #[test]
 fn filters_are_rebuilt_as_they_were() {
     let odd = Odd::start(&["filters"]);
-    let captured = round_trip(odd);
+    let (captured, _) = round_trip(odd);
     let leader = thread(&captured.leader);
     assert_eq!(leader.seccomp_mode(), SeccompMode::Filter);
     // Of threads that share the filters only the leader has them.
@@ -352,16 +398,16 @@ fn an_expired_alarm_waits_again_and_its_timer_goes_on() {
     let expired = ItimerEntry { isec: 50, ..ItimerEntry::default() };
     let off = ItimerEntry::default();
     let mut batch = Batch::new();
-    itimers::rebuild(&mut batch, &[&expired, &off, &off], true);
+    itimers::set(&mut batch, &[&expired, &off, &off], true);
     blank.run(batch).unwrap();
     std::thread::sleep(Duration::from_millis(5));
     assert_eq!(status_line(blank.pid(), "ShdPnd:"), format!("{:016x}", set(&[libc::SIGALRM])));
     let waiting = pending::capture(blank.pid(), ptrace::Queue::Shared).unwrap();
     assert!(pending::holds_alarm(&waiting));
     let mut batch = Batch::new();
-    let answer = itimers::ask(&mut batch);
+    let places = itimers::ask(&mut batch);
     let outcome = blank.run(batch).unwrap();
-    assert_eq!(answer.to_image(&outcome)[0], expired);
+    assert_eq!(itimers::to_image(&outcome, places)[0], expired);
 }
 
 #[test]
@@ -371,7 +417,7 @@ fn batches_run_under_strict_seccomp() {
     let strict = SeccompMode::Strict.into();
     let core = ThreadCoreEntry { seccomp_mode: Some(strict), ..ThreadCoreEntry::default() };
     let mut batch = Batch::new();
-    seccomp::rebuild(&mut batch, &core, &SeccompEntry::default());
+    seccomp::add(&mut batch, &core, &SeccompEntry::default());
     let call = batch.call(libc::SYS_getpid, args![]);
     let outcome = blank.run(batch).unwrap();
     assert_eq!(outcome.ret(call), Ok(blank.pid().into()));

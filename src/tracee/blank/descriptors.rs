@@ -86,13 +86,16 @@ impl ServiceFd {
 pub struct Delivery<'b> {
     blank: &'b mut Blank,
     batch: Batch,
-    due: Vec<(Receive, Vec<RemoteFd>)>,
+    checks: Vec<Check>,
 }
+
+/// Judges what a batch has brought.
+type Check = Box<dyn FnOnce(&Outcome) -> Result<()>>;
 
 impl<'b> Delivery<'b> {
     /// An empty batch for the leader of `blank`.
     pub fn to(blank: &'b mut Blank) -> Self {
-        Self { blank, batch: Batch::new(), due: Vec::new() }
+        Self { blank, batch: Batch::new(), checks: Vec::new() }
     }
 
     /// The batch, for more calls.
@@ -103,6 +106,16 @@ impl<'b> Delivery<'b> {
     /// The pid.
     pub fn pid(&self) -> i32 {
         self.blank.pid()
+    }
+
+    /// The blank itself, in which what was added since the last [`flush`](Self::flush) has not run.
+    pub fn blank(&mut self) -> &mut Blank {
+        self.blank
+    }
+
+    /// Has what the batch brings looked at as soon as it has run.
+    pub fn check(&mut self, check: impl FnOnce(&Outcome) -> Result<()> + 'static) {
+        self.checks.push(Box::new(check));
     }
 
     /// Gives the blank copies of open files. The result is the numbers under which the calls that
@@ -121,7 +134,8 @@ impl<'b> Delivery<'b> {
         let foreseen: Vec<RemoteFd> =
             (0..).filter(|number| *number != socket).map(RemoteFd).take(fds.len()).collect();
         let receive = add_receive(&mut self.batch, socket, fds.len());
-        self.due.push((receive, foreseen.clone()));
+        let (pid, due) = (self.pid(), foreseen.clone());
+        self.check(move |outcome| receive.check(outcome, &due).doing(|| format!("pid {pid}")));
         Ok(foreseen)
     }
 
@@ -132,16 +146,18 @@ impl<'b> Delivery<'b> {
 
     /// Runs what was added so far.
     pub fn flush(&mut self) -> Result<()> {
-        let outcome = self.blank.run(std::mem::take(&mut self.batch))?;
-        for (receive, foreseen) in self.due.drain(..) {
-            let doing = || format!("pid {}", self.blank.pid());
-            let numbers = receive.numbers(&outcome).doing(doing)?;
-            if numbers != foreseen {
-                let text = format!("descriptors were received as {numbers:?}, not {foreseen:?}");
-                return Err(Error::new(Kind::Internal, text)).doing(doing);
-            }
+        self.flush_with(Vec::new())
+    }
+
+    /// Runs it together with batches of other threads, given by their indices.
+    pub fn flush_with(&mut self, others: Vec<(usize, Batch)>) -> Result<()> {
+        let (own, checks) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.checks));
+        if own.is_empty() {
+            return self.blank.run_in_threads(others).map(drop);
         }
-        Ok(())
+        let batches = std::iter::once((0, own)).chain(others).collect();
+        let outcomes = self.blank.run_in_threads(batches)?;
+        checks.into_iter().try_for_each(|check| check(&outcomes[0]))
     }
 }
 
@@ -246,6 +262,16 @@ fn add_receive(batch: &mut Batch, socket: RawFd, count: usize) -> Receive {
 }
 
 impl Receive {
+    /// The descriptors have to be on these numbers.
+    fn check(&self, outcome: &Outcome, due: &[RemoteFd]) -> Result<()> {
+        let numbers = self.numbers(outcome)?;
+        if numbers == due {
+            return Ok(());
+        }
+        let text = format!("descriptors were received as {numbers:?}, not {due:?}");
+        Err(Error::new(Kind::Internal, text))
+    }
+
     /// Where the table is full the kernel silently delivers fewer descriptors; only the lengths
     /// tell.
     fn numbers(&self, outcome: &Outcome) -> Result<Vec<RemoteFd>> {

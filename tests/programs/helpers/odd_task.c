@@ -1,8 +1,9 @@
 /*
  * A process of two threads with unusual settings of every kind that belongs to a task: signal
  * actions, masks, alternate stacks, pending signals, timers, limits, scheduling, names. With an
- * argument "credentials" also those, with "filters" under two seccomp filters. Says "ready PID" when all of it stands, then waits; the first
- * thread in pause(), the second in a relative sleep.
+ * argument "credentials" also those, with "filters" under two seccomp filters, with "alone" without
+ * the second thread. Says "ready PID" when all of it stands, then waits; the first thread in pause(),
+ * the second in a relative sleep.
  */
 #define _GNU_SOURCE
 #include <grp.h>
@@ -158,9 +159,11 @@ int main(int argc, char **argv)
 	CHECK(prctl(PR_SET_PDEATHSIG, 0));
 	CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0));
 	CHECK(personality(ADDR_NO_RANDOMIZE));
-	pthread_barrier_init(&barrier, NULL, 2);
-	CHECK(-pthread_create(&thread, NULL, second, &barrier));
-	pthread_barrier_wait(&barrier);
+	if (argc < 2 || strcmp(argv[1], "alone")) {
+		pthread_barrier_init(&barrier, NULL, 2);
+		CHECK(-pthread_create(&thread, NULL, second, &barrier));
+		pthread_barrier_wait(&barrier);
+	}
 	set_signals();
 	set_timers();
 	set_limits();

@@ -1,0 +1,68 @@
+//! What a request asks of the tree that is to be made.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::unistd::{getpgrp, getsid};
+
+use crate::engine::tree::Outer;
+use crate::error::{Context, Result};
+use crate::images::snapshot::Snapshot;
+use crate::kernel::descriptor;
+use crate::objects::files::RestoreOptions;
+use crate::objects::memory;
+use crate::options::Request;
+use crate::options::values::InheritFd;
+use crate::tracee::blank::SpawnSpec;
+
+/// Length of the helper area in every process: room for the largest batch.
+const HELPER_LEN: u64 = 1 << 20;
+
+/// The session and group that a shell job joins: ours.
+pub fn outer() -> Result<Outer> {
+    let sid = getsid(None).doing(|| "getsid")?;
+    Ok(Outer { sid: sid.as_raw(), pgid: getpgrp().as_raw() })
+}
+
+/// The first process.
+pub fn spawn_spec(request: &Request, snapshot: &Snapshot) -> Result<SpawnSpec> {
+    let all = snapshot.tasks.values().filter_map(|task| task.mm.as_ref());
+    let helper = memory::find_helper_hole(all, HELPER_LEN)?;
+    let pid = snapshot.root().pid.cast_signed();
+    Ok(SpawnSpec {
+        helper_len: HELPER_LEN as usize,
+        sibling: request.options.rst_sibling(),
+        ..SpawnSpec::new(pid, helper)
+    })
+}
+
+/// What the request says about files.
+pub fn of_files(request: &Request) -> Result<RestoreOptions> {
+    let terminal = if request.options.shell_job() { own_terminal()? } else { None };
+    Ok(RestoreOptions {
+        terminal,
+        inherit: inherited(request)?,
+        // Without somebody to send it to, our own terminal takes the place as ever.
+        orphan_masters: request.options.orphan_pts_master() && request.options.notify_scripts(),
+        skip_mode_check: request.options.skip_file_rwx_check(),
+        ..RestoreOptions::default()
+    })
+}
+
+/// Copies of the descriptors that stand for objects of the image.
+fn inherited(request: &Request) -> Result<Vec<(String, OwnedFd)>> {
+    let copy = |item: &InheritFd| {
+        let copied = descriptor::duplicate_above(item.fd, 0).doing(|| {
+            format!("--inherit-fd {}: descriptor {} of the restorer", item.key, item.fd)
+        })?;
+        Ok((item.key.clone(), copied))
+    };
+    request.options.inherit_fd.iter().map(copy).collect()
+}
+
+/// The terminal that stands in for the one of a dumped shell job: that of our own standard files.
+fn own_terminal() -> Result<Option<OwnedFd>> {
+    let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let standard = [input.as_fd(), output.as_fd(), errors.as_fd()];
+    let terminal = standard.into_iter().find(|fd| nix::unistd::isatty(fd).unwrap_or(false));
+    terminal.map(|fd| fd.try_clone_to_owned().doing(|| "dup of the terminal")).transpose()
+}
