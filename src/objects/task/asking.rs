@@ -2,7 +2,7 @@
 
 use super::attribute::{Reply, ThreadReply};
 use super::draft::{Draft, ThreadDraft};
-use super::{ATTRIBUTES, mdwe, sigaction};
+use super::{ATTRIBUTES, sigaction};
 use crate::error::{Context, Refusals, Result};
 use crate::tracee::batch::{Batch, Outcome};
 use crate::tracee::dumpee::{FrozenTask, Injection, RunningBatch};
@@ -21,7 +21,6 @@ pub struct Asking<'a> {
 
 /// Who takes the answers of a process.
 struct Replies {
-    mdwe: mdwe::Answer,
     process: Vec<Reply>,
     /// Of the thread that runs the batch, whichever that will be: one round trip less.
     thread: Vec<ThreadReply>,
@@ -34,13 +33,12 @@ impl<'a> Asking<'a> {
         let mut batch = Batch::new();
         let process =
             ATTRIBUTES.iter().filter_map(|attribute| attribute.ask(&mut batch, draft)).collect();
-        let mdwe = mdwe::ask(&mut batch);
         let thread = ask_thread(&mut batch);
         let injection = task.begin_injection(match batch.encoded_len() {
             0..=ORDINARY_BATCH => task.ordinary_room(),
             len => len * 2 + THREADS_ROOM,
         })?;
-        Ok(Self { injection, batch, replies: Replies { mdwe, process, thread } })
+        Ok(Self { injection, batch, replies: Replies { process, thread } })
     }
 
     /// Asks, without waiting for the answers.
@@ -66,7 +64,6 @@ impl<'a> Asked<'a> {
         for reply in replies.process {
             reply(&outcome, draft, refusals)?;
         }
-        draft.extras.mdwe = replies.mdwe.to_image(&outcome)?;
         injection.set_restart_mask(sigaction::interrupting(&draft.entry.sigactions))?;
         let asked = injection.thread();
         answer_thread(replies.thread, &outcome, &mut draft.threads[asked])?;

@@ -8,7 +8,6 @@ mod asking;
 mod attribute;
 mod capture;
 mod draft;
-mod mdwe;
 mod reach;
 mod rebuild;
 mod recorded;
@@ -53,6 +52,7 @@ attributes! {
     itimers: Itimers,
     pdeath_signal: PdeathSignal,
     subreaper: Subreaper,
+    mdwe: Mdwe,
     rlimits: ResourceLimits,
     personality: Personality,
     rseq: Rseq,

@@ -1,7 +1,7 @@
 //! From the images of a process to a process.
 
 use super::attribute::Step;
-use super::{ATTRIBUTES, Reach, Recorded, mdwe};
+use super::{ATTRIBUTES, Reach, Recorded};
 use crate::error::Result;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::ptrace::zero_regs;
@@ -41,9 +41,6 @@ impl<'a> Rebuild<'a> {
                 }
                 Step::Act(_) => {}
             }
-        }
-        if phase == Phase::Limits {
-            mdwe::rebuild(self, turn.batch(0));
         }
         Ok(())
     }
