@@ -40,6 +40,6 @@ fn others_are_refused() {
     let scene = Scene::new("not-joined");
     let dumped = scene.start("files/open_file", &[]).dump(&scene.path("images"));
     let text = dumped.restore_call().arg("--join-ns").arg("net:/proc/self/ns/net").run().refused();
-    assert!(text.contains("net"), "{text}");
+    assert!(text.contains("--join-ns") && text.contains("can be joined"), "{text}");
     dumped.restore().verify();
 }

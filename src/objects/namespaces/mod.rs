@@ -134,6 +134,16 @@ impl PartialEq for NamespaceKind {
     }
 }
 
+/// Whether there are namespaces of a kind with this name.
+pub fn is_kind(name: &str) -> bool {
+    KINDS.iter().any(|kind| kind.name == name)
+}
+
+/// Whether a restored tree can be put into a namespace of this kind that exists.
+pub fn can_be_joined(name: &str) -> bool {
+    KINDS.iter().any(|kind| kind.name == name && kind.can_be_joined)
+}
+
 /// Captures the namespaces of the tree's root that are not the engine's; every other task has to be
 /// in the same ones.
 pub fn capture(snapshot: &mut Snapshot, refusals: &mut Refusals) -> Result<()> {
@@ -197,9 +207,9 @@ fn refuse_members(space: &Space, reason: &str, refusals: &mut Refusals) {
 }
 
 fn refuse_joins(joined: &[Join], refusals: &mut Refusals) {
-    let known: Vec<&str> =
-        KINDS.iter().filter(|kind| kind.can_be_joined).map(|kind| kind.name).collect();
-    for join in joined.iter().filter(|join| !known.contains(&join.kind.as_str())) {
+    let known = KINDS.iter().filter(|kind| kind.can_be_joined).map(|kind| kind.name);
+    let known: Vec<&str> = known.collect();
+    for join in joined.iter().filter(|join| !can_be_joined(&join.kind)) {
         refusals.refuse(
             "option --join-ns",
             format!("{}:{}", join.kind, join.file),

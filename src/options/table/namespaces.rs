@@ -3,12 +3,10 @@
 use super::{Argument, Given, Row, access};
 use crate::error::Result;
 use crate::images::proto;
+use crate::objects::namespaces;
 use crate::options::Options;
 use crate::options::Verb::*;
 use crate::options::values::{JoinNs, Pair};
-
-/// Kinds of namespaces that a restored tree can be put into.
-const JOINABLE: [&str; 3] = ["uts", "ipc", "time"];
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -40,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
     .verbs(&[Restore])
     .honoured(&[Restore])
     .except(
-        |options| options.join_ns.iter().any(|join| !JOINABLE.contains(&join.kind.as_str())),
+        |options| options.join_ns.iter().any(|join| !namespaces::can_be_joined(&join.kind)),
         "only uts, ipc and time namespaces can be joined",
     )
     .help("restore into an existing namespace (uts, ipc and time; no net, mnt, user, pid)"),
@@ -173,12 +171,9 @@ fn is_no_profile(said: &str) -> bool {
 
 /// Names that are no namespace, and files that are not there, are bad options, not refusals.
 fn check_join_ns(join: &JoinNs) -> Result<()> {
-    match join.kind.as_str() {
-        "net" | "uts" | "time" | "ipc" | "user" | "mnt" | "pid" => {}
-        other => {
-            let cause = format!("`{other}', a namespace to join, is no kind of namespace");
-            return Err(access::bad(cause).remedy("the kinds are uts, ipc and time"));
-        }
+    if !namespaces::is_kind(&join.kind) {
+        let cause = format!("`{}', a namespace to join, is no kind of namespace", join.kind);
+        return Err(access::bad(cause).remedy("the kinds are uts, ipc and time"));
     }
     if join.file.parse::<u32>().is_err() && !std::path::Path::new(&join.file).exists() {
         let cause = format!("{}, the file of a namespace to join, does not exist", join.file);
