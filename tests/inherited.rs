@@ -125,8 +125,8 @@ fn other_external_objects() {
     for key in ["mnt[]:", "mnt[]:m", "mnt[/x]:y", "dev[8/1]:sda", "unix[5]", "net[1]:n", "file"] {
         call(key).ok();
     }
-    let message = call("mnt[]:x").refused();
-    says(&message, &["invalid argument for --external", "mnt[]:x"]);
-    assert_eq!(message.lines().count(), 2, "{message}");
+    let ran = call("mnt[]:x");
+    assert_eq!(ran.said().lines().count(), 2, "{}", ran.said());
+    says(&ran.refused(), &["invalid argument for --external", "mnt[]:x"]);
     task.verify();
 }

@@ -12,6 +12,7 @@ mod files;
 mod fuzz_corpus;
 mod header;
 mod inherited;
+mod logs;
 mod manual;
 mod namespaces;
 mod options;

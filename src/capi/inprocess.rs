@@ -12,8 +12,10 @@ use crate::engine::hooks::{Hooks, Stage};
 use crate::engine::scripts::Scripts;
 use crate::engine::{self, Outcome};
 use crate::error::{Context, Error, Kind, Result};
-use crate::images::proto::{CriuDumpResp, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
-use crate::options::{Request, Verb};
+use crate::images::proto::{
+    CriuDumpResp, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp,
+};
+use crate::options::Verb;
 use crate::rpc::setup::{Client, Session};
 use crate::rpc::worker::{features_answer, version_answer};
 
@@ -95,21 +97,27 @@ fn run(
         _ => error.with_kind(Kind::BadOptions),
     };
     let options = message.opts.clone().unwrap_or_default();
-    if !options.exec_cmd.is_empty() {
-        let cause = "exec_cmd: the caller's own process would become the command";
-        return Err(Error::new(Kind::BadOptions, cause).remedy("use a worker"));
-    }
-    let mut session = Session::new(verb, &options, client).map_err(bad)?;
-    let log = session.open(client).map_err(bad)?;
-    let request: Request = session.into_request().map_err(bad)?;
-    let scripts = Scripts::new(&request);
-    let mut hooks = Callback { notify: settings.notify, scripts, refusal: None };
-    let result = engine::run(&request, &mut hooks, &log);
-    *refusal = hooks.refusal;
+    let (log, session) = Session::begin(verb, &options, client, may_be_done(&options));
+    let request = session.and_then(Session::into_request).map_err(bad);
+    let result = request.and_then(|request| {
+        let scripts = Scripts::new(&request);
+        let mut hooks = Callback { notify: settings.notify, scripts, refusal: None };
+        let result = engine::run(&request, &mut hooks, &log);
+        *refusal = hooks.refusal;
+        result
+    });
     if let Err(error) = &result {
         log.error(error);
     }
     result
+}
+
+fn may_be_done(options: &CriuOpts) -> Result<()> {
+    if options.exec_cmd.is_empty() {
+        return Ok(());
+    }
+    let cause = "exec_cmd: the caller's own process would become the command";
+    Err(Error::new(Kind::BadOptions, cause).remedy("use a worker"))
 }
 
 fn response(request: &CriuReq, outcome: Outcome) -> CriuResp {

@@ -80,10 +80,12 @@ fn serve(arguments: &[String]) -> i32 {
     }
     let mut options = Options::default();
     let configured = config::read_all(&scan, &mut options);
-    let read = configured.and_then(|absent| Ok((absent, getopt::read(rest, &mut options)?)));
-    match read {
+    // In any case: the line says where the log is.
+    let read = getopt::read(rest, &mut options);
+    match configured.and_then(|absent| Ok((absent, read?))) {
         Ok((absent, line)) => command(options, &line, &absent),
         Err(error) => {
+            setup::log_early(&options, &error);
             let json = rest.iter().any(|word| word == "--json");
             misused(program, &error, json)
         }
@@ -106,7 +108,7 @@ fn usage() -> i32 {
     FAILED
 }
 
-fn command(options: Options, line: &Line, absent: &[Absent]) -> i32 {
+fn command(mut options: Options, line: &Line, absent: &[Absent]) -> i32 {
     if line.own.contains(&Own::Help) {
         say!("{}", help::full().trim_end());
         return DONE;
@@ -116,7 +118,11 @@ fn command(options: Options, line: &Line, absent: &[Absent]) -> i32 {
         return DONE;
     }
     let json = line.own.contains(&Own::Json);
-    let wrong = |cause: String| misused("Error", &Error::new(Kind::BadOptions, cause), json);
+    let wrong = |cause: String| {
+        let error = Error::new(Kind::BadOptions, cause);
+        setup::log_early(&options, &error);
+        misused("Error", &error, json)
+    };
     let Some(word) = line.words.first() else {
         return wrong("the line has no command, as `dump' or `restore'".to_owned());
     };
@@ -133,13 +139,12 @@ fn command(options: Options, line: &Line, absent: &[Absent]) -> i32 {
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
         return wrong(format!("there is no command `{}'", line.words.join(" ")));
     };
-    match complete(verb, options, line, words) {
-        Ok(options) => run(verb, options, absent, json),
-        Err(error) => {
-            report::failure(verb.name(), &error, None, json);
-            FAILED
-        }
+    if let Err(error) = complete(verb, &mut options, line, words) {
+        setup::log_early(&options, &error);
+        report::failure(verb.name(), &error, None, json);
+        return FAILED;
     }
+    run(verb, options, absent, json)
 }
 
 /// The verb that `word` names, and the words after it.
@@ -167,7 +172,7 @@ fn worker(words: &[String]) -> i32 {
 }
 
 /// Adds what the line says beside its options.
-fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> Result<Options> {
+fn complete(verb: Verb, options: &mut Options, line: &Line, words: &[String]) -> Result<()> {
     let bad = |cause: String| Err(Error::new(Kind::BadOptions, cause));
     if line.own.contains(&Own::ExecCmd) {
         if words.is_empty() {
@@ -207,14 +212,13 @@ fn complete(verb: Verb, mut options: Options, line: &Line, words: &[String]) -> 
     if !options.inherit_fd.is_empty() && verb != Verb::Restore {
         return bad("--inherit-fd is available for the restore command only".to_owned());
     }
-    options.check_inherited()?;
-    Ok(options)
+    options.check_inherited()
 }
 
 fn run(verb: Verb, options: Options, absent: &[Absent], json: bool) -> i32 {
     host::keep_memory();
     let prepared = host::settle_signals().and_then(|()| setup::open(verb, &options));
-    let (places, log) = match prepared {
+    let (log, places) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             report::failure(verb.name(), &error, None, json);
@@ -222,7 +226,8 @@ fn run(verb: Verb, options: Options, absent: &[Absent], json: bool) -> i32 {
         }
     };
     absent.iter().for_each(|file| log.warn(file));
-    let result = Request::new(verb, options, places).and_then(|request| act(&request, json, &log));
+    let request = places.and_then(|places| Request::new(verb, options, places));
+    let result = request.and_then(|request| act(&request, json, &log));
     match result {
         Ok(code) => code,
         Err(error) => {

@@ -10,16 +10,38 @@ use crate::kernel::capability;
 use crate::log::Log;
 use crate::options::{Options, Places, Verb};
 
-/// Directories and log of `verb`; the current directory becomes the work directory.
-pub fn open(verb: Verb, options: &Options) -> Result<(Places, Log)> {
-    let images_path = options.images_dir.as_deref().unwrap_or(".");
-    let work_path = options.work_dir.as_deref().unwrap_or(images_path);
+/// Log and directories of `verb`; the current directory becomes the work directory. The log comes
+/// first: it is to have the cause of all that fails.
+pub fn open(verb: Verb, options: &Options) -> Result<(Log, Result<Places>)> {
+    let (work, log) = open_log(options)?;
+    // By a path from where the command was started.
     let images = match verb {
-        Verb::Check | Verb::Service | Verb::Continue => None,
-        _ => Some(directory("image directory", images_path)?),
+        Verb::Check | Verb::Service | Verb::Continue => Ok(None),
+        _ => directory("image directory", images_path(options)).map(Some),
     };
-    let work = directory("work directory", work_path)?;
-    nix::unistd::fchdir(&work).doing(|| format!("go to work directory {work_path}"))?;
+    nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
+    let places =
+        |images| Places { images, work: Some(work), service_socket: None, ends_process: true };
+    Ok((log, images.map(places)))
+}
+
+/// Writes into the log, where the line has one, what is wrong with the line. What is not known yet
+/// is as it is by default.
+pub fn log_early(options: &Options, error: &Error) {
+    if options.log_file.as_ref().is_some_and(|name| name != "-")
+        && let Ok((_, log)) = open_log(options)
+    {
+        log.error(error);
+    }
+}
+
+fn images_path(options: &Options) -> &str {
+    options.images_dir.as_deref().unwrap_or(".")
+}
+
+fn open_log(options: &Options) -> Result<(OwnedFd, Log)> {
+    let work = options.work_dir.as_deref().unwrap_or(images_path(options));
+    let work = directory("work directory", work)?;
     let level = options.log_level();
     let log = match options.log_file.as_deref() {
         None => Log::stderr(level),
@@ -28,8 +50,7 @@ pub fn open(verb: Verb, options: &Options) -> Result<(Places, Log)> {
     };
     // Not otherwise: a caller may have closed its standard output.
     let log = if options.display_stats() { log.with_messages_on_stdout()? } else { log };
-    let places = Places { images, work: Some(work), service_socket: None, ends_process: true };
-    Ok((places, log))
+    Ok((work, log))
 }
 
 fn directory(what: &str, path: &str) -> Result<OwnedFd> {

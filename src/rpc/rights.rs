@@ -96,15 +96,20 @@ impl Rights {
         refusals.check().map_err(|error| error.with_kind(Kind::BadOptions))
     }
 
-    /// Takes the rights of the peer, if it is not root, for good. `target` is the root of the tree
-    /// that it wants dumped: whether the tree is its own the kernel decides later, for each thread;
-    /// asking first makes the message better and spares others' processes being looked at.
-    pub fn assume(self, channel: &Channel, target: Option<i32>) -> Result<()> {
+    /// Takes the rights of the peer, if it is not root, for good.
+    pub fn assume(self, channel: &Channel) -> Result<()> {
         let Rights::User { uid, gid } = self else { return Ok(()) };
-        if let Some(pid) = target {
-            check_owner(pid, uid, gid)?;
-        }
         process::become_peer(uid, gid, &peer::groups(channel)?)
+    }
+
+    /// Refuses to dump the tree of somebody else, whose root is `target`. Whether the tree is the
+    /// peer's own the kernel decides later, for each thread; asking first makes the message better
+    /// and spares others' processes being looked at.
+    pub fn check_target(self, target: Option<i32>) -> Result<()> {
+        match (self, target) {
+            (Rights::User { uid, gid }, Some(pid)) => check_owner(pid, uid, gid),
+            _ => Ok(()),
+        }
     }
 
     /// Configuration files speak for who starts a worker, not for the peers of a service.

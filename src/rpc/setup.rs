@@ -1,6 +1,6 @@
 //! From an RPC message to a request: configuration, directories of the caller, log.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -61,30 +61,63 @@ pub struct Session {
 }
 
 impl Session {
-    /// Reads the configuration files, the message, and the file that the message names, each over
-    /// the one before.
-    pub fn new(verb: Verb, message: &CriuOpts, client: &Client) -> Result<Self> {
-        let mut options = Options::default();
-        let absent = match client.rights.reads_configuration() {
-            true => config::read_all(&Scan::default(), &mut options)?,
-            false => Vec::new(),
+    /// A request and its log, which is there as soon as its place is known: it is to have the cause
+    /// of all that fails. `allowed` is why the request may not be made, if it may not.
+    pub fn begin(
+        verb: Verb,
+        message: &CriuOpts,
+        client: &Client,
+        allowed: Result<()>,
+    ) -> (Log, Result<Self>) {
+        let mut session = Self::empty(verb);
+        let read = match allowed {
+            Ok(()) => session.read(message, client),
+            refused => {
+                // Only to know where the log is.
+                let _ = session.options.add_rpc(message);
+                refused
+            }
         };
-        let configured = options.log_file.clone();
-        options.add_rpc(message)?;
-        options.restore_detached = Some(true);
-        if matches!(verb, Verb::Dump | Verb::PreDump) {
-            options.pid.get_or_insert(client.peer.pid);
+        let read = read.and(session.forbid_log_elsewhere());
+        let log = match session.open_log(client) {
+            Ok(log) => log,
+            Err(error) => return (Log::none(), read.and(Err(error))),
+        };
+        session.absent.iter().for_each(|file| log.warn(file));
+        let opened = read.and_then(|()| session.open_images(client));
+        (log, opened.map(|()| session))
+    }
+
+    /// A request of which nothing is opened.
+    pub fn new(verb: Verb, message: &CriuOpts, client: &Client) -> Result<Self> {
+        let mut session = Self::empty(verb);
+        session.read(message, client).map(|()| session)
+    }
+
+    fn empty(verb: Verb) -> Self {
+        let (options, places) = Default::default();
+        Self { verb, options, places, log_file_is_configured: false, absent: Vec::new() }
+    }
+
+    /// Reads the configuration files, the message, and the file that the message names, each over
+    /// the one before. Where one cannot be read, the others still say where the log is.
+    fn read(&mut self, message: &CriuOpts, client: &Client) -> Result<()> {
+        let configured = match client.rights.reads_configuration() {
+            true => config::read_all(&Scan::default(), &mut self.options),
+            false => Ok(Vec::new()),
+        };
+        self.log_file_is_configured = message.log_file.is_none() && self.options.log_file.is_some();
+        let told = self.options.add_rpc(message);
+        self.options.restore_detached = Some(true);
+        if matches!(self.verb, Verb::Dump | Verb::PreDump) {
+            self.options.pid.get_or_insert(client.peer.pid);
         }
-        let log_file_is_configured = message.log_file.is_none() && configured.is_some();
-        let places = Places::default();
-        let mut session = Self { verb, options, places, log_file_is_configured, absent };
-        if let Some(file) = session.options.config_file.clone() {
-            session.override_by(&file)?;
-        }
-        session.options.check_inherited()?;
-        session.forbid_log_elsewhere()?;
-        session.forbid_questions_to_the_frozen(client)?;
-        Ok(session)
+        let file = self.options.config_file.clone();
+        let overridden = file.map_or(Ok(()), |file| self.override_by(&file));
+        self.absent.extend(configured?);
+        told.and(overridden)?;
+        self.options.check_inherited()?;
+        self.forbid_questions_to_the_frozen(client)
     }
 
     /// The directories and the log of a file stand above those of the message, kind by kind.
@@ -92,7 +125,7 @@ impl Session {
         let images = (self.options.images_dir.take(), self.options.images_dir_fd.take());
         let work = (self.options.work_dir.take(), self.options.work_dir_fd.take());
         let log = self.options.log_file.take();
-        self.absent.extend(config::read_file(file, &mut self.options)?);
+        let read = config::read_file(file, &mut self.options);
         if self.options.images_dir.is_none() {
             (self.options.images_dir, self.options.images_dir_fd) = images;
         }
@@ -104,17 +137,16 @@ impl Session {
         } else {
             self.options.log_file = log;
         }
+        self.absent.extend(read?);
         Ok(())
     }
 
-    fn forbid_log_elsewhere(&self) -> Result<()> {
-        match &self.options.log_file {
-            Some(name) if name.contains('/') && !self.log_file_is_configured => {
-                let cause = format!("No subdirs are allowed in log_file name: {name}");
-                Err(Error::new(Kind::BadOptions, cause).remedy("give its directory as work_dir_fd"))
-            }
-            _ => Ok(()),
-        }
+    /// The log that tells of a wrong name has the usual one.
+    fn forbid_log_elsewhere(&mut self) -> Result<()> {
+        let wrong = |name: &mut String| name.contains('/') && !self.log_file_is_configured;
+        let Some(name) = self.options.log_file.take_if(wrong) else { return Ok(()) };
+        let cause = format!("No subdirs are allowed in log_file name: {name}");
+        Err(Error::new(Kind::BadOptions, cause).remedy("give its directory as work_dir_fd"))
     }
 
     /// A caller who dumps itself is stopped when it would have to answer.
@@ -130,46 +162,43 @@ impl Session {
         Ok(())
     }
 
-    /// Opens directories and log, and goes to the work directory.
-    pub fn open(&mut self, client: &Client) -> Result<Log> {
-        if self.verb == Verb::Check && !self.wants_log_file() {
+    /// Goes to the work directory, and opens the log there. A check logs only where a file is asked
+    /// for.
+    fn open_log(&mut self, client: &Client) -> Result<Log> {
+        let options = &self.options;
+        let to_file = options.log_file.is_some() && !options.log_to_stderr();
+        if self.verb == Verb::Check && !to_file {
             return Ok(Log::none());
         }
-        let options = &self.options;
-        let images =
-            directory("image directory", client, options.images_dir_fd, &options.images_dir)?;
         let work = directory("work directory", client, options.work_dir_fd, &options.work_dir)?;
-        let copy = |dir: &OwnedFd| dir.try_clone().doing(|| "dup of the image directory");
-        let work =
-            work.map_or_else(|| images.as_ref().map(copy).transpose(), |work| Ok(Some(work)));
-        let work = work?.ok_or_else(no_directory)?;
-        if self.verb != Verb::Check {
-            self.places.images = Some(images.ok_or_else(no_directory)?);
-            self.places.service_socket = client.socket;
-            self.places.ends_process = client.ends_process;
-        }
+        let work = work.map_or_else(|| self.open_image_directory(client), Ok)?;
         if client.ends_process {
             nix::unistd::fchdir(&work).doing(|| "go to the work directory")?;
         }
-        let log = self.open_log(&work)?;
-        self.places.work = Some(work);
-        self.absent.iter().for_each(|file| log.warn(file));
-        Ok(log)
-    }
-
-    /// A check logs only where a file is asked for.
-    fn wants_log_file(&self) -> bool {
-        self.options.log_file.is_some() && !self.options.log_to_stderr()
-    }
-
-    fn open_log(&self, work: &OwnedFd) -> Result<Log> {
-        use std::os::fd::AsFd;
-        let level = self.options.log_level();
-        match &self.options.log_file {
+        let level = options.log_level();
+        let log = match &options.log_file {
             Some(name) => Log::create(work.as_fd(), name, level),
-            None if self.options.log_to_stderr() => Ok(Log::stderr(level)),
+            None if options.log_to_stderr() => Ok(Log::stderr(level)),
             None => Log::create(work.as_fd(), DEFAULT_LOG, level),
+        };
+        self.places.work = Some(work);
+        log
+    }
+
+    fn open_image_directory(&self, client: &Client) -> Result<OwnedFd> {
+        let options = &self.options;
+        directory("image directory", client, options.images_dir_fd, &options.images_dir)?
+            .ok_or_else(no_directory)
+    }
+
+    /// A check has none.
+    fn open_images(&mut self, client: &Client) -> Result<()> {
+        if self.verb != Verb::Check {
+            self.places.images = Some(self.open_image_directory(client)?);
+            self.places.service_socket = client.socket;
+            self.places.ends_process = client.ends_process;
         }
+        Ok(())
     }
 
     /// The root of the tree to dump.

@@ -1,6 +1,7 @@
 //! The requests of one connection, and their answers.
 
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
@@ -41,12 +42,10 @@ pub fn serve(channel: &Channel, rights: Rights) -> Result<i32> {
         };
         first = false;
         let kind = CriuReqType::try_from(message.r#type).unwrap_or(CriuReqType::Empty);
-        if let Err(error) = may_be_served(kind, &message, rights) {
-            channel.send(&failure(kind, &error))?;
-            return Ok(FAILED);
-        }
-        let status = answer(channel, rights, kind, &message)?;
-        if status != DONE || !message.keep_open() {
+        let allowed = may_be_served(kind, &message, rights);
+        let last = allowed.is_err() || !message.keep_open();
+        let status = answer(&Caller { channel, rights }, kind, &message, allowed)?;
+        if status != DONE || last {
             return Ok(status);
         }
     }
@@ -80,28 +79,42 @@ fn may_stay_open(kind: CriuReqType) -> bool {
     )
 }
 
-fn answer(channel: &Channel, rights: Rights, kind: CriuReqType, message: &CriuReq) -> Result<i32> {
-    let caller = Caller { channel, rights };
-    let options = message.opts.clone().unwrap_or_else(no_options);
+/// Serves one request, or says why it is not `allowed`: where a request has a log, there too.
+fn answer(
+    caller: &Caller<'_>,
+    kind: CriuReqType,
+    message: &CriuReq,
+    allowed: Result<()>,
+) -> Result<i32> {
+    let channel = caller.channel;
+    let asked = Asked { kind, options: message.opts.clone().unwrap_or_else(no_options), allowed };
     match kind {
-        CriuReqType::Dump => dump(&caller, &options),
+        CriuReqType::Dump => dump(caller, asked),
         CriuReqType::PreDump | CriuReqType::SinglePreDump => {
-            not_carried_out(channel, kind, Verb::PreDump)
+            not_carried_out(caller, kind, Verb::PreDump, asked)
         }
-        CriuReqType::Restore => restore(&caller, &options),
-        CriuReqType::Check => check(&caller, &options),
+        CriuReqType::Restore => restore(caller, asked),
+        CriuReqType::Check => check(caller, asked),
+        // A page server of either kind is answered so, as CRIU does.
+        CriuReqType::PageServer | CriuReqType::PageServerChld => {
+            not_carried_out(caller, CriuReqType::PageServer, Verb::PageServer, asked)
+        }
+        CriuReqType::CpuinfoDump => cpuinfo(caller, Verb::CpuinfoDump, asked),
+        CriuReqType::CpuinfoCheck => cpuinfo(caller, Verb::CpuinfoCheck, asked),
+        _ => without_log(channel, asked, message),
+    }
+}
+
+fn without_log(channel: &Channel, asked: Asked, message: &CriuReq) -> Result<i32> {
+    if let Err(error) = asked.allowed {
+        channel.send(&failure(asked.kind, &error))?;
+        return Ok(FAILED);
+    }
+    match asked.kind {
         CriuReqType::Version => plain(channel, &version_answer()),
         CriuReqType::FeatureCheck => plain(channel, &features_answer(message)),
         CriuReqType::WaitPid => plain(channel, &wait_answer(message.pid())),
-        // A page server of either kind is answered so, as CRIU does.
-        CriuReqType::PageServer | CriuReqType::PageServerChld => {
-            not_carried_out(channel, CriuReqType::PageServer, Verb::PageServer)
-        }
-        CriuReqType::CpuinfoDump => cpuinfo(&caller, kind, Verb::CpuinfoDump, &options),
-        CriuReqType::CpuinfoCheck => cpuinfo(&caller, kind, Verb::CpuinfoCheck, &options),
-        CriuReqType::Empty | CriuReqType::Notify => {
-            no_request(channel, "Invalid req: this type is no request")
-        }
+        _ => no_request(channel, "Invalid req: this type is no request"),
     }
 }
 
@@ -145,32 +158,29 @@ struct Caller<'a> {
     rights: Rights,
 }
 
+/// What is asked for, and why it may not be, if so.
+struct Asked {
+    kind: CriuReqType,
+    options: CriuOpts,
+    allowed: Result<()>,
+}
+
 /// Makes the request and runs it. What fails before the engine starts is a matter of options.
-fn run(caller: &Caller<'_>, verb: Verb, message: &CriuOpts) -> (Log, Result<(Request, Outcome)>) {
+fn run(caller: &Caller<'_>, verb: Verb, asked: Asked) -> (Log, Result<(Request, Outcome)>) {
     let bad = |error: Error| match error.kind() {
         Kind::NoSuchTask => error,
         Kind::Denied if caller.rights != Rights::Worker => error,
         _ => error.with_kind(Kind::BadOptions),
     };
-    let channel = caller.channel;
-    let opened = Client::of(channel, caller.rights).and_then(|client| {
-        let mut session = Session::new(verb, message, &client)?;
-        // A check touches nothing of the peer's, and is about what the service can do.
-        if verb != Verb::Check {
-            caller.rights.assume(channel, session.target())?;
-        }
-        let log = session.open(&client)?;
-        let Peer { pid, uid, .. } = client.peer;
-        log.info(format!("{} for pid {pid} of user {uid}", verb.name()));
-        Ok((session, log))
-    });
-    let (session, log) = match opened {
-        Ok(opened) => opened,
+    let (log, session) = match begin(caller, verb, asked) {
+        Ok(begun) => begun,
         Err(error) => return (Log::none(), Err(bad(error))),
     };
-    let result = session.into_request().map_err(bad).and_then(|request| {
-        let mut hooks = Notifier::new(channel, &request);
-        let outcome = engine::run(&request, &mut hooks, &log)?;
+    let request = session.and_then(Session::into_request).map_err(bad);
+    let result = request.and_then(|request| {
+        let mut hooks = Notifier::new(caller.channel, &request);
+        let worked = catch_unwind(AssertUnwindSafe(|| engine::run(&request, &mut hooks, &log)));
+        let outcome = worked.unwrap_or_else(|_| Err(defect()))?;
         Ok((request, outcome))
     });
     if let Err(error) = &result {
@@ -179,10 +189,32 @@ fn run(caller: &Caller<'_>, verb: Verb, message: &CriuOpts) -> (Log, Result<(Req
     (log, result)
 }
 
+/// The log and the request. Whoever is not root is its own user from here on, except where a check
+/// is made, which touches nothing of the peer's and is about what the service can do.
+fn begin(caller: &Caller<'_>, verb: Verb, asked: Asked) -> Result<(Log, Result<Session>)> {
+    let Asked { options, allowed, .. } = asked;
+    let client = Client::of(caller.channel, caller.rights)?;
+    if verb != Verb::Check || allowed.is_err() {
+        caller.rights.assume(caller.channel)?;
+    }
+    let (log, session) = Session::begin(verb, &options, &client, allowed);
+    let Peer { pid, uid, .. } = client.peer;
+    log.info(format!("{} for pid {pid} of user {uid}", verb.name()));
+    let owned = |session: Session| {
+        caller.rights.check_target(session.target())?;
+        Ok(session)
+    };
+    Ok((log, session.and_then(owned)))
+}
+
+fn defect() -> Error {
+    Error::new(Kind::Internal, "a defect of this program ended the request")
+}
+
 /// A process that dumped itself and is gone cannot be answered: its clone will be.
-fn dump(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
+fn dump(caller: &Caller<'_>, asked: Asked) -> Result<i32> {
     let channel = caller.channel;
-    let (_log, result) = run(caller, Verb::Dump, message);
+    let (_log, result) = run(caller, Verb::Dump, asked);
     let not_restored = Some(CriuDumpResp { restored: Some(false) });
     match result {
         Ok((request, _)) => {
@@ -201,9 +233,9 @@ fn dump(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
 }
 
 /// The answer goes out when the tree runs; then the worker may become the command it was given.
-fn restore(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
+fn restore(caller: &Caller<'_>, asked: Asked) -> Result<i32> {
     let channel = caller.channel;
-    let (log, result) = run(caller, Verb::Restore, message);
+    let (log, result) = run(caller, Verb::Restore, asked);
     match result {
         Ok((request, Outcome::Restored { pid })) => {
             let restored = Some(CriuRestoreResp { pid });
@@ -232,8 +264,8 @@ fn become_command(words: &[String], log: &Log) -> i32 {
 }
 
 /// A check needs no options at all.
-fn check(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
-    let (_log, result) = run(caller, Verb::Check, message);
+fn check(caller: &Caller<'_>, asked: Asked) -> Result<i32> {
+    let (_log, result) = run(caller, Verb::Check, asked);
     match result {
         Ok(_) => caller.channel.send(&success(CriuReqType::Check))?,
         Err(error) => caller.channel.send(&failure(CriuReqType::Check, &error))?,
@@ -242,8 +274,9 @@ fn check(caller: &Caller<'_>, message: &CriuOpts) -> Result<i32> {
 }
 
 /// A processor that lacks something is told by an errno of its own.
-fn cpuinfo(caller: &Caller<'_>, kind: CriuReqType, verb: Verb, message: &CriuOpts) -> Result<i32> {
-    let (_log, result) = run(caller, verb, message);
+fn cpuinfo(caller: &Caller<'_>, verb: Verb, asked: Asked) -> Result<i32> {
+    let kind = asked.kind;
+    let (_log, result) = run(caller, verb, asked);
     let answer = match result {
         Ok(_) => success(kind),
         Err(error) if error.kind() == Kind::Refused => {
@@ -255,12 +288,21 @@ fn cpuinfo(caller: &Caller<'_>, kind: CriuReqType, verb: Verb, message: &CriuOpt
 }
 
 /// A verb of a later version, refused by name.
-fn not_carried_out(channel: &Channel, kind: CriuReqType, verb: Verb) -> Result<i32> {
-    let cause = || Error::new(Kind::Refused, format!("{} is not carried out", verb.name()));
-    let error = table::check(verb, &Options::default()).err().unwrap_or_else(cause);
-    let answer = failure(kind, &error);
-    channel.send(&CriuResp { cr_errno: Some(libc::ENOSYS), ..answer })?;
-    Ok(FAILED)
+fn not_carried_out(
+    caller: &Caller<'_>,
+    kind: CriuReqType,
+    verb: Verb,
+    asked: Asked,
+) -> Result<i32> {
+    let allowed = asked.allowed.is_ok();
+    let (_log, result) = run(caller, verb, asked);
+    let later = table::check(verb, &Options::default()).err().filter(|_| allowed);
+    let answer = match (later, result) {
+        (Some(later), _) => CriuResp { cr_errno: Some(libc::ENOSYS), ..failure(kind, &later) },
+        (None, Err(error)) => failure(kind, &error),
+        (None, Ok(_)) => success(kind),
+    };
+    caller.channel.send(&answer).map(|()| FAILED)
 }
 
 pub fn version_answer() -> CriuResp {

@@ -237,9 +237,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Adds what an RPC request says to what is said already; where both speak, it wins.
+    /// Adds what an RPC request says to what is said already; where both speak, it wins. What is wrong
+    /// with one option leaves none of the others out.
     pub fn add_rpc(&mut self, message: &CriuOpts) -> Result<()> {
-        rows().try_for_each(|row| (row.from_rpc)(message, self))
+        rows().map(|row| (row.from_rpc)(message, self)).fold(Ok(()), Result::and)
     }
 
     /// The same options as an RPC request.
