@@ -94,7 +94,6 @@ static void null_arguments(void)
 	CHECK_EQ(criu_set_network_lock((enum criu_network_lock_method)77), -1);
 	CHECK_EQ(criu_set_pre_dump_mode((enum criu_pre_dump_mode)0), -1);
 	CHECK_EQ(criu_feature_check(NULL, 0), -1);
-	CHECK(criu_set_log_file("not UTF-8: \xff") < 0);
 	criu_set_notify_cb(NULL);
 	passed("NULL arguments");
 }
@@ -114,7 +113,7 @@ static void odd_but_right(void)
 	CHECK_EQ(criu_set_exec_cmd(3, argv), 0);
 	CHECK_EQ(criu_set_exec_cmd(0, NULL), 0);
 	CHECK_EQ(criu_set_log_file("a"), 0);
-	CHECK_EQ(criu_set_log_file("b"), 0);
+	CHECK_EQ(criu_set_log_file("no UTF-8: \xff"), 0);
 	CHECK_EQ(criu_add_unix_sk(5), 0);
 	criu_set_ext_unix_sk(false);
 	CHECK_EQ(criu_add_unix_sk(6), -1);

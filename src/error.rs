@@ -5,9 +5,20 @@
 //! goes to the log, to the RPC's `cr_errmsg`, to `criu_last_error()` and to the command line.
 //! Nothing below the faces prints or logs an error: it returns it.
 
+use std::ffi::OsStr;
 use std::fmt;
 
 use nix::errno::Errno;
+
+/// A name as messages have it. Names are bytes: what is no text, or would break or steer a line, is
+/// quoted and escaped.
+pub fn shown(name: &(impl AsRef<OsStr> + ?Sized)) -> String {
+    let name = name.as_ref();
+    match name.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => format!("{name:?}"),
+    }
+}
 
 /// Result of everything that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -265,6 +276,14 @@ mod tests {
             "pid 7: open /x: No such file or directory (ENOENT); create it"
         );
         assert_eq!(error.kind(), Kind::System);
+    }
+
+    #[test]
+    fn names_are_shown_in_one_line() {
+        use std::os::unix::ffi::OsStrExt;
+        assert_eq!(shown("/tmp/a b'c"), "/tmp/a b'c");
+        assert_eq!(shown("a\nb"), r#""a\nb""#);
+        assert_eq!(shown(OsStr::from_bytes(b"a\xff")), r#""a\xFF""#);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Time stamps stand from level 3 on. Nothing here decides or fails: a log that cannot be written
 //! does not stop a dump.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +17,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 use crate::kernel::fresh;
 
 /// How much is logged.
@@ -40,7 +41,7 @@ pub struct Log {
     start: Instant,
     output: Mutex<Output>,
     /// Name of the file in the work directory, where it is one.
-    name: Option<String>,
+    name: Option<OsString>,
     /// Messages for the caller go here, and not to where the lines go.
     messages: Option<File>,
     first_error: Mutex<Option<String>>,
@@ -87,12 +88,12 @@ impl Log {
 
     /// Lines up to `level` go to `name` in the directory `work`, or to where that path leads. A log
     /// that is there is replaced.
-    pub fn create(work: BorrowedFd<'_>, name: &str, level: i32) -> Result<Self> {
+    pub fn create(work: BorrowedFd<'_>, name: &OsStr, level: i32) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::new(Kind::BadOptions, "the name of the log file is empty"));
         }
         let file = fresh::create_at_path(work, name).map_err(|errno| {
-            Error::sys(format!("create log file {name}"), errno).remedy(match errno {
+            Error::sys(format!("create log file {}", shown(name)), errno).remedy(match errno {
                 Errno::ELOOP | Errno::EEXIST => "it is a link, a FIFO or the like: give a new name",
                 _ => "give a work directory (-W) that the caller may write to",
             })
@@ -109,8 +110,9 @@ impl Log {
 
     /// A log beside this one, for the task `pid`; none where this one is no file of a name.
     pub fn of_task(&self, work: BorrowedFd<'_>, pid: i32) -> Result<Option<Self>> {
-        let name = self.name.as_ref();
-        name.map(|name| Self::create(work, &format!("{name}.{pid}"), self.level)).transpose()
+        let Some(mut name) = self.name.clone() else { return Ok(None) };
+        name.push(format!(".{pid}"));
+        Self::create(work, &name, self.level).map(Some)
     }
 
     fn to(output: Output, level: i32) -> Self {
@@ -138,7 +140,7 @@ impl Log {
     }
 
     /// Name of the file in the work directory, where it is one.
-    pub fn name(&self) -> Option<&str> {
+    pub fn name(&self) -> Option<&OsStr> {
         self.name.as_deref()
     }
 
@@ -262,7 +264,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("criu-log-task-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         let work = File::open(&dir).unwrap();
-        let log = Log::create(work.as_fd(), "restore.log", 4).unwrap();
+        let log = Log::create(work.as_fd(), OsStr::new("restore.log"), 4).unwrap();
         log.of_task(work.as_fd(), 12).unwrap().unwrap().info("filled");
         let text = std::fs::read_to_string(dir.join("restore.log.12")).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
@@ -275,7 +277,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("criu-log-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         let work = File::open(&dir).unwrap();
-        Log::create(work.as_fd(), "dump.log", 1).unwrap().error("no");
+        Log::create(work.as_fd(), OsStr::new("dump.log"), 1).unwrap().error("no");
         let text = std::fs::read_to_string(dir.join("dump.log")).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(text.starts_with("Error (log.rs:"), "{text}");

@@ -1,7 +1,9 @@
 //! The command line: verbs beside dump and restore, exit codes, configuration files, and the files
 //! that options ask for.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -70,7 +72,10 @@ fn a_line_that_is_not_understood() {
         (&["dump", "-t", "abc"], "invalid argument for -t: `abc' is not a whole number"),
         (&["dump", "-t", "0"], "invalid argument for -t: 0 is not the id of a process"),
         (&["dump", "--leave"], "option '--leave' is ambiguous"),
-        (&["dump", "--ghost-limit", "big"], "invalid argument for --ghost-limit: `big' is not"),
+        (
+            &["dump", "--ghost-limit", "big"],
+            "invalid argument for --ghost-limit: `big' is no number of bytes",
+        ),
         (&["dump", "--network-lock=x"], "`x' is not known; give one of: iptables,"),
         (&["dump", "--manage-cgroups=x"], "`x' is not known; give one of: none, props"),
         (&["restore", "--inherit-fd", "x"], "`x' does not have the form fd[NUM]:RES"),
@@ -155,6 +160,20 @@ fn cpu_capabilities_of_a_dump() {
     says(&dumped.restore_call().arg("--cpu-cap").run().refused(), &["cpuinfo.img is missing"]);
     fs::write(&path, kept).expect("put cpuinfo.img back");
     dumped.restore_with(&Criu::ours(), &["--cpu-cap"]).verify();
+}
+
+/// A limit above 4 GiB is not cut off to 32 bits.
+#[test]
+fn a_large_limit_of_unlinked_files() {
+    let scene = Scene::new("ghost-limit");
+    let task = scene.start("files/unlinked", &[]);
+    let call =
+        |limit: &str| task.dump_call(&scene.path("images")).args(["-R", "--ghost-limit", limit]);
+    says(&call("1").run().refused(), &["more than the 1 allowed", "--ghost-limit"]);
+    for limit in ["4294967297", "5G", "1048576K"] {
+        call(limit).run().ok();
+    }
+    task.verify();
 }
 
 /// Pages that a newer dump has are taken out of the older one, which is not whole any more.
@@ -289,6 +308,43 @@ fn exec_cmd() {
     assert_eq!(parent, format!("PPid:\t{}\n", child.id()));
     // The command has ended: it is our child now.
     task.verify();
+}
+
+/// Names of directories, files and words of commands are bytes, and need not be text.
+#[test]
+fn names_are_bytes() {
+    let scene = Scene::new("bytes");
+    let name = |bytes: &[u8]| scene.dir().join(OsStr::from_bytes(bytes));
+    let (images, script) = (name(b"im\xffages"), name(b"s\xfecript"));
+    let text = "#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION >>\"$0.said\"\n";
+    fs::rename(scene.script("script", text), &script).expect("rename a script");
+    let task = scene.start("task/busy", &[]);
+    let pids = tree_of(task.pid());
+    let log = OsStr::from_bytes(b"d\xfd.log");
+    let call = Criu::ours().dump(task.pid(), &images).arg("-o").arg(log);
+    call.arg("--action-script").arg(&script).run().ok();
+    let dumped = task.gone(&pids, &images);
+    says(&text_of(&images.join(log)), &["Dumping finished"]);
+    says(&text_of(&name(b"s\xfecript.said")), &["pre-dump", "post-dump"]);
+    Criu::ours().words(&["show"]).arg(&images).run().ok();
+
+    let config = name(b"c\xfconf");
+    let line =
+        [b"images-dir \"", images.as_os_str().as_bytes(), b"\"\npidfile p\xfb # \xfa\n"].concat();
+    fs::write(&config, line).expect("write a file");
+    let call = Criu::ours().words(&["restore", "-d", "--config"]).arg(&config);
+    let task = dumped.restored(call.run());
+    assert_eq!(text_of(&images.join(OsStr::from_bytes(b"p\xfb"))), task.pid().to_string());
+
+    let dumped = task.dump(&images);
+    let said = name(b"sa\xfaid");
+    let call = Criu::ours().call("restore", &images).arg("--exec-cmd").arg("--").arg("touch");
+    call.arg(&said).run().ok();
+    assert!(said.exists());
+    dumped.running().verify();
+    let message =
+        Criu::ours().words(&["restore", "-D"]).arg(name(b"no\xff\nwhere")).run().refused();
+    says(&message, &[r#"no\xFF\nwhere""#, "No such file"]);
 }
 
 /// Where `criu` says its configuration comes from: each source names another log.

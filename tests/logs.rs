@@ -49,7 +49,7 @@ fn of_a_worker() {
     });
     let dump = |opts: CriuOpts| request_with(CriuReqType::Dump, opts);
     said(configured, &dump(opts.clone()), &["criu.conf", "no-such-option"]);
-    let file = CriuOpts { config_file: Some(config.display().to_string()), ..opts.clone() };
+    let file = CriuOpts { config_file: Some(config.display().to_string().into()), ..opts.clone() };
     said(Worker::start(), &dump(file), &["criu.conf", "no-such-option"]);
     let elsewhere = CriuOpts { log_file: Some("../x.log".into()), ..opts.clone() };
     said(Worker::start(), &dump(elsewhere), &["No subdirs are allowed", "../x.log"]);
@@ -104,7 +104,7 @@ fn of_a_service() {
     // What may not be asked for is not followed, either: nothing is opened by name.
     let roots = scene.path("roots");
     fs::create_dir(&roots).expect("make a directory");
-    let named = CriuOpts { images_dir: Some(roots.display().to_string()), ..no_options() };
+    let named = CriuOpts { images_dir: Some(roots.display().to_string().into()), ..no_options() };
     for kind in [CriuReqType::Dump, CriuReqType::Check] {
         let named = CriuOpts { log_file: Some("x.log".into()), ..named.clone() };
         let request = request_with(kind, named);

@@ -1,9 +1,10 @@
 //! Every option of the table by every face, on a dump and on a restore of a tree that needs none:
 //! what is accepted is what the table says. Options that speak of objects do not make them pass.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, OsStr, c_char, c_int};
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,7 +83,7 @@ impl Ground {
     fn message(&self, row: &Row, verb: Verb) -> CriuOpts {
         let mut options = Options::default();
         let argument = self.argument(row, verb);
-        let given = argument.as_deref().map_or(Given::Yes, Given::Text);
+        let given = argument.as_ref().map_or(Given::Yes, |text| Given::Text(text.as_ref()));
         match row.name {
             "images_dir_fd" => {}
             "work_dir_fd" => options.work_dir_fd = Some(2),
@@ -94,7 +95,7 @@ impl Ground {
             "pidfd_store_sk" => options.pidfd_store_sk = Some(2),
             "exec_cmd" => options.exec_cmd = vec!["true".into()],
             "config_file" => {
-                options.config_file = Some(self.scene.path("empty.conf").display().to_string());
+                options.config_file = Some(self.scene.path("empty.conf").into_os_string());
             }
             _ => (row.from_text)(given, &mut options).expect("a value that the option takes"),
         }
@@ -442,7 +443,7 @@ fn by_the_c_library() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// Each setter; the others of its row say the same.
+/// Each setter; the others of its row say the same. The log has a name that is no text.
 #[test]
 #[ignore = "by_the_c_library runs it"]
 fn by_the_c_library_alone() {
@@ -469,6 +470,8 @@ fn by_the_c_library_alone() {
                     set_flags::criu_local_set_leave_running(opts.0, true);
                 }
                 set(opts.0, row.setters[number], &ground);
+                // SAFETY: the options live, and the string is copied.
+                unsafe { set_strings::criu_local_set_log_file(opts.0, c"c\xff.log".as_ptr()) };
                 // SAFETY: the options live.
                 let result = unsafe {
                     match verb {
@@ -476,6 +479,10 @@ fn by_the_c_library_alone() {
                         _ => verbs::criu_local_restore_child(opts.0),
                     }
                 };
+                let log = Path::new(OsStr::from_bytes(b"c\xff.log"));
+                let place = if verb == Verb::Dump { "dumped" } else { "images" };
+                let log = ground.scene.path(place).join(log);
+                assert!(fs::remove_file(log).is_ok(), "{row:?} on {verb:?}: there is no log");
                 if result >= 0 { Ok(ground.pid) } else { Err(opts.last_error()) }
             },
         );

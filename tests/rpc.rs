@@ -1,8 +1,10 @@
 //! The worker `criu swrk FD`, driven as go-criu and runc drive it: every request, the answers'
 //! shapes, notifications, descriptors.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::common::{
@@ -186,7 +188,7 @@ fn with_script(scene: &Scene, script: &Path, images: &impl AsRawFd) -> CriuOpts 
     fs::write(&config, format!("action-script {}\n", script.display())).expect("write a file");
     CriuOpts {
         images_dir_fd: images.as_raw_fd(),
-        config_file: Some(config.display().to_string()),
+        config_file: Some(config.display().to_string().into()),
         ..no_options()
     }
 }
@@ -341,6 +343,27 @@ fn work_and_images_in_different_places() {
     task.verify();
 }
 
+/// Names are bytes, and need not be text.
+#[test]
+fn names_of_bytes() {
+    let scene = Scene::new("rpc-bytes");
+    let task = scene.start("files/open_file", &[]);
+    let images = scene.dir().join(OsStr::from_bytes(b"im\xffages"));
+    fs::create_dir(&images).expect("make a directory");
+    let opts = CriuOpts {
+        images_dir: Some(images.as_os_str().as_bytes().to_vec()),
+        log_file: Some(b"l\xfeog".to_vec()),
+        pid: Some(task.pid()),
+        leave_running: Some(true),
+        external: vec![b"file[1:2]:\xfd".to_vec()],
+        ..no_options()
+    };
+    good(&Worker::start().caller.ask(&request_with(CriuReqType::Dump, opts)), CriuReqType::Dump);
+    assert!(images.join(OsStr::from_bytes(b"l\xfeog")).exists());
+    assert!(images.join("inventory.img").exists());
+    task.verify();
+}
+
 /// What is missing, empty, unknown or of no use to a request is taken as CRIU takes it.
 #[test]
 fn the_defaults_of_criu() {
@@ -361,7 +384,7 @@ fn the_defaults_of_criu() {
         let config_file = Some(config_file.into());
         good(&dump(CriuOpts { config_file, ..opts.clone() }), CriuReqType::Dump);
     }
-    let config_file = Some(missing.clone());
+    let config_file = Some(missing.clone().into());
     good(&dump(CriuOpts { config_file, ..opts.clone() }), CriuReqType::Dump);
     let log = fs::read_to_string(scene.path("images/criu.log")).expect("read the log");
     assert!(log.contains(&format!("{missing}: there is none")), "{log}");

@@ -229,7 +229,8 @@ fn what_a_service_does_for_nobody() {
         leave_running: Some(true),
         ..no_options()
     };
-    let configured = CriuOpts { config_file: Some(config.display().to_string()), ..opts.clone() };
+    let configured =
+        CriuOpts { config_file: Some(config.display().to_string().into()), ..opts.clone() };
     refused(&service.ask(&request_with(CriuReqType::Dump, configured)), &["option config_file"]);
     let sibling = CriuOpts { rst_sibling: Some(true), ..opts.clone() };
     refused(&service.ask(&request_with(CriuReqType::Restore, sibling)), &["option rst_sibling"]);
@@ -531,7 +532,7 @@ fn users_get_listed_options_only() {
     let ask =
         |kind, opts: CriuOpts| ask_as_user(&scene, &service, &images, &request_with(kind, opts));
     let named = CriuOpts {
-        images_dir: Some(images.display().to_string()),
+        images_dir: Some(images.display().to_string().into()),
         config_file: Some("/etc/passwd".into()),
         log_to_stderr: Some(true),
         parent_img: Some("..".into()),

@@ -461,7 +461,7 @@ fn workers_and_services() {
     };
     assert!(start().caller.ask(&request(CriuReqType::Version)).success);
     let opts = |pid| CriuOpts {
-        images_dir: Some(work.display().to_string()),
+        images_dir: Some(work.display().to_string().into()),
         pid: Some(pid),
         leave_running: Some(true),
         ..no_options()

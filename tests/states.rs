@@ -116,8 +116,8 @@ fn by_rpc(state: &State) {
     let images = directory(&scene.path("images"));
     let opts = |verb: &str, options: &[&str]| CriuOpts {
         images_dir_fd: images.as_raw_fd(),
-        config_file: Some(configuration(&scene, verb, options)),
-        log_file: Some(format!("{verb}.log")),
+        config_file: Some(configuration(&scene, verb, options).into()),
+        log_file: Some(format!("{verb}.log").into()),
         log_level: Some(4),
         ..no_options()
     };

@@ -7,7 +7,9 @@
 #![allow(dead_code)]
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -46,14 +48,14 @@ pub fn rpc(bytes: &[u8]) {
 
 /// A configuration file, and the same words as a command line.
 pub fn config(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut options = Options::default();
-    if config::read(text, &mut options).is_ok() {
+    if config::read(bytes, &mut options).is_ok() {
         for verb in Verb::ALL {
             let _ = Request::new(verb, options.clone(), Places::default());
         }
     }
-    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    let words = bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let words: Vec<OsString> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
     let Scan { .. } = getopt::scan(&words);
     let mut options = Options::default();
     if getopt::read(&words, &mut options).is_ok() {

@@ -641,7 +641,7 @@ int criu_local_set_pre_dump_mode(struct criu_opts *opts, enum criu_pre_dump_mode
  *
  * It is used if no descriptor is given, and keeps a descriptor out of a self-dump.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+ * Returns 0; -EINVAL if it is NULL. Not in upstream's library.
  */
 int criu_set_images_dir(const char *path);
 
@@ -653,7 +653,7 @@ int criu_local_set_images_dir(struct criu_opts *opts, const char *path);
 /**
  * The images that this dump continues, relative to the image directory.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_set_parent_images(const char *path);
 
@@ -665,7 +665,7 @@ int criu_local_set_parent_images(struct criu_opts *opts, const char *path);
 /**
  * The log's file name in the work directory.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_set_log_file(const char *log_file);
 
@@ -677,7 +677,7 @@ int criu_local_set_log_file(struct criu_opts *opts, const char *log_file);
 /**
  * The root directory of the restored tasks.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_set_root(const char *root);
 
@@ -689,7 +689,7 @@ int criu_local_set_root(struct criu_opts *opts, const char *root);
 /**
  * The cgroup whose freezer stops the tasks.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_set_freeze_cgroup(const char *name);
 
@@ -701,7 +701,7 @@ int criu_local_set_freeze_cgroup(struct criu_opts *opts, const char *name);
 /**
  * The security profile of the restored tasks: `type:name`.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_set_lsm_profile(const char *name);
 
@@ -713,7 +713,7 @@ int criu_local_set_lsm_profile(struct criu_opts *opts, const char *name);
 /**
  * The SELinux context of restored mounts.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_set_lsm_mount_context(const char *name);
 
@@ -725,7 +725,7 @@ int criu_local_set_lsm_mount_context(struct criu_opts *opts, const char *name);
 /**
  * A configuration file that is read after all other options.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_set_config_file(const char *path);
 
@@ -737,7 +737,7 @@ int criu_local_set_config_file(struct criu_opts *opts, const char *path);
 /**
  * The certificate authority for the page server's connection.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+ * Returns 0; -EINVAL if it is NULL. Not in upstream's library.
  */
 int criu_set_tls_cacert(const char *path);
 
@@ -749,7 +749,7 @@ int criu_local_set_tls_cacert(struct criu_opts *opts, const char *path);
 /**
  * The revocation list for the page server's connection.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+ * Returns 0; -EINVAL if it is NULL. Not in upstream's library.
  */
 int criu_set_tls_cacrl(const char *path);
 
@@ -761,7 +761,7 @@ int criu_local_set_tls_cacrl(struct criu_opts *opts, const char *path);
 /**
  * The own certificate for the page server's connection.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+ * Returns 0; -EINVAL if it is NULL. Not in upstream's library.
  */
 int criu_set_tls_cert(const char *path);
 
@@ -773,7 +773,7 @@ int criu_local_set_tls_cert(struct criu_opts *opts, const char *path);
 /**
  * The private key for the page server's connection.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+ * Returns 0; -EINVAL if it is NULL. Not in upstream's library.
  */
 int criu_set_tls_key(const char *path);
 
@@ -785,7 +785,7 @@ int criu_local_set_tls_key(struct criu_opts *opts, const char *path);
 /**
  * Properties of cgroups to dump, as text. Not in upstream's library.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_cg_props(const char *stream);
 
@@ -797,7 +797,7 @@ int criu_local_add_cg_props(struct criu_opts *opts, const char *stream);
 /**
  * A file with the properties of cgroups to dump. Not in upstream's library.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_cg_props_file(const char *path);
 
@@ -809,7 +809,7 @@ int criu_local_add_cg_props_file(struct criu_opts *opts, const char *path);
 /**
  * A directory where the cgroup controllers are mounted. Not in upstream's library.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_cg_yard(const char *path);
 
@@ -821,7 +821,7 @@ int criu_local_add_cg_yard(struct criu_opts *opts, const char *path);
 /**
  * An object that is outside the tree on purpose: `kind[identity]:name`.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_external(const char *key);
 
@@ -833,7 +833,7 @@ int criu_local_add_external(struct criu_opts *opts, const char *key);
 /**
  * A file system that is mounted again at restore though it has no known content.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_enable_fs(const char *fs);
 
@@ -845,7 +845,7 @@ int criu_local_add_enable_fs(struct criu_opts *opts, const char *fs);
 /**
  * A mount point that is left out.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_skip_mnt(const char *mnt);
 
@@ -857,7 +857,7 @@ int criu_local_add_skip_mnt(struct criu_opts *opts, const char *mnt);
 /**
  * A directory where the files of inotify watches are searched.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_irmap_path(const char *path);
 
@@ -869,7 +869,7 @@ int criu_local_add_irmap_path(struct criu_opts *opts, const char *path);
 /**
  * A cgroup controller to dump; without any, all known ones. Not in upstream's library.
  *
- * Returns 0; -EINVAL if it is NULL or not UTF-8.
+ * Returns 0; -EINVAL if it is NULL.
  */
 int criu_add_cg_dump_controller(const char *name);
 
@@ -881,7 +881,7 @@ int criu_local_add_cg_dump_controller(struct criu_opts *opts, const char *name);
 /**
  * A mount that comes from outside: its mount point at dump, its source at restore.
  *
- * Returns 0; -EINVAL if one is NULL or not UTF-8.
+ * Returns 0; -EINVAL if one is NULL.
  */
 int criu_add_ext_mount(const char *key, const char *val);
 
@@ -893,7 +893,7 @@ int criu_local_add_ext_mount(struct criu_opts *opts, const char *key, const char
 /**
  * A veth device inside and the name of its peer outside.
  *
- * Returns 0; -EINVAL if one is NULL or not UTF-8.
+ * Returns 0; -EINVAL if one is NULL.
  */
 int criu_add_veth_pair(const char *in, const char *out);
 
@@ -905,7 +905,7 @@ int criu_local_add_veth_pair(struct criu_opts *opts, const char *in, const char 
 /**
  * The cgroup that restored tasks are put under; `ctrl` NULL: for all controllers.
  *
- * Returns 0; -EINVAL if `path` is NULL or one is not UTF-8.
+ * Returns 0; -EINVAL if `path` is NULL.
  */
 int criu_add_cg_root(const char *ctrl, const char *path);
 
@@ -917,7 +917,7 @@ int criu_local_add_cg_root(struct criu_opts *opts, const char *ctrl, const char 
 /**
  * A namespace that the restored tasks join: its kind, its file or a pid; `extra_opt` may be NULL.
  *
- * Returns 0; -1 if `ns` or `ns_file` is NULL or one is not UTF-8.
+ * Returns 0; -1 if `ns` or `ns_file` is NULL.
  */
 int criu_join_ns_add(const char *ns, const char *ns_file, const char *extra_opt);
 
@@ -932,8 +932,7 @@ int criu_local_join_ns_add(struct criu_opts *opts,
 /**
  * A descriptor of the caller that takes the place of what `key` names in the images.
  *
- * Returns 0; -1 if the worker is a service; -EINVAL if `fd` is negative or `key` is NULL or not
- * UTF-8.
+ * Returns 0; -1 if the worker is a service; -EINVAL if `fd` is negative or `key` is NULL.
  */
 int criu_add_inherit_fd(int fd, const char *key);
 
@@ -957,7 +956,7 @@ int criu_local_add_unix_sk(struct criu_opts *opts, unsigned int inode);
 /**
  * The page server.
  *
- * Returns 0; -EINVAL if `address` is NULL or not UTF-8.
+ * Returns 0; -EINVAL if `address` is NULL.
  */
 int criu_set_page_server_address_port(const char *address, int port);
 
@@ -969,7 +968,7 @@ int criu_local_set_page_server_address_port(struct criu_opts *opts, const char *
 /**
  * The command that the restored tasks' parent becomes.
  *
- * Returns 0; -EINVAL if `argc` is negative or a string is NULL or not UTF-8.
+ * Returns 0; -EINVAL if `argc` is negative or a string is NULL.
  */
 int criu_set_exec_cmd(int argc, char **argv);
 

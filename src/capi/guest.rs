@@ -14,8 +14,11 @@
 //!   holds a lock of the allocator, which is the host's as well.
 //! * Who is dumped must not have the same memory: the caller itself, or a vfork child of its.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::client::Failure;
 use super::host::{errno, may_share_memory, set_errno};
@@ -53,13 +56,14 @@ fn is_done_soon(kind: CriuReqType, options: &CriuOpts) -> bool {
 /// What the processes of a dump had in memory of their own.
 fn memory_in_images(options: &CriuOpts) -> u64 {
     let dir = match &options.images_dir {
-        _ if options.images_dir_fd >= 0 => format!("/proc/self/fd/{}", options.images_dir_fd),
-        Some(path) => path.clone(),
+        _ if options.images_dir_fd >= 0 => {
+            PathBuf::from(format!("/proc/self/fd/{}", options.images_dir_fd))
+        }
+        Some(path) => PathBuf::from(OsStr::from_bytes(path)),
         None => return 0,
     };
-    let size =
-        |number| fs::metadata(format!("{dir}/pages-{number}.img")).ok().map(|file| file.len());
-    (1..).map_while(size).sum()
+    let size = |number| fs::metadata(dir.join(format!("pages-{number}.img"))).ok();
+    (1..).map_while(size).map(|file| file.len()).sum()
 }
 
 /// What the root of a tree has in memory now.

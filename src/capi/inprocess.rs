@@ -3,6 +3,7 @@
 //! The host then is the tracer: its children and its SIGCHLD are the engine's too. A restored root
 //! is the host's child in any case. A [`guest`](super::guest) is its own host.
 
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 
 use super::client::{Failure, callback_refused};
@@ -58,7 +59,7 @@ impl Hooks for Callback {
     }
 
     /// A callback has no way to name any; as with a worker, it is told, and scripts are not.
-    fn query_external(&mut self) -> Result<Vec<String>> {
+    fn query_external(&mut self) -> Result<Vec<OsString>> {
         self.call(Stage::QueryExtFiles, None).map(|()| Vec::new())
     }
 }

@@ -20,7 +20,7 @@ unsafe fn join_ns(
         proto::JoinNamespace {
             ns: text(ns, "ns").map_err(minus_one)?,
             ns_file: text(ns_file, "ns_file").map_err(minus_one)?,
-            extra_opt: optional_text(extra_opt, "extra_opt").map_err(minus_one)?,
+            extra_opt: optional_text(extra_opt),
         }
     };
     s.rpc.join_ns.push(joined);
@@ -67,7 +67,7 @@ unsafe fn set_exec_cmd(s: &mut Settings, argc: c_int, argv: *mut *mut c_char) ->
 
 /// An object that is outside the tree on purpose: `kind[identity]:name`.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `key` is NULL or a C string.
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn criu_local_add_external(
 
 /// A file system that is mounted again at restore though it has no known content.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `fs` is NULL or a C string.
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn criu_local_add_enable_fs(
 
 /// A mount point that is left out.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `mnt` is NULL or a C string.
@@ -160,7 +160,7 @@ pub unsafe extern "C" fn criu_local_add_skip_mnt(
 
 /// A directory where the files of inotify watches are searched.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn criu_local_add_irmap_path(
 
 /// A cgroup controller to dump; without any, all known ones. Not in upstream's library.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `name` is NULL or a C string.
@@ -222,7 +222,7 @@ pub unsafe extern "C" fn criu_local_add_cg_dump_controller(
 
 /// A mount that comes from outside: its mount point at dump, its source at restore.
 ///
-/// Returns 0; -EINVAL if one is NULL or not UTF-8.
+/// Returns 0; -EINVAL if one is NULL.
 ///
 /// # Safety
 /// `key` and `val` are NULL or C strings.
@@ -260,7 +260,7 @@ pub unsafe extern "C" fn criu_local_add_ext_mount(
 
 /// A veth device inside and the name of its peer outside.
 ///
-/// Returns 0; -EINVAL if one is NULL or not UTF-8.
+/// Returns 0; -EINVAL if one is NULL.
 ///
 /// # Safety
 /// `in` and `out` are NULL or C strings.
@@ -298,7 +298,7 @@ pub unsafe extern "C" fn criu_local_add_veth_pair(
 
 /// The cgroup that restored tasks are put under; `ctrl` NULL: for all controllers.
 ///
-/// Returns 0; -EINVAL if `path` is NULL or one is not UTF-8.
+/// Returns 0; -EINVAL if `path` is NULL.
 ///
 /// # Safety
 /// `ctrl` and `path` are NULL or C strings.
@@ -306,7 +306,7 @@ pub unsafe extern "C" fn criu_local_add_veth_pair(
 pub unsafe extern "C" fn criu_add_cg_root(ctrl: *const c_char, path: *const c_char) -> c_int {
     Target::Global.try_set(|s| {
         // SAFETY: as the caller promised.
-        let ctrl = unsafe { optional_text(ctrl, "ctrl") }?;
+        let ctrl = unsafe { optional_text(ctrl) };
         // SAFETY: as the caller promised.
         let path = unsafe { text(path, "path") }?;
         s.rpc.cg_root.push(proto::CgroupRoot { ctrl, path });
@@ -326,7 +326,7 @@ pub unsafe extern "C" fn criu_local_add_cg_root(
 ) -> c_int {
     Target::Local(opts).try_set(|s| {
         // SAFETY: as the caller promised.
-        let ctrl = unsafe { optional_text(ctrl, "ctrl") }?;
+        let ctrl = unsafe { optional_text(ctrl) };
         // SAFETY: as the caller promised.
         let path = unsafe { text(path, "path") }?;
         s.rpc.cg_root.push(proto::CgroupRoot { ctrl, path });
@@ -336,7 +336,7 @@ pub unsafe extern "C" fn criu_local_add_cg_root(
 
 /// A namespace that the restored tasks join: its kind, its file or a pid; `extra_opt` may be NULL.
 ///
-/// Returns 0; -1 if `ns` or `ns_file` is NULL or one is not UTF-8.
+/// Returns 0; -1 if `ns` or `ns_file` is NULL.
 ///
 /// # Safety
 /// the arguments are NULL or C strings.
@@ -367,8 +367,7 @@ pub unsafe extern "C" fn criu_local_join_ns_add(
 
 /// A descriptor of the caller that takes the place of what `key` names in the images.
 ///
-/// Returns 0; -1 if the worker is a service; -EINVAL if `fd` is negative or `key` is NULL or not
-/// UTF-8.
+/// Returns 0; -1 if the worker is a service; -EINVAL if `fd` is negative or `key` is NULL.
 ///
 /// # Safety
 /// `key` is NULL or a C string.
@@ -411,7 +410,7 @@ pub unsafe extern "C" fn criu_local_add_unix_sk(opts: *mut criu_opts, inode: c_u
 
 /// The page server.
 ///
-/// Returns 0; -EINVAL if `address` is NULL or not UTF-8.
+/// Returns 0; -EINVAL if `address` is NULL.
 ///
 /// # Safety
 /// `address` is NULL or a C string.
@@ -450,7 +449,7 @@ pub unsafe extern "C" fn criu_local_set_page_server_address_port(
 
 /// The command that the restored tasks' parent becomes.
 ///
-/// Returns 0; -EINVAL if `argc` is negative or a string is NULL or not UTF-8.
+/// Returns 0; -EINVAL if `argc` is negative or a string is NULL.
 ///
 /// # Safety
 /// `argv` is NULL or holds `argc` C strings or NULLs.

@@ -9,7 +9,7 @@ use super::types::criu_opts;
 ///
 /// It is used if no descriptor is given, and keeps a descriptor out of a self-dump.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+/// Returns 0; -EINVAL if it is NULL. Not in upstream's library.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn criu_local_set_images_dir(
 
 /// The images that this dump continues, relative to the image directory.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn criu_local_set_parent_images(
 
 /// The log's file name in the work directory.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `log_file` is NULL or a C string.
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn criu_local_set_log_file(
 
 /// The root directory of the restored tasks.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `root` is NULL or a C string.
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn criu_local_set_root(opts: *mut criu_opts, root: *const 
 
 /// The cgroup whose freezer stops the tasks.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `name` is NULL or a C string.
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn criu_local_set_freeze_cgroup(
 
 /// The security profile of the restored tasks: `type:name`.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `name` is NULL or a C string.
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn criu_local_set_lsm_profile(
 
 /// The SELinux context of restored mounts.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `name` is NULL or a C string.
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn criu_local_set_lsm_mount_context(
 
 /// A configuration file that is read after all other options.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -254,7 +254,7 @@ pub unsafe extern "C" fn criu_local_set_config_file(
 
 /// The certificate authority for the page server's connection.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+/// Returns 0; -EINVAL if it is NULL. Not in upstream's library.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -285,7 +285,7 @@ pub unsafe extern "C" fn criu_local_set_tls_cacert(
 
 /// The revocation list for the page server's connection.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+/// Returns 0; -EINVAL if it is NULL. Not in upstream's library.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -316,7 +316,7 @@ pub unsafe extern "C" fn criu_local_set_tls_cacrl(
 
 /// The own certificate for the page server's connection.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+/// Returns 0; -EINVAL if it is NULL. Not in upstream's library.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -347,7 +347,7 @@ pub unsafe extern "C" fn criu_local_set_tls_cert(
 
 /// The private key for the page server's connection.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8. Not in upstream's library.
+/// Returns 0; -EINVAL if it is NULL. Not in upstream's library.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -378,7 +378,7 @@ pub unsafe extern "C" fn criu_local_set_tls_key(
 
 /// Properties of cgroups to dump, as text. Not in upstream's library.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `stream` is NULL or a C string.
@@ -409,7 +409,7 @@ pub unsafe extern "C" fn criu_local_add_cg_props(
 
 /// A file with the properties of cgroups to dump. Not in upstream's library.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `path` is NULL or a C string.
@@ -440,7 +440,7 @@ pub unsafe extern "C" fn criu_local_add_cg_props_file(
 
 /// A directory where the cgroup controllers are mounted. Not in upstream's library.
 ///
-/// Returns 0; -EINVAL if it is NULL or not UTF-8.
+/// Returns 0; -EINVAL if it is NULL.
 ///
 /// # Safety
 /// `path` is NULL or a C string.

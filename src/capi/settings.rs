@@ -171,33 +171,26 @@ impl Bad {
     }
 }
 
-/// Copies a C string. `what` names the argument in the refusal.
+/// Copies a C string, whose bytes may be any. `what` names the argument in the refusal of NULL.
 ///
 /// # Safety
 /// `text` is NULL or a C string.
-pub unsafe fn text(text: *const c_char, what: &str) -> Result<String, Bad> {
+pub unsafe fn text(text: *const c_char, what: &str) -> Result<Vec<u8>, Bad> {
     // SAFETY: passed on to the caller.
-    match unsafe { optional_text(text, what) }? {
-        Some(text) => Ok(text),
-        None => Err(Bad::new(format!("{what} is NULL"))),
-    }
+    unsafe { optional_text(text) }.ok_or_else(|| Bad::new(format!("{what} is NULL")))
 }
 
 /// The same where NULL has a meaning.
 ///
 /// # Safety
 /// `text` is NULL or a C string.
-pub unsafe fn optional_text(text: *const c_char, what: &str) -> Result<Option<String>, Bad> {
+pub unsafe fn optional_text(text: *const c_char) -> Option<Vec<u8>> {
     if text.is_null() {
-        return Ok(None);
+        return None;
     }
     // SAFETY: not NULL, so a C string as the caller promised.
     let bytes = unsafe { CStr::from_ptr(text) };
-    match bytes.to_str() {
-        Ok(text) => Ok(Some(text.to_owned())),
-        // The RPC's strings are UTF-8.
-        Err(_) => Err(Bad::new(format!("{what} is not UTF-8: {bytes:?}"))),
-    }
+    Some(bytes.to_bytes().to_vec())
 }
 
 /// Sets the options to their defaults. To be called first.

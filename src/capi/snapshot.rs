@@ -1,30 +1,32 @@
 //! `criu_snapshot()`: the caller goes on, and a later restore goes on as the caller.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsString, c_char, c_int};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use super::client::Failure;
 use super::settings::{Bad, Settings, Target, text};
 use super::types::criu_opts;
 use super::verbs::{dump_once, run};
+use crate::error::shown;
 
 /// What the options are for a snapshot into `dir`.
-fn into_directory(mut settings: Settings, dir: &str) -> Result<Settings, Failure> {
+fn into_directory(mut settings: Settings, dir: &Path) -> Result<Settings, Failure> {
     let failed = |what: &str, error: std::io::Error| Failure {
         code: -libc::EBADE,
         errno: error.raw_os_error().unwrap_or(libc::EINVAL),
-        message: format!("{what} {dir}: {error}"),
+        message: format!("{what} {}: {error}", shown(dir.as_os_str())),
     };
-    match std::fs::create_dir(Path::new(dir)) {
+    match std::fs::create_dir(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(failed("cannot make the image directory", error));
         }
         _ => {}
     }
     // By its path, since a descriptor of the directory would be dumped with the caller.
-    let absolute = Path::new(dir).canonicalize().map_err(|e| failed("no image directory", e))?;
+    let absolute = dir.canonicalize().map_err(|e| failed("no image directory", e))?;
     settings.rpc.images_dir_fd = -1;
-    settings.rpc.images_dir = absolute.to_str().map(str::to_owned);
+    settings.rpc.images_dir = Some(absolute.into_os_string().into_vec());
     settings.rpc.pid = None;
     settings.rpc.leave_running = Some(true);
     settings.rpc.leave_stopped = None;
@@ -40,7 +42,8 @@ unsafe fn snapshot(target: Target, dir: *const c_char) -> c_int {
     let dir = unsafe { text(dir, "the directory of a snapshot") };
     run(target, |settings| {
         let bad = |bad: Bad| Failure::new(bad.code, bad.message);
-        dump_once(into_directory(settings, &dir.map_err(bad)?)?)
+        let dir = OsString::from_vec(dir.map_err(bad)?);
+        dump_once(into_directory(settings, Path::new(&dir))?)
     })
 }
 

@@ -16,7 +16,7 @@ mod report;
 mod setup;
 pub mod show;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -27,7 +27,7 @@ use self::progress::Watched;
 use crate::engine::hooks::Stage;
 use crate::engine::scripts::Scripts;
 use crate::engine::{self, Outcome};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shown};
 use crate::kernel::{descriptor, host, process};
 use crate::log::Log;
 use crate::options::config::Absent;
@@ -49,17 +49,11 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> i32 {
         complain!("Error: {error}");
         return FAILED;
     }
-    match arguments.map(OsString::into_string).collect::<std::result::Result<Vec<_>, _>>() {
-        Ok(arguments) => serve(&arguments),
-        Err(word) => {
-            complain!("criu: {} is not UTF-8", word.display());
-            FAILED
-        }
-    }
+    serve(&arguments.collect::<Vec<_>>())
 }
 
-fn serve(arguments: &[String]) -> i32 {
-    let program = arguments.first().map_or("criu", String::as_str);
+fn serve(arguments: &[OsString]) -> i32 {
+    let program = arguments.first().map_or_else(|| "criu".to_owned(), shown);
     let rest = arguments.get(1..).unwrap_or_default();
     if rest.is_empty() {
         return usage();
@@ -70,7 +64,8 @@ fn serve(arguments: &[String]) -> i32 {
         return worker(&rest[1..]);
     }
     if rest[0] == rpc::service::WORKER {
-        let patience = rest.get(1).and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+        let patience = rest.get(1).and_then(|seconds| seconds.to_str()?.parse().ok());
+        let patience = patience.unwrap_or_default();
         return rpc::serve_user(patience);
     }
     let scan = getopt::scan(rest);
@@ -87,7 +82,7 @@ fn serve(arguments: &[String]) -> i32 {
         Err(error) => {
             setup::log_early(&options, &error);
             let json = rest.iter().any(|word| word == "--json");
-            misused(program, &error, json)
+            misused(&program, &error, json)
         }
     }
 }
@@ -137,7 +132,8 @@ fn command(mut options: Options, line: &Line, absent: &[Absent]) -> i32 {
         return show::run(&options, &line.words[1..], json);
     }
     let Some((verb, words)) = verb(word, &line.words[1..]) else {
-        return wrong(format!("there is no command `{}'", line.words.join(" ")));
+        let words = line.words.join(OsStr::new(" "));
+        return wrong(format!("there is no command `{}'", shown(&words)));
     };
     if let Err(error) = complete(verb, &mut options, line, words) {
         setup::log_early(&options, &error);
@@ -148,10 +144,10 @@ fn command(mut options: Options, line: &Line, absent: &[Absent]) -> i32 {
 }
 
 /// The verb that `word` names, and the words after it.
-fn verb<'a>(word: &str, rest: &'a [String]) -> Option<(Verb, &'a [String])> {
+fn verb<'a>(word: &OsStr, rest: &'a [OsString]) -> Option<(Verb, &'a [OsString])> {
     if word == "cpuinfo" {
         let (action, rest) = rest.split_first()?;
-        let name = format!("cpuinfo {action}");
+        let name = format!("cpuinfo {}", action.to_str()?);
         return Verb::ALL.into_iter().find(|verb| verb.name() == name).map(|verb| (verb, rest));
     }
     let verb = Verb::ALL.into_iter().find(|verb| verb.name() == word)?;
@@ -159,12 +155,14 @@ fn verb<'a>(word: &str, rest: &'a [String]) -> Option<(Verb, &'a [String])> {
 }
 
 /// `criu swrk FD`: the descriptor is one that this process was started with.
-fn worker(words: &[String]) -> i32 {
-    match words {
-        [number] if number.parse::<i32>().is_ok() => {
-            rpc::serve_worker(number.parse().unwrap_or(-1))
-        }
-        _ => {
+fn worker(words: &[OsString]) -> i32 {
+    let number = match words {
+        [number] => number.to_str().and_then(|text| text.parse().ok()),
+        _ => None,
+    };
+    match number {
+        Some(number) => rpc::serve_worker(number),
+        None => {
             complain!("Usage: criu swrk <fd>");
             FAILED
         }
@@ -172,7 +170,7 @@ fn worker(words: &[String]) -> i32 {
 }
 
 /// Adds what the line says beside its options.
-fn complete(verb: Verb, options: &mut Options, line: &Line, words: &[String]) -> Result<()> {
+fn complete(verb: Verb, options: &mut Options, line: &Line, words: &[OsString]) -> Result<()> {
     let bad = |cause: String| Err(Error::new(Kind::BadOptions, cause));
     if line.own.contains(&Own::ExecCmd) {
         if words.is_empty() {
@@ -189,14 +187,14 @@ fn complete(verb: Verb, options: &mut Options, line: &Line, words: &[String]) ->
         return bad(format!(
             "excessive parameter for command {}: {}",
             verb.name(),
-            words.join(" ")
+            shown(&words.join(OsStr::new(" ")))
         ));
     }
     if line.own.contains(&Own::All) {
         options.check_extra = Some(true);
         options.check_experimental = Some(true);
     }
-    if line.own.contains(&Own::Json) && options.log_file.as_deref() == Some("-") {
+    if line.own.contains(&Own::Json) && options.log_file.as_deref() == Some(OsStr::new("-")) {
         return bad("--json and --log-file - both want the standard output".to_owned());
     }
     if line.own.contains(&Own::Json) && options.display_stats() {
@@ -275,7 +273,7 @@ fn after_restore(request: &Request, pid: i32) -> Result<i32> {
     let options = &request.options;
     if let Some((program, arguments)) = options.exec_cmd.split_first() {
         let error = Command::new(program).args(arguments).exec();
-        return Err(Error::io(format!("run {program}"), &error));
+        return Err(Error::io(format!("run {}", shown(program)), &error));
     }
     if !options.restore_detached() {
         wait_for(pid);

@@ -5,6 +5,7 @@
 //! be that nobody reads the terminal, because who does is being dumped: then the thread is left
 //! behind, and ends with the process.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -97,7 +98,7 @@ impl<H: Hooks> Hooks for Watched<H> {
         self.inner.notify_with_fd(stage, pid, fd)
     }
 
-    fn query_external(&mut self) -> Result<Vec<String>> {
+    fn query_external(&mut self) -> Result<Vec<OsString>> {
         self.inner.query_external()
     }
 }

@@ -1,11 +1,12 @@
 //! Opens what a command line names: directories and log.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 use crate::kernel::capability;
 use crate::log::Log;
 use crate::options::{Options, Places, Verb};
@@ -35,8 +36,8 @@ pub fn log_early(options: &Options, error: &Error) {
     }
 }
 
-fn images_path(options: &Options) -> &str {
-    options.images_dir.as_deref().unwrap_or(".")
+fn images_path(options: &Options) -> &OsStr {
+    options.images_dir.as_deref().unwrap_or(OsStr::new("."))
 }
 
 fn open_log(options: &Options) -> Result<(OwnedFd, Log)> {
@@ -45,7 +46,7 @@ fn open_log(options: &Options) -> Result<(OwnedFd, Log)> {
     let level = options.log_level();
     let log = match options.log_file.as_deref() {
         None => Log::stderr(level),
-        Some("-") => Log::stdout(level)?,
+        Some(name) if name == "-" => Log::stdout(level)?,
         Some(name) => Log::create(work.as_fd(), name, level)?,
     };
     // Not otherwise: a caller may have closed its standard output.
@@ -53,9 +54,10 @@ fn open_log(options: &Options) -> Result<(OwnedFd, Log)> {
     Ok((work, log))
 }
 
-fn directory(what: &str, path: &str) -> Result<OwnedFd> {
+fn directory(what: &str, path: &OsStr) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty()).doing(|| format!("open {what} {path}"))
+    let opened = nix::fcntl::open(path, flags, Mode::empty());
+    opened.doing(|| format!("open {what} {}", shown(path)))
 }
 
 /// What changes or reads other processes is for root, and for users to whom the program's file lends

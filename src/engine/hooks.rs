@@ -1,5 +1,6 @@
 //! The stages at which the caller is asked, by callback, notification or action script.
 
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 
 use crate::error::Result;
@@ -79,7 +80,7 @@ pub trait Hooks {
     }
 
     /// Objects that the caller claims to be external, as the option `external` names them.
-    fn query_external(&mut self) -> Result<Vec<String>> {
+    fn query_external(&mut self) -> Result<Vec<OsString>> {
         Ok(Vec::new())
     }
 }

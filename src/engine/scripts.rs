@@ -1,5 +1,6 @@
 //! Action scripts: programs run at every stage, with the stage in their environment.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::process::Command;
 use nix::fcntl::OFlag;
 
 use super::hooks::{Hooks, Stage};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 use crate::kernel::fresh;
 use crate::options::Request;
 
@@ -15,10 +16,10 @@ use crate::options::Request;
 /// file.
 #[derive(Debug, Default)]
 pub struct Scripts {
-    paths: Vec<String>,
+    paths: Vec<OsString>,
     /// The image directory, as a path that scripts can open while this process lives.
-    image_dir: String,
-    pidfile: Option<String>,
+    image_dir: OsString,
+    pidfile: Option<OsString>,
     refused: Option<Stage>,
 }
 
@@ -41,7 +42,7 @@ impl Scripts {
         self.refused
     }
 
-    fn run(&self, path: &str, stage: Stage, pid: Option<i32>) -> Result<()> {
+    fn run(&self, path: &OsStr, stage: Stage, pid: Option<i32>) -> Result<()> {
         let mut command = Command::new(path);
         command.env("CRTOOLS_SCRIPT_ACTION", stage.name());
         if !self.image_dir.is_empty() {
@@ -50,10 +51,11 @@ impl Scripts {
         if let Some(pid) = pid {
             command.env("CRTOOLS_INIT_PID", pid.to_string());
         }
-        let status = command.status().doing(|| format!("run action script {path}"))?;
+        let status = command.status().doing(|| format!("run action script {}", shown(path)))?;
         if status.success() {
             return Ok(());
         }
+        let path = shown(path);
         let cause = format!("action script {path} refused {}: {status}", stage.name());
         Err(Error::new(Kind::CallbackRefused, cause))
     }
@@ -71,20 +73,21 @@ impl Hooks for Scripts {
 }
 
 /// Writes `pid` to a file that must not exist yet.
-pub fn write_pidfile(file: &str, pid: i32) -> Result<()> {
+pub fn write_pidfile(file: &OsStr, pid: i32) -> Result<()> {
     let mut created = fresh::create_new(here(), file, OFlag::O_WRONLY)
-        .doing(|| format!("create pid file {file}"))?;
-    created.write_all(pid.to_string().as_bytes()).doing(|| format!("write pid file {file}"))
+        .doing(|| format!("create pid file {}", shown(file)))?;
+    let written = created.write_all(pid.to_string().as_bytes());
+    written.doing(|| format!("write pid file {}", shown(file)))
 }
 
 /// The path by which scripts open the image directory. For root it leads through this process, and so
 /// to the directory wherever that is. The scripts of a user may not look into this process, which has a
 /// capability, so theirs is the path of the directory itself.
-fn path_of(directory: &OwnedFd) -> String {
+fn path_of(directory: &OwnedFd) -> OsString {
     let link = format!("/proc/{}/fd/{}", std::process::id(), directory.as_raw_fd());
     match std::fs::read_link(&link) {
-        Ok(path) if !nix::unistd::geteuid().is_root() => path.display().to_string(),
-        _ => link,
+        Ok(path) if !nix::unistd::geteuid().is_root() => path.into_os_string(),
+        _ => link.into(),
     }
 }
 
@@ -105,8 +108,8 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let options = Options {
-            action_scripts: vec![path.display().to_string()],
-            pidfile: Some(dir.join("pid").display().to_string()),
+            action_scripts: vec![path.into_os_string()],
+            pidfile: Some(dir.join("pid").into_os_string()),
             ..Options::default()
         };
         let images = OwnedFd::from(std::fs::File::open(dir).unwrap());

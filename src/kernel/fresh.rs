@@ -5,9 +5,11 @@
 //! opening waits for ever. So nothing that is there is ever opened to be written: it is taken away,
 //! and the new file is one that nobody else has had.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
@@ -20,7 +22,8 @@ use super::Sys;
 const ATTEMPTS: usize = 16;
 
 /// Creates a file for the engine's user alone, in the place of what has the name.
-pub fn create(dir: BorrowedFd<'_>, name: &str, flags: OFlag) -> Sys<File> {
+pub fn create(dir: BorrowedFd<'_>, name: &(impl AsRef<OsStr> + ?Sized), flags: OFlag) -> Sys<File> {
+    let name = name.as_ref();
     for _ in 0..ATTEMPTS {
         match create_new(dir, name, flags) {
             Err(Errno::EEXIST) => make_room(dir, name)?,
@@ -31,13 +34,17 @@ pub fn create(dir: BorrowedFd<'_>, name: &str, flags: OFlag) -> Sys<File> {
 }
 
 /// The same where nothing has the name.
-pub fn create_new(dir: BorrowedFd<'_>, name: &str, flags: OFlag) -> Sys<File> {
+pub fn create_new(
+    dir: BorrowedFd<'_>,
+    name: &(impl AsRef<OsStr> + ?Sized),
+    flags: OFlag,
+) -> Sys<File> {
     let flags = flags | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
+    openat(dir, name.as_ref(), flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
 }
 
 /// A device is nobody's file, but what the directory is for.
-fn make_room(dir: BorrowedFd<'_>, name: &str) -> Sys<()> {
+fn make_room(dir: BorrowedFd<'_>, name: &OsStr) -> Sys<()> {
     match kind_of(dir, name) {
         Ok(SFlag::S_IFCHR | SFlag::S_IFBLK) => Err(Errno::EEXIST),
         _ => remove(dir, name),
@@ -45,8 +52,8 @@ fn make_room(dir: BorrowedFd<'_>, name: &str) -> Sys<()> {
 }
 
 /// Removes what has a name, if there is anything.
-pub fn remove(dir: BorrowedFd<'_>, name: &str) -> Sys<()> {
-    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+pub fn remove(dir: BorrowedFd<'_>, name: &(impl AsRef<OsStr> + ?Sized)) -> Sys<()> {
+    match unlinkat(dir, name.as_ref(), UnlinkatFlags::NoRemoveDir) {
         Err(Errno::ENOENT) => Ok(()),
         result => result,
     }
@@ -64,12 +71,15 @@ pub fn replace(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> io::Result<()> 
 /// What has a name in `dir` itself is taken away. What a path leads to elsewhere may be no file of
 /// anybody's, as /dev/null and /dev/stdout are not: only a regular file is replaced there, a device
 /// is used, and anything else is an error.
-pub fn create_at_path(dir: BorrowedFd<'_>, path: &str) -> Sys<File> {
-    let Some((parent, name)) = path.rsplit_once('/') else {
+pub fn create_at_path(dir: BorrowedFd<'_>, path: &OsStr) -> Sys<File> {
+    let Some(slash) = path.as_bytes().iter().rposition(|byte| *byte == b'/') else {
         return create(dir, path, OFlag::O_WRONLY | OFlag::O_APPEND);
     };
+    let (parent, name) = path.as_bytes().split_at(slash);
+    let (parent, name) = (OsStr::from_bytes(parent), OsStr::from_bytes(&name[1..]));
     // Opened once: what is looked at is what is replaced.
-    let parent = open_directory(dir, if parent.is_empty() { "/" } else { parent })?;
+    let root = OsStr::new("/");
+    let parent = open_directory(dir, if parent.is_empty() { root } else { parent })?;
     let parent = parent.as_fd();
     match kind_of(parent, name) {
         Ok(SFlag::S_IFREG) | Err(Errno::ENOENT) => {
@@ -82,17 +92,17 @@ pub fn create_at_path(dir: BorrowedFd<'_>, path: &str) -> Sys<File> {
     }
 }
 
-fn open_directory(dir: BorrowedFd<'_>, path: &str) -> Sys<OwnedFd> {
+fn open_directory(dir: BorrowedFd<'_>, path: &OsStr) -> Sys<OwnedFd> {
     openat(dir, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-fn kind_of(dir: BorrowedFd<'_>, name: &str) -> Sys<SFlag> {
+fn kind_of(dir: BorrowedFd<'_>, name: &OsStr) -> Sys<SFlag> {
     let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     Ok(SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT)
 }
 
 /// It does not wait, whatever the name stands for by now.
-fn open_device(dir: BorrowedFd<'_>, name: &str) -> Sys<File> {
+fn open_device(dir: BorrowedFd<'_>, name: &OsStr) -> Sys<File> {
     let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC;
     let harmless = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     openat(dir, name, flags | harmless, Mode::empty()).map(File::from)
@@ -135,7 +145,7 @@ mod tests {
         std::fs::create_dir(path.join("sub")).unwrap();
         std::os::unix::fs::symlink("/dev/null", path.join("sub/link")).unwrap();
         nix::unistd::mkfifo(&path.join("sub/fifo"), Mode::S_IRWXU).unwrap();
-        let create = |name: &str| create_at_path(dir.as_fd(), name).map(drop);
+        let create = |name: &str| create_at_path(dir.as_fd(), name.as_ref()).map(drop);
         assert_eq!(create("sub/new"), Ok(()));
         assert_eq!(create("sub/new"), Ok(()));
         assert_eq!(create("sub/link"), Err(Errno::ELOOP));

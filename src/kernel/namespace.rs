@@ -4,12 +4,13 @@
 //! short-lived process, which shares the memory and the descriptors of the caller, enters the
 //! namespace, and ends there.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::beside::{self, Tables};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 
 /// Runs `work` in a process that has entered the namespaces `fds`, of uts or ipc.
 pub fn inside<T>(fds: &[impl AsFd], work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -48,8 +49,9 @@ pub fn of_thread(name: &str) -> Result<OwnedFd> {
 }
 
 /// A namespace by path.
-pub fn open(path: &str) -> Result<OwnedFd> {
-    let file = std::fs::File::open(path).doing(|| format!("open namespace {path}"))?;
+pub fn open(path: &(impl AsRef<OsStr> + ?Sized)) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    let file = std::fs::File::open(path).doing(|| format!("open namespace {}", shown(path)))?;
     Ok(file.into())
 }
 

@@ -6,16 +6,18 @@
 //! log-file "my dump.log"   # quotes keep blanks; \" is a quote
 //! ```
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::Options;
 use super::getopt::{self, Own, Scan};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 
 /// What may follow an option without argument: CRIU takes any word for it.
-const YES: [&str; 4] = ["yes", "true", "on", "1"];
+const YES: [&[u8]; 4] = [b"yes", b"true", b"on", b"1"];
 
 const GLOBAL: &str = "/etc/criu/default.conf";
 const OF_USER: &str = ".criu/default.conf";
@@ -25,11 +27,12 @@ const MAX_LENGTH: u64 = 1 << 20;
 
 /// A file that somebody named, and that is not there: the log may say so.
 #[derive(Debug)]
-pub struct Absent(String);
+pub struct Absent(OsString);
 
 impl std::fmt::Display for Absent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "configuration file {}: there is none, so that it says nothing", self.0)
+        let name = shown(&self.0);
+        write!(f, "configuration file {name}: there is none, so that it says nothing")
     }
 }
 
@@ -38,19 +41,19 @@ impl std::fmt::Display for Absent {
 /// runtimes name one that an administrator may make.
 pub fn read_all(scan: &Scan, options: &mut Options) -> Result<Vec<Absent>> {
     if !scan.no_default_config && scan.config.is_none() {
-        read_file(GLOBAL, options)?;
+        read_file(OsStr::new(GLOBAL), options)?;
         if let Some(home) = std::env::var_os("HOME") {
-            read_file(&format!("{}/{OF_USER}", home.to_string_lossy()), options)?;
+            read_file(Path::new(&home).join(OF_USER).as_os_str(), options)?;
         }
     }
-    let named = std::env::var(VARIABLE).ok().into_iter().chain(scan.config.clone());
+    let named = std::env::var_os(VARIABLE).into_iter().chain(scan.config.clone());
     let absent = named.map(|path| read_file(&path, options));
     absent.filter_map(Result::transpose).collect()
 }
 
 /// Reads one file, if it is there.
-pub fn read_file(path: &str, options: &mut Options) -> Result<Option<Absent>> {
-    let place = || format!("configuration file {path}");
+pub fn read_file(path: &OsStr, options: &mut Options) -> Result<Option<Absent>> {
+    let place = || format!("configuration file {}", shown(path));
     let bytes = match contents(path) {
         // No name is no file.
         Err(_) if path.is_empty() => return Ok(None),
@@ -58,13 +61,11 @@ pub fn read_file(path: &str, options: &mut Options) -> Result<Option<Absent>> {
         Err(_) if !Path::new(path).exists() => return Ok(Some(Absent(path.to_owned()))),
         read => read.doing(place).map_err(|error| error.with_kind(Kind::BadOptions))?,
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::new(Kind::BadOptions, "is not UTF-8").context(place()))?;
-    read(&text, options).doing(place).map(|()| None)
+    read(&bytes, options).doing(place).map(|()| None)
 }
 
 /// The bytes of a file, which may be a pipe but must have an end.
-fn contents(path: &str) -> std::io::Result<Vec<u8>> {
+fn contents(path: &OsStr) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_LENGTH + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_LENGTH {
@@ -73,67 +74,90 @@ fn contents(path: &str) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the text of a file.
-pub fn read(text: &str, options: &mut Options) -> Result<()> {
-    for (index, line) in text.lines().enumerate() {
+/// Reads what a file holds.
+pub fn read(bytes: &[u8], options: &mut Options) -> Result<()> {
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         statement(line, options).doing(|| format!("line {}", index + 1))?;
     }
     Ok(())
 }
 
-fn statement(line: &str, options: &mut Options) -> Result<()> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
+fn statement(line: &[u8], options: &mut Options) -> Result<()> {
+    let line = line.trim_ascii();
+    if line.is_empty() || line.starts_with(b"#") {
         return Ok(());
     }
-    let (key, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    let argument = match value(rest.trim_start())? {
-        Some(value) if getopt::is_flag(key) && YES.contains(&&*value) => format!("--{key}"),
-        Some(value) if getopt::is_flag(key) => {
+    let end = line.iter().position(|byte| is_blank(*byte)).unwrap_or(line.len());
+    let (key, rest) = line.split_at(end);
+    let flag = std::str::from_utf8(key).is_ok_and(getopt::is_flag);
+    let mut argument = [b"--", key].concat();
+    match value(rest.trim_ascii_start())? {
+        Some(value) if flag && YES.contains(&&*value) => {}
+        Some(value) if flag => {
+            let (value, key) = (quoted(&value), quoted(key));
             return Err(bad(format!("`{value}' follows {key}, which has no argument"))
                 .remedy(format!("to say the opposite, write no-{key}")));
         }
-        Some(value) => format!("--{key}={value}"),
-        None => format!("--{key}"),
-    };
-    let mut read = getopt::read(&[argument], options)?;
+        Some(value) => argument.extend([b"=", &*value].concat()),
+        None => {}
+    }
+    let mut read = getopt::read(&[OsString::from_vec(argument)], options)?;
     if read.own.pop_if(|own| *own == Own::All).is_some() {
         (options.check_extra, options.check_experimental) = (Some(true), Some(true));
     }
     if read == getopt::Line::default() {
         return Ok(());
     }
-    Err(bad(format!("`{line}' is no option of a request")))
+    Err(bad(format!("`{}' is no option of a request", quoted(line))))
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Bytes of the file as messages have them.
+fn quoted(bytes: &[u8]) -> String {
+    shown(OsStr::from_bytes(bytes))
 }
 
 /// The value after a key, if there is one before the comment.
-fn value(rest: &str) -> Result<Option<String>> {
-    let Some(quoted) = rest.strip_prefix('"') else {
-        let bare = rest.split('#').next().unwrap_or_default().trim_end();
-        return match bare {
-            "" => Ok(None),
-            bare if bare.contains([' ', '\t']) => {
-                Err(bad(format!("`{bare}' is more than one word"))
-                    .remedy("put the value in double quotes"))
-            }
-            bare => Ok(Some(bare.replace("\\\"", "\""))),
-        };
-    };
-    let mut text = String::new();
-    let mut letters = quoted.chars();
-    loop {
-        match letters.next() {
-            None => return Err(bad("a quote is not closed")),
-            Some('"') => break,
-            Some('\\') if letters.as_str().starts_with('"') => text.extend(letters.next()),
-            Some(letter) => text.push(letter),
+fn value(rest: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some(mut left) = rest.strip_prefix(b"\"") else {
+        let bare = rest.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii_end();
+        if bare.iter().any(|byte| is_blank(*byte)) {
+            return Err(bad(format!("`{}' is more than one word", quoted(bare)))
+                .remedy("put the value in double quotes"));
         }
+        return Ok((!bare.is_empty()).then(|| without_escapes(bare)));
+    };
+    let mut value = Vec::new();
+    loop {
+        left = match left {
+            [] => return Err(bad("a quote is not closed")),
+            [b'"', behind @ ..] => {
+                left = behind;
+                break;
+            }
+            [b'\\', b'"', behind @ ..] => {
+                value.push(b'"');
+                behind
+            }
+            [byte, behind @ ..] => {
+                value.push(*byte);
+                behind
+            }
+        };
     }
-    match letters.as_str().trim_start() {
-        "" => Ok(Some(text)),
-        comment if comment.starts_with('#') => Ok(Some(text)),
-        more => Err(bad(format!("`{more}' follows the value"))),
+    match left.trim_ascii_start() {
+        [] | [b'#', ..] => Ok(Some(value)),
+        more => Err(bad(format!("`{}' follows the value", quoted(more)))),
     }
+}
+
+/// A quote may be escaped outside of quotes, too.
+fn without_escapes(bare: &[u8]) -> Vec<u8> {
+    let is_escape = |at: &usize| bare[*at..].starts_with(b"\\\"");
+    (0..bare.len()).filter(|at| !is_escape(at)).map(|at| bare[at]).collect()
 }
 
 fn bad(cause: impl Into<String>) -> Error {
@@ -146,12 +170,12 @@ mod tests {
 
     fn options(text: &str) -> Options {
         let mut options = Options::default();
-        read(text, &mut options).unwrap();
+        read(text.as_bytes(), &mut options).unwrap();
         options
     }
 
     fn error(text: &str) -> String {
-        read(text, &mut Options::default()).unwrap_err().to_string()
+        read(text.as_bytes(), &mut Options::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -161,9 +185,9 @@ mod tests {
              ghost-limit\t2M#two\nimages-dir=/d\nverbosity 4\nno-shell-job\n",
         );
         assert_eq!(options.tcp_established, Some(true));
-        assert_eq!(options.log_file.as_deref(), Some("my \"own\" log"));
+        assert_eq!(options.log_file.as_deref(), Some(OsStr::new("my \"own\" log")));
         assert_eq!(options.ghost_limit(), 2 << 20);
-        assert_eq!(options.images_dir.as_deref(), Some("/d"));
+        assert_eq!(options.images_dir.as_deref(), Some(OsStr::new("/d")));
         assert_eq!(options.log_level(), 4);
         assert_eq!(options.shell_job, Some(false));
     }
@@ -182,6 +206,18 @@ mod tests {
     }
 
     #[test]
+    fn names_are_bytes() {
+        let mut options = Options::default();
+        read(b"images-dir /\xff#c\nlog-file \"\xfe x\"\nroot a\\\"b\n", &mut options).unwrap();
+        let name = |bytes| Some(OsStr::from_bytes(bytes));
+        assert_eq!(options.images_dir.as_deref(), name(b"/\xff"));
+        assert_eq!(options.log_file.as_deref(), name(b"\xfe x"));
+        assert_eq!(options.root.as_deref(), name(b"a\"b"));
+        let error = read(b"\xff 1", &mut Options::default()).unwrap_err().to_string();
+        assert_eq!(error, r#"line 1: unrecognized option '--"\xFF"'"#);
+    }
+
+    #[test]
     fn errors_say_where() {
         assert_eq!(error("\nnosuch"), "line 2: unrecognized option '--nosuch'");
         assert_eq!(error("log-file \"a"), "line 1: a quote is not closed");
@@ -192,7 +228,8 @@ mod tests {
     }
     #[test]
     fn a_file_without_an_end_is_refused() {
-        let text = read_file("/dev/zero", &mut Options::default()).unwrap_err().to_string();
+        let file = OsStr::new("/dev/zero");
+        let text = read_file(file, &mut Options::default()).unwrap_err().to_string();
         assert!(text.starts_with("configuration file /dev/zero: is longer than"), "{text}");
     }
 

@@ -2,7 +2,9 @@
 //!
 //! A field is `None` (or empty) where nothing was said: a face passes on only what its caller said,
 //! and a configuration file that is read later may say more. What holds when nothing was said is
-//! the method of the same name.
+//! the method of the same name. Names are bytes, as the kernel has them.
+
+use std::ffi::OsString;
 
 use super::values::{
     CgroupMode, CgroupRoot, FileValidation, InheritFd, JoinNs, NetworkLock, PageServer, Pair,
@@ -121,7 +123,7 @@ options! {
         /// 1 errors, 2 warnings, 3 information, 4 everything.
         log_level: i32 = 2,
         /// The largest unlinked file whose contents go into the images, in bytes.
-        ghost_limit: u32 = 1 << 20,
+        ghost_limit: u64 = 1 << 20,
         /// Seconds that stopping the tree may take; 0 is no limit.
         timeout: u32 = 10,
         /// Which properties of the processor are written and compared.
@@ -143,31 +145,31 @@ options! {
         /// Image directory: a descriptor of the caller.
         images_dir_fd: Option<i32>,
         /// Image directory: a path.
-        images_dir: Option<String>,
+        images_dir: Option<OsString>,
         /// Work directory: a descriptor of the caller.
         work_dir_fd: Option<i32>,
         /// Work directory: a path.
-        work_dir: Option<String>,
+        work_dir: Option<OsString>,
         /// Images of the dump before this one, relative to the image directory.
-        parent_img: Option<String>,
+        parent_img: Option<OsString>,
         /// Log file in the work directory; `-` is standard output.
-        log_file: Option<String>,
+        log_file: Option<OsString>,
         /// Where the pid of the root is written.
-        pidfile: Option<String>,
+        pidfile: Option<OsString>,
         /// A zero byte is written to it when the engine is ready.
         status_fd: Option<i32>,
         /// The root of the restored tasks' file system.
-        root: Option<String>,
+        root: Option<OsString>,
         /// Programs run at every stage.
-        action_scripts: Vec<String>,
+        action_scripts: Vec<OsString>,
         /// What takes the engine's place after a restore.
-        exec_cmd: Vec<String>,
+        exec_cmd: Vec<OsString>,
         /// Namespaces to restore into.
         join_ns: Vec<JoinNs>,
         /// Descriptors that stand for objects of the image.
         inherit_fd: Vec<InheritFd>,
         /// Objects that belong to the outside.
-        external: Vec<String>,
+        external: Vec<OsString>,
         /// Unix sockets that may have a peer outside, by inode.
         unix_sk_ino: Vec<u32>,
         /// External mounts: mount point and name.
@@ -175,43 +177,43 @@ options! {
         /// Pairs of virtual Ethernet devices: inner and outer name.
         veths: Vec<Pair>,
         /// Mount points that are left out.
-        skip_mnt: Vec<String>,
+        skip_mnt: Vec<OsString>,
         /// File systems that are carried though they are not known.
-        enable_fs: Vec<String>,
+        enable_fs: Vec<OsString>,
         /// Where inotify watches are looked for.
-        irmap_scan_paths: Vec<String>,
+        irmap_scan_paths: Vec<OsString>,
         /// Roots of the restored control groups.
         cg_root: Vec<CgroupRoot>,
         /// Control group properties, as YAML.
-        cgroup_props: Option<String>,
+        cgroup_props: Option<OsString>,
         /// The same from a file.
-        cgroup_props_file: Option<String>,
+        cgroup_props_file: Option<OsString>,
         /// Controllers that are dumped.
-        cgroup_dump_controller: Vec<String>,
+        cgroup_dump_controller: Vec<OsString>,
         /// A directory where the control groups are mounted already.
-        cgroup_yard: Option<String>,
+        cgroup_yard: Option<OsString>,
         /// The control group whose freezer stops the tree.
-        freeze_cgroup: Option<String>,
+        freeze_cgroup: Option<OsString>,
         /// Security profile for the restored tasks.
-        lsm_profile: Option<String>,
+        lsm_profile: Option<OsString>,
         /// Security context for restored mounts.
-        lsm_mount_context: Option<String>,
+        lsm_mount_context: Option<OsString>,
         /// The page server.
         ps: Option<PageServer>,
         /// A socket that keeps pidfds between pre-dumps.
         pidfd_store_sk: Option<i32>,
         /// TLS: certificate of the authority.
-        tls_cacert: Option<String>,
+        tls_cacert: Option<OsString>,
         /// TLS: revocation list.
-        tls_cacrl: Option<String>,
+        tls_cacrl: Option<OsString>,
         /// TLS: own certificate.
-        tls_cert: Option<String>,
+        tls_cert: Option<OsString>,
         /// TLS: own key.
-        tls_key: Option<String>,
+        tls_key: Option<OsString>,
         /// A configuration file that overrides this request (RPC).
-        config_file: Option<String>,
+        config_file: Option<OsString>,
         /// Directory of plugins (command line only).
-        libdir: Option<String>,
+        libdir: Option<OsString>,
         /// `check`: the features asked for.
         features: Vec<String>,
     }

@@ -3,9 +3,12 @@
 //! Long names may be shortened as long as they stay clear, options and other words may be mixed,
 //! `--` ends the options. A configuration file holds one option a line, without the dashes.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
 use super::Options;
 use super::table::{self, Argument, Given, Row};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 
 /// Options that no request carries: they steer the command line itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +54,12 @@ pub fn own_rows() -> impl Iterator<Item = (&'static str, Option<char>, Argument,
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Line {
     /// Words that are no options: the verb first.
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     pub own: Vec<Own>,
     /// Descriptors to close.
     pub close: Vec<i32>,
     /// The configuration file that was named last.
-    pub config: Option<String>,
+    pub config: Option<OsString>,
 }
 
 #[derive(Clone, Copy)]
@@ -84,38 +87,41 @@ impl Target {
 }
 
 /// Reads a command line, without the program's name, into `options`.
-pub fn read(arguments: &[String], options: &mut Options) -> Result<Line> {
+pub fn read(arguments: &[OsString], options: &mut Options) -> Result<Line> {
     let mut line = Line::default();
     read_into(arguments, options, &mut line).map(|()| line)
 }
 
 /// The same; what stands before an error is read.
-fn read_into(arguments: &[String], options: &mut Options, line: &mut Line) -> Result<()> {
+fn read_into(arguments: &[OsString], options: &mut Options, line: &mut Line) -> Result<()> {
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        if argument == "--" {
-            line.words.extend(rest.by_ref().cloned());
-        } else if let Some(long) = argument.strip_prefix("--") {
-            read_long(long, &mut rest, options, line)?;
-        } else if argument.len() > 1 && argument.starts_with('-') {
-            read_shorts(&argument[1..], &mut rest, options, line)?;
-        } else {
-            line.words.push(argument.clone());
+        match argument.as_bytes() {
+            b"--" => line.words.extend(rest.by_ref().cloned()),
+            [b'-', b'-', long @ ..] => {
+                read_long(OsStr::from_bytes(long), &mut rest, options, line)?;
+            }
+            [b'-', cluster @ ..] if !cluster.is_empty() => {
+                read_shorts(cluster, &mut rest, options, line)?;
+            }
+            _ => line.words.push(argument.clone()),
         }
     }
     Ok(())
 }
 
 fn read_long<'a>(
-    text: &'a str,
-    rest: &mut impl Iterator<Item = &'a String>,
+    text: &'a OsStr,
+    rest: &mut impl Iterator<Item = &'a OsString>,
     options: &mut Options,
     line: &mut Line,
 ) -> Result<()> {
-    let (name, value) = match text.split_once('=') {
+    let (name, value) = match table::split(text, b'=') {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
     };
+    // No option has a name that is no text.
+    let name = &*shown(name);
     let (target, positive) = find_long(name)?;
     let given = match (target.argument(), value) {
         (Argument::None | Argument::Negatable, None) if positive => Given::Yes,
@@ -133,16 +139,17 @@ fn read_long<'a>(
 }
 
 fn read_shorts<'a>(
-    cluster: &'a str,
-    rest: &mut impl Iterator<Item = &'a String>,
+    cluster: &'a [u8],
+    rest: &mut impl Iterator<Item = &'a OsString>,
     options: &mut Options,
     line: &mut Line,
 ) -> Result<()> {
     let mut tail = cluster;
-    while let Some(letter) = tail.chars().next() {
-        tail = &tail[letter.len_utf8()..];
+    while let Some((letter, behind)) = tail.split_first() {
+        tail = behind;
+        let letter = letter.escape_ascii().to_string();
         let target =
-            find_short(letter).ok_or_else(|| bad(format!("invalid option -- '{letter}'")))?;
+            find_short(&letter).ok_or_else(|| bad(format!("invalid option -- '{letter}'")))?;
         let given = match target.argument() {
             Argument::None | Argument::Negatable => Given::Yes,
             Argument::Optional(_) if tail.is_empty() => Given::Yes,
@@ -150,7 +157,9 @@ fn read_shorts<'a>(
                 rest.next()
                     .ok_or_else(|| bad(format!("option requires an argument -- '{letter}'")))?,
             ),
-            Argument::Optional(_) | Argument::Required(_) => Given::Text(std::mem::take(&mut tail)),
+            Argument::Optional(_) | Argument::Required(_) => {
+                Given::Text(OsStr::from_bytes(std::mem::take(&mut tail)))
+            }
         };
         take(target, given, options, line).doing(|| format!("invalid argument for -{letter}"))?;
     }
@@ -161,9 +170,9 @@ fn take(target: Target, given: Given<'_>, options: &mut Options, line: &mut Line
     match (target, given) {
         (Target::Row(row), given) => return (row.from_text)(given, options),
         (Target::Own(Own::Close, _), Given::Text(text)) => {
-            let number = text.parse();
-            line.close
-                .push(number.map_err(|_| bad(format!("`{text}' is no descriptor's number")))?);
+            let number = text.to_str().and_then(|text| text.parse().ok());
+            let wrong = || bad(format!("`{}' is no descriptor's number", shown(text)));
+            line.close.push(number.ok_or_else(wrong)?);
         }
         (Target::Own(Own::Ms, _), _) => {
             return Err(bad("--ms is no option any more")
@@ -220,9 +229,10 @@ pub fn is_flag(long: &str) -> bool {
     matches!(found, Ok(Argument::None | Argument::Negatable))
 }
 
-fn find_short(letter: char) -> Option<Target> {
-    let row = table::rows().find(|row| row.short == Some(letter)).map(Target::Row);
-    let own = || OWN.iter().find(|own| own.1 == Some(letter));
+fn find_short(letter: &str) -> Option<Target> {
+    let is_it = |short: Option<char>| short.is_some_and(|short| letter == short.to_string());
+    let row = table::rows().find(|row| is_it(row.short)).map(Target::Row);
+    let own = || OWN.iter().find(|own| is_it(own.1));
     row.or_else(|| own().map(|(_, _, own, argument, _)| Target::Own(*own, *argument)))
 }
 
@@ -231,16 +241,16 @@ fn find_short(letter: char) -> Option<Target> {
 pub struct Scan {
     pub help: bool,
     /// A file given by `--config`; the default ones are not read then.
-    pub config: Option<String>,
+    pub config: Option<OsString>,
     pub no_default_config: bool,
 }
 
 /// Looks for these. Help is shown whatever else the line says, and an error is reported when the
 /// line is read after the files.
-pub fn scan(arguments: &[String]) -> Scan {
+pub fn scan(arguments: &[OsString]) -> Scan {
     let mut line = Line::default();
     let _ = read_into(arguments, &mut Options::default(), &mut line);
-    let asks_for_help = |word: &String| matches!(word.as_str(), "--help" | "-h");
+    let asks_for_help = |word: &OsString| word == "--help" || word == "-h";
     let of_criu = arguments.iter().take_while(|word| *word != "--");
     Scan {
         help: of_criu.into_iter().any(asks_for_help) || line.own.contains(&Own::Help),
@@ -259,13 +269,13 @@ mod tests {
 
     fn line(text: &str) -> (Options, Line) {
         let mut options = Options::default();
-        let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let arguments: Vec<OsString> = text.split_whitespace().map(OsString::from).collect();
         let line = read(&arguments, &mut options).unwrap();
         (options, line)
     }
 
     fn error(text: &str) -> String {
-        let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let arguments: Vec<OsString> = text.split_whitespace().map(OsString::from).collect();
         read(&arguments, &mut Options::default()).unwrap_err().to_string()
     }
 
@@ -288,7 +298,7 @@ mod tests {
         let (options, line) = line("-D /d restore --exec-cmd -- sh -c true");
         assert_eq!(line.words, ["restore", "sh", "-c", "true"]);
         assert_eq!(line.own, [Own::ExecCmd]);
-        assert_eq!(options.images_dir.as_deref(), Some("/d"));
+        assert_eq!(options.images_dir.as_deref(), Some(OsStr::new("/d")));
     }
 
     #[test]
@@ -298,7 +308,7 @@ mod tests {
         let (options, _) = line("-Rjt12 -x -o- -v4");
         assert_eq!((options.pid, options.log_level()), (Some(12), 4));
         assert!(options.leave_running() && options.shell_job() && options.ext_unix_sk());
-        assert_eq!(options.log_file.as_deref(), Some("-"));
+        assert_eq!(options.log_file.as_deref(), Some(OsStr::new("-")));
     }
 
     #[test]
@@ -324,21 +334,40 @@ mod tests {
     }
 
     #[test]
+    fn names_are_bytes() {
+        let words = [&b"dump"[..], b"-D/\xff", b"--log-file=\xfe=x", b"-o", b"\xfd", b"\xfc"];
+        let arguments = words.map(|word| OsStr::from_bytes(word).to_owned());
+        let mut options = Options::default();
+        let line = read(&arguments, &mut options).unwrap();
+        let name = |bytes| Some(OsStr::from_bytes(bytes));
+        assert_eq!(options.images_dir.as_deref(), name(b"/\xff"));
+        assert_eq!(options.log_file.as_deref(), name(b"\xfd"));
+        assert_eq!(line.words[1], OsStr::from_bytes(b"\xfc"));
+        let error = |bytes| {
+            let arguments = [OsStr::from_bytes(bytes).to_owned()];
+            read(&arguments, &mut Options::default()).unwrap_err().to_string()
+        };
+        assert_eq!(error(b"--n\xff"), r#"unrecognized option '--"n\xFF"'"#);
+        assert_eq!(error(b"-\xff"), r"invalid option -- '\xff'");
+        assert!(error(b"--tree=\xff").contains(r#""\xFF" is no text"#));
+    }
+
+    #[test]
     fn configuration_is_found_first() {
-        let arguments: Vec<String> =
-            ["dump", "--config=/c", "--no-default-config"].map(str::to_owned).to_vec();
+        let arguments = ["dump", "--config=/c", "--no-default-config"].map(OsString::from);
         let scan = scan(&arguments);
-        assert_eq!(scan.config.as_deref(), Some("/c"));
+        assert_eq!(scan.config.as_deref(), Some(OsStr::new("/c")));
         assert!(scan.no_default_config && !scan.help);
     }
 
     #[test]
     fn configuration_is_found_by_shorter_names_and_help_before_errors() {
         let scan = |text: &str| {
-            let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            let words: Vec<OsString> = text.split_whitespace().map(OsString::from).collect();
             super::scan(&words)
         };
-        assert_eq!(scan("check --conf a --conf=b").config.as_deref(), Some("b"));
+        let config = scan("check --conf a --conf=b").config;
+        assert_eq!(config.as_deref(), Some(OsStr::new("b")));
         assert_eq!(scan("check -o --config").config, None);
         assert!(scan("check --hel").help);
         assert!(scan("check --nosuch -h").help);
@@ -370,7 +399,7 @@ mod tests {
             assert_eq!(knows(&format!("no-{name}")), word.ends_with('!'), "--no-{name}");
         }
         for letter in "dSsRthDovxVrjJlWLM".chars() {
-            assert!(find_short(letter).is_some(), "-{letter}");
+            assert!(find_short(&letter.to_string()).is_some(), "-{letter}");
         }
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use fields::Options;
 
 use self::values::CgroupMode;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shown};
 use crate::kernel::descriptor;
 
 /// What is asked for.
@@ -90,8 +90,8 @@ impl Options {
         match self.inherit_fd.iter().find(|item| !descriptor::is_open(item.fd)) {
             None => Ok(()),
             Some(item) => {
-                let cause =
-                    format!("--inherit-fd {}: descriptor {} is not open", item.key, item.fd);
+                let key = shown(&item.key);
+                let cause = format!("--inherit-fd {key}: descriptor {} is not open", item.fd);
                 Err(Error::new(Kind::BadOptions, cause)
                     .remedy("open it without O_CLOEXEC before the command is started"))
             }

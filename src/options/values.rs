@@ -1,5 +1,7 @@
 //! Types of option values.
 
+use std::ffi::OsString;
+
 use crate::images::proto;
 
 /// What is done with control groups.
@@ -165,37 +167,37 @@ pub struct JoinNs {
     /// `uts`, `ipc`, `time`, `net`, `mnt`, `pid`, `user`, `cgroup`.
     pub kind: String,
     /// A pid, or the path of a namespace file.
-    pub file: String,
+    pub file: OsString,
     /// `UID,GID` for a user namespace.
-    pub extra: Option<String>,
+    pub extra: Option<OsString>,
 }
 
 /// A descriptor of the worker that stands for an object of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InheritFd {
     /// `pipe:[123]`, `socket:[5]`, `/path`, ...: the object.
-    pub key: String,
+    pub key: OsString,
     pub fd: i32,
 }
 
 /// A pair of keys: external mounts, veth pairs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    pub first: String,
-    pub second: String,
+    pub first: OsString,
+    pub second: OsString,
 }
 
 /// The root of the restored tasks in one control group hierarchy, or in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupRoot {
-    pub controller: Option<String>,
-    pub path: String,
+    pub controller: Option<OsString>,
+    pub path: OsString,
 }
 
 /// A page server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageServer {
-    pub address: Option<String>,
+    pub address: Option<OsString>,
     pub port: Option<i32>,
     pub pid: Option<i32>,
     pub fd: Option<i32>,

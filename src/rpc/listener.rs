@@ -5,7 +5,7 @@
 //! another kind. Services that start at the same time take turns by a lock on the directory, which
 //! is opened once: who may change the path to it has nothing removed elsewhere.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 use crate::kernel::socket;
 
 /// Connections that wait to be accepted.
@@ -80,8 +80,8 @@ impl Place {
 
 impl Listener {
     /// Takes connections at `address`, a path of at most 107 bytes.
-    pub fn bind(address: &str) -> Result<Self> {
-        let doing = || format!("service socket {address}");
+    pub fn bind(address: &OsStr) -> Result<Self> {
+        let doing = || format!("service socket {}", shown(address));
         let name = UnixAddr::new(address).doing(doing)?;
         let place = Place::of(Path::new(address)).doing(doing)?;
         let _turn = place.take_turn().doing(doing)?;
@@ -93,7 +93,7 @@ impl Listener {
         umask(before);
         bound.doing(doing)?;
         let identity = place.identity().doing(doing)?;
-        let listener = Self { socket, address: address.to_owned(), place, identity };
+        let listener = Self { socket, address: shown(address), place, identity };
         let backlog = Backlog::new(BACKLOG).doing(doing)?;
         match listen(&listener.socket, backlog).doing(doing) {
             Ok(()) => Ok(listener),
@@ -183,18 +183,18 @@ mod tests {
     }
 
     fn refusal(path: &Path) -> String {
-        Listener::bind(path.to_str().unwrap()).unwrap_err().to_string()
+        Listener::bind(path.as_os_str()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_place_is_taken_once_and_again_when_its_owner_is_gone() {
         let dir = scratch("listener");
         let path = dir.join("socket");
-        let first = Listener::bind(path.to_str().unwrap()).unwrap();
+        let first = Listener::bind(path.as_os_str()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(refusal(&path).contains("another service serves there"));
         drop(first);
-        let second = Listener::bind(path.to_str().unwrap()).unwrap();
+        let second = Listener::bind(path.as_os_str()).unwrap();
         second.remove();
         assert!(!path.exists());
         fs::remove_dir_all(dir).unwrap();
@@ -221,7 +221,7 @@ mod tests {
         for name in ["a", "b"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        let listener = Listener::bind(dir.join("a/socket").to_str().unwrap()).unwrap();
+        let listener = Listener::bind(dir.join("a/socket").as_os_str()).unwrap();
         fs::rename(dir.join("a"), dir.join("c")).unwrap();
         std::os::unix::fs::symlink("b", dir.join("a")).unwrap();
         fs::hard_link(dir.join("c/socket"), dir.join("b/socket")).unwrap();
@@ -235,7 +235,7 @@ mod tests {
         let dir = scratch("listener-locked");
         let held = File::open(&dir).unwrap();
         held.lock().unwrap();
-        Listener::bind(dir.join("socket").to_str().unwrap()).unwrap();
+        Listener::bind(dir.join("socket").as_os_str()).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -243,7 +243,7 @@ mod tests {
     fn what_has_replaced_the_socket_is_not_removed() {
         let dir = scratch("listener-replaced");
         let path = dir.join("socket");
-        let listener = Listener::bind(path.to_str().unwrap()).unwrap();
+        let listener = Listener::bind(path.as_os_str()).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "another").unwrap();
         listener.remove();

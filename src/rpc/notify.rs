@@ -1,6 +1,8 @@
 //! The caller is asked at every stage, and answers before the work goes on.
 
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
 
 use super::wire::Channel;
 use crate::engine::hooks::{Hooks, Stage};
@@ -69,12 +71,13 @@ impl Hooks for Notifier<'_> {
         self.scripts.notify(stage, pid)
     }
 
-    fn query_external(&mut self) -> Result<Vec<String>> {
+    fn query_external(&mut self) -> Result<Vec<OsString>> {
         if !self.asked {
             return Ok(Vec::new());
         }
         let answer = self.ask(Stage::QueryExtFiles, None, None)?;
-        Ok(answer.opts.map(|opts| opts.external).unwrap_or_default())
+        let keys = answer.opts.map(|opts| opts.external).unwrap_or_default();
+        Ok(keys.into_iter().map(OsString::from_vec).collect())
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -52,7 +53,7 @@ const READY: &[u8] = b"\0";
 /// Serves until a signal ends it. As a daemon it returns as soon as requests are taken.
 pub fn run(request: &Request, log: &Log) -> Result<()> {
     let address = request.options.ps.as_ref().and_then(|server| server.address.as_deref());
-    let listener = Listener::bind(address.unwrap_or(DEFAULT_ADDRESS))?;
+    let listener = Listener::bind(address.unwrap_or(OsStr::new(DEFAULT_ADDRESS)))?;
     log.info(format!("the service socket is bound to {}", listener.address()));
     if request.options.restore_detached() {
         return in_background(listener, request, log);

@@ -1,6 +1,8 @@
 //! From an RPC message to a request: configuration, directories of the caller, log.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -8,7 +10,7 @@ use nix::sys::stat::Mode;
 use super::peer::Peer;
 use super::rights::Rights;
 use super::wire::Channel;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 use crate::images::proto::CriuOpts;
 use crate::log::Log;
 use crate::options::config::Absent;
@@ -121,7 +123,7 @@ impl Session {
     }
 
     /// The directories and the log of a file stand above those of the message, kind by kind.
-    fn override_by(&mut self, file: &str) -> Result<()> {
+    fn override_by(&mut self, file: &OsStr) -> Result<()> {
         let images = (self.options.images_dir.take(), self.options.images_dir_fd.take());
         let work = (self.options.work_dir.take(), self.options.work_dir_fd.take());
         let log = self.options.log_file.take();
@@ -143,9 +145,10 @@ impl Session {
 
     /// The log that tells of a wrong name has the usual one.
     fn forbid_log_elsewhere(&mut self) -> Result<()> {
-        let wrong = |name: &mut String| name.contains('/') && !self.log_file_is_configured;
+        let wrong =
+            |name: &mut OsString| name.as_bytes().contains(&b'/') && !self.log_file_is_configured;
         let Some(name) = self.options.log_file.take_if(wrong) else { return Ok(()) };
-        let cause = format!("No subdirs are allowed in log_file name: {name}");
+        let cause = format!("No subdirs are allowed in log_file name: {}", shown(&name));
         Err(Error::new(Kind::BadOptions, cause).remedy("give its directory as work_dir_fd"))
     }
 
@@ -179,7 +182,7 @@ impl Session {
         let log = match &options.log_file {
             Some(name) => Log::create(work.as_fd(), name, level),
             None if options.log_to_stderr() => Ok(Log::stderr(level)),
-            None => Log::create(work.as_fd(), DEFAULT_LOG, level),
+            None => Log::create(work.as_fd(), OsStr::new(DEFAULT_LOG), level),
         };
         self.places.work = Some(work);
         log
@@ -222,11 +225,12 @@ fn directory(
     what: &str,
     client: &Client,
     fd: Option<i32>,
-    path: &Option<String>,
+    path: &Option<OsString>,
 ) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let by_path = |path: &String| {
-        open(path.as_str(), flags, Mode::empty()).doing(|| format!("open {what} {path}"))
+    let by_path = |path: &OsString| {
+        let opened = open(path.as_os_str(), flags, Mode::empty());
+        opened.doing(|| format!("open {what} {}", shown(path)))
     };
     match fd {
         Some(fd) => client.peer.directory(what, fd).map(Some),

@@ -1,5 +1,6 @@
 //! The requests of one connection, and their answers.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
@@ -12,7 +13,7 @@ use super::rights::Rights;
 use super::setup::{Client, Session};
 use super::wire::Channel;
 use crate::engine::{self, Outcome, check};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shown};
 use crate::images::proto::{
     CriuDumpResp, CriuFeatures, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp,
     CriuVersion,
@@ -255,11 +256,11 @@ fn restore(caller: &Caller<'_>, asked: Asked) -> Result<i32> {
 }
 
 /// Returns only if there is no command, or it cannot be run.
-fn become_command(words: &[String], log: &Log) -> i32 {
+fn become_command(words: &[OsString], log: &Log) -> i32 {
     let Some((program, arguments)) = words.split_first() else { return DONE };
     let output = || log.descriptor().map_or_else(Stdio::inherit, Stdio::from);
     let error = Command::new(program).args(arguments).stdout(output()).stderr(output()).exec();
-    log.error(Error::io(format!("run {program}"), &error));
+    log.error(Error::io(format!("run {}", shown(program)), &error));
     FAILED
 }
 

@@ -116,7 +116,8 @@ impl Caller {
             assert!(response.success);
             let note = Note { stage: notify.script().to_owned(), pid: notify.pid, fds };
             let said = reply(&note);
-            let opts = CriuOpts { external: said.external, ..no_options() };
+            let external = said.external.into_iter().map(String::into_bytes).collect();
+            let opts = CriuOpts { external, ..no_options() };
             self.send(&CriuReq {
                 notify_success: Some(!said.refuse),
                 opts: (!opts.external.is_empty()).then_some(opts),

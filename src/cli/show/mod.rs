@@ -8,13 +8,14 @@ mod model;
 mod object;
 mod text;
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::{DONE, FAILED, report};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, shown};
 use crate::images::dir::ImageDir;
 use crate::images::snapshot::Snapshot;
 use crate::options::Options;
@@ -25,8 +26,8 @@ pub use self::model::About;
 const IN_DETAIL: i32 = 3;
 
 /// Shows the dump that `words` or the options name. The result is the exit code.
-pub fn run(options: &Options, words: &[String], json: bool) -> i32 {
-    match shown(options, words, json) {
+pub fn run(options: &Options, words: &[OsString], json: bool) -> i32 {
+    match rendered(options, words, json) {
         Ok(text) => {
             say!("{}", text.trim_end());
             DONE
@@ -38,12 +39,13 @@ pub fn run(options: &Options, words: &[String], json: bool) -> i32 {
     }
 }
 
-fn shown(options: &Options, words: &[String], json: bool) -> Result<String> {
+fn rendered(options: &Options, words: &[OsString], json: bool) -> Result<String> {
     let path = match words {
-        [] => options.images_dir.as_deref().unwrap_or("."),
+        [] => options.images_dir.as_deref().unwrap_or(OsStr::new(".")),
         [path] => path,
         [_, more @ ..] => {
-            let cause = format!("excessive parameter for command show: {}", more.join(" "));
+            let more = shown(&more.join(OsStr::new(" ")));
+            let cause = format!("excessive parameter for command show: {more}");
             return Err(Error::new(Kind::BadOptions, cause).remedy("name one directory"));
         }
     };
@@ -57,9 +59,10 @@ fn shown(options: &Options, words: &[String], json: bool) -> Result<String> {
     })
 }
 
-fn directory(path: &str) -> Result<OwnedFd> {
+fn directory(path: &OsStr) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(path, flags, Mode::empty()).doing(|| format!("open image directory {path}"))
+    let opened = open(path, flags, Mode::empty());
+    opened.doing(|| format!("open image directory {}", shown(path)))
 }
 
 /// Both forms of any snapshot, for who wants to see them stand anything.

@@ -229,9 +229,9 @@ pub(super) fn autofs() -> Result<()> {
     missing("/proc/filesystems has no autofs")
 }
 
-/// No matter of the kernel's: what decides is whether this version honours the option.
+/// No matter of the kernel's, but of this version's.
 pub(super) fn external_net_ns() -> Result<()> {
-    honoured("external", Verb::Dump)
+    missing("this version carries no network namespace that belongs to the outside")
 }
 
 /// Fails if this version refuses an option, since what the kernel has is of no use then.

@@ -1,5 +1,6 @@
 //! From the stopped processes to a snapshot, one process after the other.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::freeze::{self, Member, State};
@@ -39,7 +40,7 @@ impl<'a, 'w> Capture<'a, 'w> {
     /// given to `writer`.
     pub fn new(
         request: &Request,
-        external: Vec<String>,
+        external: Vec<OsString>,
         members: &[Member],
         writer: &'w Writer<'a>,
         (ids, mapped): (Later<SharedIds>, Later<MappedFiles>),
@@ -182,13 +183,13 @@ struct Memory<'a> {
     refused: Refusals,
 }
 
-fn collector_options(request: &Request, external: Vec<String>) -> CollectorOptions {
+fn collector_options(request: &Request, external: Vec<OsString>) -> CollectorOptions {
     let options = &request.options;
     CollectorOptions {
         shell_job: options.shell_job(),
         file_locks: options.file_locks(),
         link_remap: options.link_remap(),
-        ghost_limit: options.ghost_limit().into(),
+        ghost_limit: options.ghost_limit(),
         external,
         service_socket: request.service_socket,
         build_ids: options.file_validation() == FileValidation::Buildid,

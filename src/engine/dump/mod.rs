@@ -22,6 +22,7 @@ mod output;
 mod verdict;
 mod writer;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use self::capture::Capture;
@@ -114,7 +115,7 @@ impl<'a> Frozen<'a> {
     fn capture<'scope>(
         self,
         request: &Request,
-        external: Vec<String>,
+        external: Vec<OsString>,
         helper: &Helper<'scope, '_>,
         store: Option<&'a Store>,
     ) -> Result<Captured<'a>>
@@ -215,7 +216,7 @@ fn shared_memory(files: Vec<SharedFile>) -> SharedMemory {
 }
 
 /// What is said to belong to the outside, by the options and by the caller now.
-fn external(request: &Request, hooks: &mut dyn Hooks) -> Result<Vec<String>> {
+fn external(request: &Request, hooks: &mut dyn Hooks) -> Result<Vec<OsString>> {
     let asked = hooks.query_external()?;
     Ok([request.options.external.clone(), asked].concat())
 }

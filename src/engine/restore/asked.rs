@@ -1,11 +1,12 @@
 //! What a request asks of the tree that is to be made.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::{getpgrp, getsid};
 
 use crate::engine::tree::Outer;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, shown};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::descriptor;
 use crate::objects::files::RestoreOptions;
@@ -49,10 +50,11 @@ pub fn of_files(request: &Request) -> Result<RestoreOptions> {
 }
 
 /// Copies of the descriptors that stand for objects of the image.
-fn inherited(request: &Request) -> Result<Vec<(String, OwnedFd)>> {
+fn inherited(request: &Request) -> Result<Vec<(OsString, OwnedFd)>> {
     let copy = |item: &InheritFd| {
         let copied = descriptor::duplicate_above(item.fd, 0).doing(|| {
-            format!("--inherit-fd {}: descriptor {} of the restorer", item.key, item.fd)
+            let key = shown(&item.key);
+            format!("--inherit-fd {key}: descriptor {} of the restorer", item.fd)
         })?;
         Ok((item.key.clone(), copied))
     };

@@ -19,7 +19,7 @@ mod task_logs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use crate::error::{Refusals, Result};
+use crate::error::{Refusals, Result, shown};
 use crate::helper::{Helper, Later};
 use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
@@ -121,6 +121,7 @@ fn rebuild(
     let (armed, files) = building.arm(request.options.leave_stopped())?;
     hooks.notify(Stage::PreResume, root)?;
     for key in files.unasked() {
+        let key = shown(key);
         log.warn(format!("--inherit-fd {key}: nothing in the images is {key}"));
     }
     files.finish()?;

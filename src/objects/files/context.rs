@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::identity::Known;
@@ -26,7 +27,7 @@ pub struct CollectorOptions {
     /// How many bytes an unlinked file may hold.
     pub ghost_limit: u64,
     /// Keys of files that are brought from outside at restore: `file[MNT:INO]`, `tty[RDEV:DEV]`.
-    pub external: Vec<String>,
+    pub external: Vec<OsString>,
     /// Inode number of the socket whose peer is dumped as the service socket.
     pub service_socket: Option<u64>,
     /// Build ids of programs and libraries are noted, for a check at restore.
@@ -128,7 +129,7 @@ impl DumpCx<'_> {
 #[derive(Debug)]
 pub struct RestoreOptions {
     /// Files that are brought from outside, by key: `pipe:[5]`, `tmp/log`, `tty[8801:1a]`.
-    pub inherit: Vec<(String, OwnedFd)>,
+    pub inherit: Vec<(OsString, OwnedFd)>,
     /// The terminal that takes the place of one from outside the tree.
     pub terminal: Option<OwnedFd>,
     /// The caller gets the master of a terminal whose master was outside of the tree.
@@ -213,7 +214,7 @@ impl<'s> RestoreCx<'s> {
     }
 
     /// Keys of descriptors that the caller brought and that no object of the images asked for.
-    pub fn unasked(&self) -> Vec<&str> {
+    pub fn unasked(&self) -> Vec<&OsStr> {
         let asked = self.asked.borrow();
         let inherited = self.options.inherit.iter().enumerate();
         inherited.filter(|(place, _)| !asked.contains(place)).map(|(_, (key, _))| &**key).collect()

@@ -1,6 +1,7 @@
 //! Makes every open file of an image once, in the engine, and takes the steps of all kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -122,7 +123,7 @@ impl<'s> OpenFiles<'s> {
     }
 
     /// Keys of descriptors that the caller brought and that no object of the images asked for.
-    pub fn unasked(&self) -> Vec<&str> {
+    pub fn unasked(&self) -> Vec<&OsStr> {
         self.cx.unasked()
     }
 

@@ -1,5 +1,6 @@
 //! The namespaces that a restored tree begins in.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
 use super::{Recipe, Spaces, to_carry};
@@ -13,14 +14,15 @@ pub struct Join {
     /// The name of its kind.
     pub kind: String,
     /// A process that is in it, or a file that stands for it.
-    pub file: String,
+    pub file: OsString,
 }
 
 impl Join {
     fn open(&self) -> Result<OwnedFd> {
-        let path = match self.file.parse::<u32>() {
-            Ok(pid) => format!("/proc/{pid}/ns/{}", self.kind),
-            Err(_) => self.file.clone(),
+        let pid = self.file.to_str().and_then(|text| text.parse::<u32>().ok());
+        let path = match pid {
+            Some(pid) => format!("/proc/{pid}/ns/{}", self.kind).into(),
+            None => self.file.clone(),
         };
         let opened = namespace::open(&path).doing(|| format!("join_ns {}", self.kind));
         opened.map_err(|error| error.remedy("give the path of a namespace file"))

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sched::CloneFlags;
 
-use crate::error::{Error, Refusals, Result};
+use crate::error::{Error, Refusals, Result, shown};
 use crate::images::proto::TaskKobjIdsEntry;
 use crate::images::snapshot::Snapshot;
 
@@ -212,7 +212,7 @@ fn refuse_joins(joined: &[Join], refusals: &mut Refusals) {
     for join in joined.iter().filter(|join| !can_be_joined(&join.kind)) {
         refusals.refuse(
             "option --join-ns",
-            format!("{}:{}", join.kind, join.file),
+            format!("{}:{}", join.kind, shown(&join.file)),
             format!("only namespaces of these kinds can be joined: {}", known.join(", ")),
             "",
         );

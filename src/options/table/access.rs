@@ -1,8 +1,11 @@
 //! How values pass between [`Options`], the RPC message and text, by type of value.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
 use super::super::values::Pair;
 use super::{Argument, Given, Row};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shown};
 
 /// A row that passes no value yet; the makers below fill it.
 pub(super) const EMPTY: Row = Row {
@@ -25,12 +28,28 @@ pub(super) const EMPTY: Row = Row {
     asks: |_| false,
 };
 
-/// The text of an argument that is required.
-pub(super) fn required(given: Given<'_>) -> Result<&str> {
+/// An argument that is required; it may be a name of any bytes.
+pub(super) fn name(given: Given<'_>) -> Result<&OsStr> {
     match given {
-        Given::Text(text) => Ok(text),
+        Given::Text(name) => Ok(name),
         _ => Err(bad("an argument is needed")),
     }
+}
+
+/// An argument that is required and has to be text.
+pub(super) fn text(given: Given<'_>) -> Result<&str> {
+    let name = name(given)?;
+    name.to_str().ok_or_else(|| bad(format!("{} is no text", shown(name))))
+}
+
+/// A name out of a message.
+pub(super) fn from_bytes(bytes: &[u8]) -> OsString {
+    OsStr::from_bytes(bytes).to_owned()
+}
+
+/// A name for a message.
+pub(super) fn to_bytes(name: &OsString) -> Vec<u8> {
+    name.as_bytes().to_vec()
 }
 
 /// A bad value.
@@ -45,7 +64,7 @@ pub(super) fn unknown(text: &str, list: &str) -> Error {
 
 /// A number out of text, as strict as the type.
 pub(super) fn number<T: Whole>(given: Given<'_>) -> Result<T> {
-    let text = required(given)?;
+    let text = text(given)?;
     text.trim().parse().map_err(|_| {
         bad(format!("`{text}' is not a whole number from {} to {}", T::LEAST, T::MOST))
     })
@@ -68,28 +87,40 @@ macro_rules! whole {
 
 whole! { i32 u16 u32 }
 
-/// A number of bytes, with `K`, `M` or `G` after it where wanted.
-pub(super) fn size(given: Given<'_>) -> Result<u32> {
-    let text = required(given)?.trim();
-    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'k', 'm', 'g']) {
-        None => (text, 0),
-        Some(digits) if text.ends_with(['K', 'k']) => (digits, 10),
-        Some(digits) if text.ends_with(['M', 'm']) => (digits, 20),
-        Some(digits) => (digits, 30),
-    };
-    let value = digits.parse::<u64>().ok().and_then(|value| value.checked_mul(1 << shift));
-    value
-        .and_then(|bytes| u32::try_from(bytes).ok())
-        .ok_or_else(|| bad(format!("`{text}' is not a size below 4G")))
+/// A number of bytes, with `K`, `M` or `G` after it where wanted, and `B` or `iB` after that.
+pub(super) fn size(given: Given<'_>) -> Result<u64> {
+    let text = text(given)?.trim();
+    let unit = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    let digits = &text[..text.len() - unit.len()];
+    let shift =
+        match unit.trim_start().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+            "" => Some(0),
+            "K" => Some(10),
+            "M" => Some(20),
+            "G" => Some(30),
+            _ => None,
+        };
+    let bytes = digits.parse::<u64>().ok().zip(shift);
+    bytes.and_then(|(number, shift)| number.checked_mul(1 << shift)).ok_or_else(|| {
+        bad(format!("`{text}' is no number of bytes")).remedy("write one as 4096, 512K, 2M or 8G")
+    })
 }
 
-/// Two texts around `separator`.
-pub(super) fn pair(given: Given<'_>, separator: char) -> Result<Pair> {
-    let text = required(given)?;
-    let (first, second) = text
-        .split_once(separator)
-        .ok_or_else(|| bad(format!("`{text}' has no `{separator}' between its two parts")))?;
+/// Two names around `separator`.
+pub(super) fn pair(given: Given<'_>, separator: u8) -> Result<Pair> {
+    let name = name(given)?;
+    let (first, second) = split(name, separator).ok_or_else(|| {
+        let separator = char::from(separator);
+        bad(format!("`{}' has no `{separator}' between its two parts", shown(name)))
+    })?;
     Ok(Pair { first: first.to_owned(), second: second.to_owned() })
+}
+
+/// What stands before and after the first `separator`.
+pub fn split(name: &OsStr, separator: u8) -> Option<(&OsStr, &OsStr)> {
+    let bytes = name.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == separator)?;
+    Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
 }
 
 /// A number that the message marks with a value out of the enum's range is a bad request.
@@ -134,29 +165,31 @@ macro_rules! local_flag {
     };
 }
 
-/// A text, or none.
-macro_rules! text {
+/// A name, or none.
+macro_rules! name {
     ($field:ident) => {
         Row {
             from_rpc: |message, options| {
-                if message.$field.is_some() {
-                    options.$field.clone_from(&message.$field);
+                if let Some(said) = &message.$field {
+                    options.$field = Some(access::from_bytes(said));
                 }
                 Ok(())
             },
-            to_rpc: |options, message| message.$field.clone_from(&options.$field),
-            ..local_text!($field)
+            to_rpc: |options, message| {
+                message.$field = options.$field.as_ref().map(access::to_bytes);
+            },
+            ..local_name!($field)
         }
     };
 }
 
 /// The same for a field that the RPC has none for.
-macro_rules! local_text {
+macro_rules! local_name {
     ($field:ident) => {
         Row {
             name: stringify!($field),
             from_text: |given, options| {
-                options.$field = Some(access::required(given)?.to_owned());
+                options.$field = Some(access::name(given)?.to_owned());
                 Ok(())
             },
             asks: |options| options.$field.is_some(),
@@ -165,27 +198,30 @@ macro_rules! local_text {
     };
 }
 
-/// Any number of texts.
-macro_rules! texts {
+/// Any number of names.
+macro_rules! names {
     ($field:ident) => {
         Row {
             from_rpc: |message, options| {
-                options.$field.extend_from_slice(&message.$field);
+                let said = message.$field.iter();
+                options.$field.extend(said.map(|name| access::from_bytes(name)));
                 Ok(())
             },
-            to_rpc: |options, message| message.$field.clone_from(&options.$field),
-            ..local_texts!($field)
+            to_rpc: |options, message| {
+                message.$field = options.$field.iter().map(access::to_bytes).collect();
+            },
+            ..local_names!($field)
         }
     };
 }
 
 /// The same for a field that the RPC has none for.
-macro_rules! local_texts {
+macro_rules! local_names {
     ($field:ident) => {
         Row {
             name: stringify!($field),
             from_text: |given, options| {
-                options.$field.push(access::required(given)?.to_owned());
+                options.$field.push(access::name(given)?.to_owned());
                 Ok(())
             },
             asks: |options| !options.$field.is_empty(),
@@ -220,7 +256,7 @@ macro_rules! choice {
         Row {
             name: stringify!($field),
             from_text: |given, options| {
-                let text = access::required(given)?;
+                let text = access::text(given)?;
                 let value = <$type>::from_text(text).ok_or_else(|| access::unknown(text, $what))?;
                 options.$field = Some(value);
                 Ok(())

@@ -1,7 +1,10 @@
 //! Options about files, terminals and unix sockets.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use super::{Argument, Given, Row, access};
-use crate::error::Result;
+use crate::error::{Result, shown};
 use crate::images::proto;
 use crate::options::Options;
 use crate::options::Verb::*;
@@ -54,14 +57,31 @@ pub(super) const ROWS: &[Row] = &[
             "give a file that has lost the name it was opened by, but no other one, a link beside \
              it, which the restore removes",
         ),
-    scalar!(ghost_limit, access::size)
-        .rpc(&[35])
-        .long(&["ghost-limit"], Argument::Required("SIZE"))
-        .setters(&["set_ghost_limit"])
-        .default("1M")
-        .verbs(&[Dump])
-        .honoured(&[Dump])
-        .help("the largest unlinked file whose contents go into the images"),
+    Row {
+        from_rpc: |message, options| {
+            options.ghost_limit = message.ghost_limit.map(u64::from).or(options.ghost_limit);
+            Ok(())
+        },
+        // The message has room for 4 GiB.
+        to_rpc: |options, message| {
+            let limit = options.ghost_limit;
+            message.ghost_limit = limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        },
+        name: "ghost_limit",
+        from_text: |given, options| {
+            options.ghost_limit = Some(access::size(given)?);
+            Ok(())
+        },
+        asks: |options| options.ghost_limit.is_some(),
+        ..access::EMPTY
+    }
+    .rpc(&[35])
+    .long(&["ghost-limit"], Argument::Required("SIZE"))
+    .setters(&["set_ghost_limit"])
+    .default("1M")
+    .verbs(&[Dump])
+    .honoured(&[Dump])
+    .help("the largest unlinked file whose contents go into the images"),
     // Holes of large files are never stored, by whatever call they are found.
     local_flag!(ghost_fiemap)
         .long(&["ghost-fiemap"], Argument::Negatable)
@@ -96,14 +116,14 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&[Dump, PreDump])
         .permits(&[Dump], NO_INOTIFY)
         .help("look for the paths of inotify watches in the file system"),
-    texts!(irmap_scan_paths)
+    names!(irmap_scan_paths)
         .rpc(&[36])
         .long(&["irmap-scan-path"], Argument::Required("PATH"))
         .setters(&["add_irmap_path"])
         .verbs(&[Dump, PreDump])
         .permits(&[Dump], NO_INOTIFY)
         .help("where the paths of inotify watches are looked for"),
-    Row { from_rpc: external_from_rpc, from_text: external_from_text, ..texts!(external) }
+    Row { from_rpc: external_from_rpc, from_text: external_from_text, ..names!(external) }
         .rpc(&[37])
         .long(&["external"], Argument::Required("RES"))
         .setters(&["add_external"])
@@ -116,14 +136,17 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "inherit_fd",
         from_rpc: |message, options| {
-            let item = |item: &proto::InheritFd| InheritFd { key: item.key.clone(), fd: item.fd };
+            let item = |item: &proto::InheritFd| InheritFd {
+                key: access::from_bytes(&item.key),
+                fd: item.fd,
+            };
             options.inherit_fd.extend(message.inherit_fd.iter().map(item));
             Ok(())
         },
         to_rpc: |options, message| {
             let inherited = options.inherit_fd.iter();
             message.inherit_fd = inherited
-                .map(|item| proto::InheritFd { key: item.key.clone(), fd: item.fd })
+                .map(|item| proto::InheritFd { key: access::to_bytes(&item.key), fd: item.fd })
                 .collect();
         },
         from_text: inherit_fd_from_text,
@@ -151,17 +174,18 @@ const NO_SOCKETS: &str = "no socket is carried: a process that has one is refuse
 const NO_INOTIFY: &str = "no inotify watch is carried: a process that has one is refused";
 
 /// `mnt[]`, with an `m` or an `s` behind a colon, is another way to say other options.
-fn add_external(key: &str, options: &mut Options) -> Result<()> {
-    let Some(letters) = key.strip_prefix("mnt[]") else {
+fn add_external(key: &OsStr, options: &mut Options) -> Result<()> {
+    let Some(letters) = key.as_bytes().strip_prefix(b"mnt[]") else {
         options.external.push(key.to_owned());
         return Ok(());
     };
     options.auto_ext_mnt = Some(true);
-    match letters.strip_prefix(':').and_then(|letters| letters.chars().next()) {
-        Some('m') => options.ext_masters = Some(true),
-        Some('s') => options.ext_sharing = Some(true),
+    match letters.strip_prefix(b":").and_then(|letters| letters.first()) {
+        Some(b'm') => options.ext_masters = Some(true),
+        Some(b's') => options.ext_sharing = Some(true),
         None => {}
         Some(_) => {
+            let key = shown(key);
             let cause = format!("`{key}' has another letter than m (masters) or s (sharing)");
             return Err(access::bad(cause));
         }
@@ -170,18 +194,18 @@ fn add_external(key: &str, options: &mut Options) -> Result<()> {
 }
 
 fn external_from_rpc(message: &proto::CriuOpts, options: &mut Options) -> Result<()> {
-    message.external.iter().try_for_each(|key| add_external(key, options))
+    message.external.iter().try_for_each(|key| add_external(OsStr::from_bytes(key), options))
 }
 
 fn external_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
-    add_external(access::required(given)?, options)
+    add_external(access::name(given)?, options)
 }
 
 /// `-x`, or `-xINODE,INODE`.
 fn ext_unix_sk_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     options.ext_unix_sk = Some(given != Given::No);
-    let Given::Text(list) = given else { return Ok(()) };
-    for item in list.split(',').filter(|item| !item.is_empty()) {
+    let Given::Text(_) = given else { return Ok(()) };
+    for item in access::text(given)?.split(',').filter(|item| !item.is_empty()) {
         match item.parse() {
             Ok(inode) if inode != 0 => options.unix_sk_ino.push(inode),
             _ => {
@@ -195,13 +219,16 @@ fn ext_unix_sk_from_text(given: Given<'_>, options: &mut Options) -> Result<()> 
 
 /// `fd[3]:pipe[123]`.
 fn inherit_fd_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
-    let text = access::required(given)?;
-    let parsed = text.strip_prefix("fd[").and_then(|rest| rest.split_once("]:"));
-    match parsed.map(|(fd, key)| (fd.parse::<i32>(), key)) {
-        Some((Ok(fd), key)) if fd >= 0 && !key.is_empty() => {
+    let text = access::name(given)?;
+    let parsed = access::split(text, b':').and_then(|(fd, key)| {
+        let number = fd.to_str()?.strip_prefix("fd[")?.strip_suffix(']')?;
+        Some((number.parse::<i32>().ok()?, key))
+    });
+    match parsed {
+        Some((fd, key)) if fd >= 0 && !key.is_empty() => {
             options.inherit_fd.push(InheritFd { key: key.to_owned(), fd });
             Ok(())
         }
-        _ => Err(access::bad(format!("`{text}' does not have the form fd[NUM]:RES"))),
+        _ => Err(access::bad(format!("`{}' does not have the form fd[NUM]:RES", shown(text)))),
     }
 }

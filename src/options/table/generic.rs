@@ -1,5 +1,7 @@
 //! Options of every request: what is dumped, where the files go, what happens at the end.
 
+use std::ffi::OsStr;
+
 use super::{Argument, Given, Row, access};
 use crate::error::Result;
 use crate::objects::cpu::cpu_cap;
@@ -88,7 +90,7 @@ pub(super) const ROWS: &[Row] = &[
     .verbs(&Verb::ALL)
     .honoured(&Verb::ALL)
     .help("directory of the images, as a descriptor of the caller"),
-    text!(images_dir)
+    name!(images_dir)
         .rpc(&[68])
         .long(&["images-dir"], Argument::Required("DIR"))
         .short('D')
@@ -102,14 +104,14 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&Verb::ALL)
         .honoured(&Verb::ALL)
         .help("directory of log, pid file and statistics, as a descriptor of the caller"),
-    local_text!(work_dir)
+    local_name!(work_dir)
         .long(&["work-dir"], Argument::Required("DIR"))
         .short('W')
         .default("the directory of the images")
         .verbs(&Verb::ALL)
         .honoured(&Verb::ALL)
         .help("directory of log, pid file and statistics"),
-    local_text!(pidfile)
+    local_name!(pidfile)
         .long(&["pidfile"], Argument::Required("FILE"))
         .verbs(&[Restore, PageServer, LazyPages, Service])
         .honoured(&[Restore, Service])
@@ -136,27 +138,18 @@ pub(super) const ROWS: &[Row] = &[
         .honoured(BOTH)
         .setters(&["set_notify_cb"])
         .help("the caller is asked at every stage"),
-    local_texts!(action_scripts)
+    local_names!(action_scripts)
         .long(&["action-script"], Argument::Required("FILE"))
         .verbs(&[Dump, PreDump, Restore, Service])
         .honoured(&[Dump, PreDump, Restore, Service])
         .help("run FILE at every stage"),
-    Row {
-        name: "exec_cmd",
-        from_rpc: |message, options| {
-            options.exec_cmd.extend_from_slice(&message.exec_cmd);
-            Ok(())
-        },
-        to_rpc: |options, message| message.exec_cmd.clone_from(&options.exec_cmd),
-        asks: |options| !options.exec_cmd.is_empty(),
-        ..access::EMPTY
-    }
-    .rpc(&[22])
-    .setters(&["set_exec_cmd"])
-    .verbs(RESTORES)
-    .honoured(RESTORES)
-    .help("after the restore, become the command given; it is the parent of the root task"),
-    text!(config_file)
+    Row { from_text: |_, _| Ok(()), ..names!(exec_cmd) }
+        .rpc(&[22])
+        .setters(&["set_exec_cmd"])
+        .verbs(RESTORES)
+        .honoured(RESTORES)
+        .help("after the restore, become the command given; it is the parent of the root task"),
+    name!(config_file)
         .rpc(&[51])
         .setters(&["set_config_file"])
         .verbs(&Verb::ALL)
@@ -171,7 +164,7 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&Verb::ALL)
         .honoured(&Verb::ALL)
         .help("1 errors, 2 warnings too, 3 information and time stamps too, 4 everything"),
-    text!(log_file)
+    name!(log_file)
         .rpc(&[10])
         .long(&["log-file"], Argument::Required("FILE"))
         .short('o')
@@ -229,7 +222,7 @@ pub(super) const ROWS: &[Row] = &[
     .verbs(&[Dump, Restore, CpuinfoDump, CpuinfoCheck])
     .honoured(&[Dump, Restore, CpuinfoDump, CpuinfoCheck])
     .help("properties of the processor to write and compare: cpu, fpu, ins, all, none"),
-    local_text!(libdir)
+    local_name!(libdir)
         .long(&["libdir"], Argument::Required("DIR"))
         .short('L')
         .verbs(BOTH)
@@ -255,11 +248,19 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&[Check])
         .honoured(&[Check])
         .help("check experimental features, too"),
-    local_texts!(features)
-        .long(&["feature"], Argument::Required("NAME"))
-        .verbs(&[Check])
-        .honoured(&[Check])
-        .help("check this feature only"),
+    Row {
+        name: "features",
+        from_text: |given, options| {
+            options.features.push(access::text(given)?.to_owned());
+            Ok(())
+        },
+        asks: |options| !options.features.is_empty(),
+        ..access::EMPTY
+    }
+    .long(&["feature"], Argument::Required("NAME"))
+    .verbs(&[Check])
+    .honoured(&[Check])
+    .help("check this feature only"),
 ];
 
 /// What becomes of the tree; what is said last holds.
@@ -276,7 +277,7 @@ fn leave(options: &mut Options, fate: Fate) {
     (options.leave_running, options.leave_stopped) = (running, stopped);
 }
 
-fn has_plugins(dir: &str) -> bool {
+fn has_plugins(dir: &OsStr) -> bool {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|end| end == "so"))
 }
@@ -293,11 +294,11 @@ fn pid_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
 /// `-v` adds one, `-vvv` three, `-v4` is 4; text that is no number is 0, as getopt users know it.
 fn log_level_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     let level = match given {
-        Given::Text(more) if more.starts_with('v') => {
+        Given::Text(more) if more.as_encoded_bytes().starts_with(b"v") => {
             let more = i32::try_from(more.len()).unwrap_or(i32::MAX);
             options.log_level().saturating_add(more).saturating_add(1)
         }
-        Given::Text(text) => text.parse().unwrap_or(0),
+        Given::Text(text) => text.to_str().and_then(|text| text.parse().ok()).unwrap_or(0),
         Given::Yes | Given::No => options.log_level().saturating_add(1),
     };
     options.log_level = Some(level);
@@ -306,10 +307,11 @@ fn log_level_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
 
 /// A list of properties; `^` in front of one takes it away. Whoever names any wants the image.
 fn cpu_cap_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
-    let Given::Text(list) = given else {
+    let Given::Text(_) = given else {
         options.cpu_cap = Some(options.cpu_cap() | cpu_cap::ALL | cpu_cap::IMAGE);
         return Ok(());
     };
+    let list = access::text(given)?;
     let mut caps = options.cpu_cap();
     for item in list.split(',') {
         let (inverse, name) = match item.strip_prefix('^') {

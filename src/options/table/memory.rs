@@ -12,7 +12,7 @@ const REMOTE: &[Verb] = &[Dump, PreDump, PageServer, LazyPages];
 const WITH_PAGE_SERVER: &str = "it says something with --page-server only, which is refused";
 
 pub(super) const ROWS: &[Row] = &[
-    text!(parent_img)
+    name!(parent_img)
         .rpc(&[14])
         .long(&["prev-images-dir"], Argument::Required("DIR"))
         .setters(&["set_parent_images"])
@@ -89,7 +89,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "ps",
         from_rpc: |message, options| {
             let said = message.ps.as_ref().map(|server| Server {
-                address: server.address.clone(),
+                address: server.address.as_deref().map(access::from_bytes),
                 port: server.port,
                 pid: server.pid,
                 fd: server.fd,
@@ -103,14 +103,14 @@ pub(super) const ROWS: &[Row] = &[
         to_rpc: |options, message| {
             let used = options.ps.as_ref().filter(|_| options.use_page_server());
             message.ps = used.map(|server| proto::CriuPageServerInfo {
-                address: server.address.clone(),
+                address: server.address.as_ref().map(access::to_bytes),
                 port: server.port,
                 pid: server.pid,
                 fd: server.fd,
             });
         },
         from_text: |given, options| {
-            server(options).address = Some(access::required(given)?.to_owned());
+            server(options).address = Some(access::name(given)?.to_owned());
             Ok(())
         },
         asks: |options| options.ps.is_some(),
@@ -154,28 +154,28 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(REMOTE)
         .permits(&[Dump], WITH_PAGE_SERVER)
         .help("do not verify the name in the page server's certificate"),
-    text!(tls_cacert)
+    name!(tls_cacert)
         .rpc(&[54])
         .long(&["tls-cacert"], Argument::Required("FILE"))
         .setters(&["set_tls_cacert"])
         .verbs(REMOTE)
         .permits(&[Dump], WITH_PAGE_SERVER)
         .help("certificate of the authority that is trusted"),
-    text!(tls_cacrl)
+    name!(tls_cacrl)
         .rpc(&[55])
         .long(&["tls-cacrl"], Argument::Required("FILE"))
         .setters(&["set_tls_cacrl"])
         .verbs(REMOTE)
         .permits(&[Dump], WITH_PAGE_SERVER)
         .help("certificates that are revoked"),
-    text!(tls_cert)
+    name!(tls_cert)
         .rpc(&[56])
         .long(&["tls-cert"], Argument::Required("FILE"))
         .setters(&["set_tls_cert"])
         .verbs(REMOTE)
         .permits(&[Dump], WITH_PAGE_SERVER)
         .help("own certificate"),
-    text!(tls_key)
+    name!(tls_key)
         .rpc(&[57])
         .long(&["tls-key"], Argument::Required("FILE"))
         .setters(&["set_tls_key"])

@@ -20,6 +20,10 @@ mod memory;
 mod namespaces;
 mod network;
 
+pub use access::split;
+
+use std::ffi::OsStr;
+
 use super::{Options, Verb};
 use crate::error::{Error, Kind, Refusals, Result};
 use crate::images::proto::CriuOpts;
@@ -45,7 +49,7 @@ pub enum Given<'a> {
     /// The flag with `--no-`.
     No,
     /// The flag with an argument.
-    Text(&'a str),
+    Text(&'a OsStr),
 }
 
 /// Whether options have a property.

@@ -1,7 +1,10 @@
 //! Options about namespaces, mounts and security profiles.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use super::{Argument, Given, Row, access};
-use crate::error::Result;
+use crate::error::{Result, shown};
 use crate::images::proto;
 use crate::objects::namespaces;
 use crate::options::Options;
@@ -13,18 +16,18 @@ pub(super) const ROWS: &[Row] = &[
         name: "join_ns",
         from_rpc: |message, options| {
             let join = |join: &proto::JoinNamespace| JoinNs {
-                kind: join.ns.clone(),
-                file: join.ns_file.clone(),
-                extra: join.extra_opt.clone(),
+                kind: access::from_bytes(&join.ns).display().to_string(),
+                file: access::from_bytes(&join.ns_file),
+                extra: join.extra_opt.as_deref().map(access::from_bytes),
             };
             options.join_ns.extend(message.join_ns.iter().map(join));
             options.join_ns.iter().try_for_each(check_join_ns)
         },
         to_rpc: |options, message| {
             let join = |join: &JoinNs| proto::JoinNamespace {
-                ns: join.kind.clone(),
-                ns_file: join.file.clone(),
-                extra_opt: join.extra.clone(),
+                ns: join.kind.clone().into_bytes(),
+                ns_file: access::to_bytes(&join.file),
+                extra_opt: join.extra.as_ref().map(access::to_bytes),
             };
             message.join_ns = options.join_ns.iter().map(join).collect();
         },
@@ -57,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
         "no network namespace is carried: a tree that has one of its own is refused",
     )
     .help("make a namespace, but restore nothing in it"),
-    text!(root)
+    name!(root)
         .rpc(&[13])
         .long(&["root"], Argument::Required("PATH"))
         .short('r')
@@ -69,16 +72,16 @@ pub(super) const ROWS: &[Row] = &[
         name: "ext_mnt",
         from_rpc: |message, options| {
             let pair = |mount: &proto::ExtMountMap| Pair {
-                first: mount.key.clone(),
-                second: mount.val.clone(),
+                first: access::from_bytes(&mount.key),
+                second: access::from_bytes(&mount.val),
             };
             options.ext_mnt.extend(message.ext_mnt.iter().map(pair));
             Ok(())
         },
         to_rpc: |options, message| {
             let pair = |mount: &Pair| proto::ExtMountMap {
-                key: mount.first.clone(),
-                val: mount.second.clone(),
+                key: access::to_bytes(&mount.first),
+                val: access::to_bytes(&mount.second),
             };
             message.ext_mnt = options.ext_mnt.iter().map(pair).collect();
         },
@@ -113,14 +116,14 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&[Dump, Restore])
         .permits(&[Dump, Restore], NO_MOUNTS)
         .help("mounts may have a master outside"),
-    texts!(skip_mnt)
+    names!(skip_mnt)
         .rpc(&[31])
         .long(&["skip-mnt"], Argument::Required("PATH"))
         .setters(&["add_skip_mnt"])
         .verbs(&[Dump])
         .permits(&[Dump], NO_MOUNTS)
         .help("leave out a mount point"),
-    texts!(enable_fs)
+    names!(enable_fs)
         .rpc(&[32])
         .long(&["enable-fs"], Argument::Required("NAMES"))
         .setters(&["add_enable_fs"])
@@ -141,7 +144,7 @@ pub(super) const ROWS: &[Row] = &[
         .verbs(&[Restore])
         .permits(&[Restore], "sysctls of a network namespace are not restored")
         .help("leave out sysctls that do not exist here"),
-    text!(lsm_profile)
+    name!(lsm_profile)
         .rpc(&[53])
         .long(&["lsm-profile"], Argument::Required("TYPE:NAME"))
         .setters(&["set_lsm_profile"])
@@ -152,7 +155,7 @@ pub(super) const ROWS: &[Row] = &[
             "this version gives restored tasks no security profile",
         )
         .help("security profile of the restored tasks"),
-    text!(lsm_mount_context)
+    name!(lsm_mount_context)
         .rpc(&[63])
         .long(&["lsm-mount-context"], Argument::Required("CTX"))
         .setters(&["set_lsm_mount_context"])
@@ -165,8 +168,8 @@ const NO_MOUNTS: &str =
     "no mount is carried: a tree that has a mount namespace of its own is refused";
 
 /// `none:` stands for no profile at all.
-fn is_no_profile(said: &str) -> bool {
-    said.starts_with("none:")
+fn is_no_profile(said: &OsStr) -> bool {
+    said.as_bytes().starts_with(b"none:")
 }
 
 /// Names that are no namespace, and files that are not there, are bad options, not refusals.
@@ -175,20 +178,22 @@ fn check_join_ns(join: &JoinNs) -> Result<()> {
         let cause = format!("`{}', a namespace to join, is no kind of namespace", join.kind);
         return Err(access::bad(cause).remedy("the kinds are uts, ipc and time"));
     }
-    if join.file.parse::<u32>().is_err() && !std::path::Path::new(&join.file).exists() {
-        let cause = format!("{}, the file of a namespace to join, does not exist", join.file);
+    let is_pid = join.file.to_str().is_some_and(|text| text.parse::<u32>().is_ok());
+    if !is_pid && !std::path::Path::new(&join.file).exists() {
+        let file = shown(&join.file);
+        let cause = format!("{file}, the file of a namespace to join, does not exist");
         return Err(access::bad(cause).remedy("give a file of /proc/PID/ns, or a pid"));
     }
     Ok(())
 }
 
 fn join_ns_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
-    let Pair { first, second } = access::pair(given, ':')?;
-    let (file, extra) = match second.split_once(',') {
+    let Pair { first, second } = access::pair(given, b':')?;
+    let (file, extra) = match access::split(&second, b',') {
         Some((file, extra)) => (file.to_owned(), Some(extra.to_owned())),
         None => (second, None),
     };
-    let join = JoinNs { kind: first, file, extra };
+    let join = JoinNs { kind: first.display().to_string(), file, extra };
     check_join_ns(&join)?;
     options.join_ns.push(join);
     Ok(())
@@ -207,7 +212,7 @@ fn empty_ns_from_rpc(message: &proto::CriuOpts, options: &mut Options) -> Result
 }
 
 fn empty_ns_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
-    match access::required(given)? {
+    match access::text(given)? {
         "net" => {
             options.empty_ns = Some(options.empty_ns() | libc::CLONE_NEWNET as u32);
             Ok(())
@@ -217,10 +222,10 @@ fn empty_ns_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
 }
 
 fn ext_mnt_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
-    if given == Given::Text("auto") {
+    if given == Given::Text(OsStr::new("auto")) {
         options.auto_ext_mnt = Some(true);
         return Ok(());
     }
-    options.ext_mnt.push(access::pair(given, ':')?);
+    options.ext_mnt.push(access::pair(given, b':')?);
     Ok(())
 }

@@ -57,21 +57,21 @@ pub(super) const ROWS: &[Row] = &[
         name: "veths",
         from_rpc: |message, options| {
             let pair = |veth: &proto::CriuVethPair| Pair {
-                first: veth.if_in.clone(),
-                second: veth.if_out.clone(),
+                first: access::from_bytes(&veth.if_in),
+                second: access::from_bytes(&veth.if_out),
             };
             options.veths.extend(message.veths.iter().map(pair));
             Ok(())
         },
         to_rpc: |options, message| {
             let pair = |veth: &Pair| proto::CriuVethPair {
-                if_in: veth.first.clone(),
-                if_out: veth.second.clone(),
+                if_in: access::to_bytes(&veth.first),
+                if_out: access::to_bytes(&veth.second),
             };
             message.veths = options.veths.iter().map(pair).collect();
         },
         from_text: |given, options| {
-            options.veths.push(access::pair(given, '=')?);
+            options.veths.push(access::pair(given, b'=')?);
             Ok(())
         },
         asks: |options| !options.veths.is_empty(),
@@ -104,16 +104,16 @@ pub(super) const ROWS: &[Row] = &[
         name: "cg_root",
         from_rpc: |message, options| {
             let root = |root: &proto::CgroupRoot| CgroupRoot {
-                controller: root.ctrl.clone(),
-                path: root.path.clone(),
+                controller: root.ctrl.as_deref().map(access::from_bytes),
+                path: access::from_bytes(&root.path),
             };
             options.cg_root.extend(message.cg_root.iter().map(root));
             Ok(())
         },
         to_rpc: |options, message| {
             let root = |root: &CgroupRoot| proto::CgroupRoot {
-                ctrl: root.controller.clone(),
-                path: root.path.clone(),
+                ctrl: root.controller.as_ref().map(access::to_bytes),
+                path: access::to_bytes(&root.path),
             };
             message.cg_root = options.cg_root.iter().map(root).collect();
         },
@@ -127,35 +127,35 @@ pub(super) const ROWS: &[Row] = &[
     .verbs(BOTH)
     .permits(BOTH, NO_CGROUPS)
     .help("root of the control groups of a controller, or of all"),
-    text!(cgroup_props)
+    name!(cgroup_props)
         .rpc(&[41])
         .long(&["cgroup-props"], Argument::Required("STRING"))
         .setters(&["add_cg_props"])
         .verbs(&[Dump])
         .permits(&[Dump], NO_CGROUPS)
         .help("control group properties to carry, as YAML"),
-    text!(cgroup_props_file)
+    name!(cgroup_props_file)
         .rpc(&[42])
         .long(&["cgroup-props-file"], Argument::Required("FILE"))
         .setters(&["add_cg_props_file"])
         .verbs(&[Dump])
         .permits(&[Dump], NO_CGROUPS)
         .help("the same from FILE"),
-    texts!(cgroup_dump_controller)
+    names!(cgroup_dump_controller)
         .rpc(&[43])
         .long(&["cgroup-dump-controller"], Argument::Required("NAME"))
         .setters(&["add_cg_dump_controller"])
         .verbs(&[Dump])
         .permits(&[Dump], NO_CGROUPS)
         .help("carry this control group controller and no other"),
-    text!(cgroup_yard)
+    name!(cgroup_yard)
         .rpc(&[60])
         .long(&["cgroup-yard"], Argument::Required("PATH"))
         .setters(&["add_cg_yard"])
         .verbs(BOTH)
         .permits(BOTH, NO_CGROUPS)
         .help("directory where the control groups are mounted already"),
-    text!(freeze_cgroup)
+    name!(freeze_cgroup)
         .rpc(&[44])
         .long(&["freeze-cgroup"], Argument::Required("PATH"))
         .setters(&["set_freeze_cgroup"])
@@ -177,7 +177,8 @@ const CGROUP_MODES: &str = "none, props, soft, full, strict, ignore";
 
 fn manage_cgroups_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
     options.manage_cgroups = Some(match given {
-        Given::Text(text) => {
+        Given::Text(_) => {
+            let text = access::text(given)?;
             CgroupMode::from_text(text).ok_or_else(|| access::unknown(text, CGROUP_MODES))?
         }
         Given::Yes | Given::No => CgroupMode::Soft,
@@ -186,10 +187,10 @@ fn manage_cgroups_from_text(given: Given<'_>, options: &mut Options) -> Result<(
 }
 
 fn cg_root_from_text(given: Given<'_>, options: &mut Options) -> Result<()> {
-    let text = access::required(given)?;
-    let (controller, path) = match text.split_once(':') {
+    let name = access::name(given)?;
+    let (controller, path) = match access::split(name, b':') {
         Some((controller, path)) => (Some(controller.to_owned()), path),
-        None => (None, text),
+        None => (None, name),
     };
     options.cg_root.push(CgroupRoot { controller, path: path.to_owned() });
     Ok(())

@@ -105,21 +105,25 @@ fn what_is_honoured_is_read() {
     }
 }
 
+fn text(text: &str) -> Given<'_> {
+    Given::Text(OsStr::new(text))
+}
+
 /// A value that each flag takes.
 fn example(row: &Row) -> Given<'static> {
     match row.argument {
         Argument::None | Argument::Negatable | Argument::Optional(_) => Given::Yes,
-        Argument::Required("PID" | "NUM" | "FD" | "PORT" | "SECONDS") => Given::Text("7"),
-        Argument::Required("SIZE") => Given::Text("2M"),
-        Argument::Required("net") => Given::Text("net"),
-        Argument::Required("IN=OUT") => Given::Text("eth0=veth0"),
-        Argument::Required("KEY:VALUE") => Given::Text("/mnt:name"),
-        Argument::Required("fd[NUM]:RES") => Given::Text("fd[3]:pipe:[5]"),
-        Argument::Required("NS:{PID|FILE}[,EXTRA]") => Given::Text("net:1"),
-        Argument::Required("METHOD") if row.name == "network_lock" => Given::Text("skip"),
-        Argument::Required("METHOD") => Given::Text("buildid"),
-        Argument::Required("MODE") => Given::Text("read"),
-        Argument::Required(_) => Given::Text("text"),
+        Argument::Required("PID" | "NUM" | "FD" | "PORT" | "SECONDS") => text("7"),
+        Argument::Required("SIZE") => text("2M"),
+        Argument::Required("net") => text("net"),
+        Argument::Required("IN=OUT") => text("eth0=veth0"),
+        Argument::Required("KEY:VALUE") => text("/mnt:name"),
+        Argument::Required("fd[NUM]:RES") => text("fd[3]:pipe:[5]"),
+        Argument::Required("NS:{PID|FILE}[,EXTRA]") => text("net:1"),
+        Argument::Required("METHOD") if row.name == "network_lock" => text("skip"),
+        Argument::Required("METHOD") => text("buildid"),
+        Argument::Required("MODE") => text("read"),
+        Argument::Required(_) => text("text"),
     }
 }
 
@@ -170,9 +174,9 @@ fn all_that_is_refused_is_named_at_once() {
         track_mem: Some(true),
         ..Options::default()
     };
-    let text = check(Verb::Dump, &options).unwrap_err().to_string();
+    let said = check(Verb::Dump, &options).unwrap_err().to_string();
     assert_eq!(
-        text,
+        said,
         "option --track-mem (track_mem) is refused on dump: this version writes all memory with \
          every dump and tracks no changes; leave it out\n\
          option --lazy-pages (lazy_pages) is refused on dump: this version brings all memory back \
@@ -233,9 +237,9 @@ fn verbosity_counts_and_sets() {
         options.log_level()
     };
     assert_eq!(level(Given::Yes), 3);
-    assert_eq!(level(Given::Text("vvv")), 6);
-    assert_eq!(level(Given::Text("4")), 4);
-    assert_eq!(level(Given::Text("erbosity=0")), 0);
+    assert_eq!(level(text("vvv")), 6);
+    assert_eq!(level(text("4")), 4);
+    assert_eq!(level(text("erbosity=0")), 0);
 }
 
 #[test]
@@ -286,4 +290,42 @@ fn external_mounts_are_asked_for_by_a_key() {
     assert!(said("mnt[]:").unwrap().auto_ext_mnt());
     assert_eq!(said("mnt[/x]:y").unwrap().external, ["mnt[/x]:y"]);
     assert!(said("mnt[]:x").unwrap_err().to_string().contains("mnt[]:x"));
+}
+
+#[test]
+fn sizes_have_units_and_no_limit_of_their_own() {
+    let size = |said: &str| {
+        let mut options = Options::default();
+        let row = rows().find(|row| row.name == "ghost_limit").unwrap();
+        (row.from_text)(text(said), &mut options).map(|()| options.ghost_limit())
+    };
+    for (said, bytes) in [
+        ("4096", 4096),
+        ("16B", 16),
+        ("512K", 512 << 10),
+        ("2m", 2 << 20),
+        ("2MB", 2 << 20),
+        ("5 GiB", 5 << 30),
+        ("18446744073709551615", u64::MAX),
+    ] {
+        assert_eq!(size(said).unwrap(), bytes, "{said}");
+    }
+    for said in ["", "K", "1X", "-1", "1.5G", "1KK", "18446744073709551615K"] {
+        let error = size(said).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("`{said}' is no number of bytes; ")), "{error}");
+    }
+    let options = Options { ghost_limit: Some(5 << 30), ..Options::default() };
+    assert_eq!(options.to_rpc().ghost_limit, Some(u32::MAX), "the largest that a message can say");
+}
+
+#[test]
+fn names_of_the_rpc_are_bytes() {
+    let message = CriuOpts {
+        images_dir_fd: -1,
+        images_dir: Some(b"/\xff".to_vec()),
+        exec_cmd: vec![b"\xfe".to_vec()],
+        external: vec![b"file[1:2]\xfd".to_vec()],
+        ..CriuOpts::default()
+    };
+    assert_eq!(Options::from_rpc(&message).unwrap().to_rpc(), message);
 }

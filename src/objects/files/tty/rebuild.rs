@@ -562,12 +562,12 @@ mod tests {
         let stat = nix::sys::stat::fstat(&slave).unwrap();
         let key = external_key(stat.st_rdev, stat.st_dev);
         let holder = hold(&[(1, &slave)]);
-        let options = CollectorOptions { external: vec![key.clone()], ..lenient() };
+        let options = CollectorOptions { external: vec![key.clone().into()], ..lenient() };
         let (snapshot, _) = capture_all(&holder, options).unwrap();
         validate(&snapshot).unwrap();
         let text = OpenFiles::made(&snapshot, RestoreOptions::default()).unwrap_err();
         assert!(text.to_string().contains("--inherit-fd"), "{text}");
-        let options = RestoreOptions { inherit: vec![(key, slave)], ..Default::default() };
+        let options = RestoreOptions { inherit: vec![(key.into(), slave)], ..Default::default() };
         assert!(OpenFiles::made(&snapshot, options).is_ok());
     }
 }
