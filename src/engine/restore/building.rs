@@ -211,22 +211,12 @@ struct Parts<'p, 'a, 'h, 'scope, 'env> {
 
 impl Parts<'_, '_, '_, '_, '_> {
     fn take(&mut self, phase: Phase, process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
-        let image = process.task.image;
-        match (phase, &image.mm, &image.pagemap) {
-            (Phase::Memory, ..) => {
-                let mut take = |copying| self.copier.take(copying);
-                self.spaces.fill(self.files, turn.blank()?, &mut take)?;
-            }
-            (Phase::Places, Some(mm), _) => {
-                let for_reading = libc::O_RDONLY.cast_unsigned();
-                let exe = self.files.open_for_map(mm.exe_file_id, for_reading)?;
-                memory::set_mm(turn.delivery(), mm, &exe)?;
-            }
-            (Phase::Advice, Some(mm), Some(pagemap)) => {
-                memory::finish(turn.blank()?, mm, pagemap)?;
-            }
-            _ => {}
+        if phase == Phase::Memory {
+            let mut take = |copying| self.copier.take(copying);
+            self.spaces.fill(self.files, turn.blank()?, &mut take)?;
         }
+        let mut open = |id, flags| self.files.open_for_map(id, flags);
+        memory::take(phase, process.task.image, &mut open, turn)?;
         self.files.take(phase, turn)?;
         process.take(phase, turn)
     }

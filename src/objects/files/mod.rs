@@ -7,9 +7,8 @@
 //!   descriptors are the same open file, and has the kinds fill the snapshot.
 //! * Restore: [`OpenFiles`] makes every open file once, in the engine, and hands it to each holder.
 //!   [`phases`](super::phases) has the order: in each phase, [`OpenFiles::run`] takes the steps for
-//!   the whole tree and [`OpenFiles::run_in`] those for one process. [`OpenFiles::install_fs`] and
-//!   [`OpenFiles::install_table`] are phases of their own. [`OpenFiles::finish`] comes last, when
-//!   nothing can fail any more.
+//!   the whole tree, or [`OpenFiles::take`] those for one process. [`OpenFiles::finish`] comes last,
+//!   when nothing can fail any more.
 
 mod build_id;
 mod collect;

@@ -50,6 +50,7 @@ impl Kind {
         AllMet: Slot<K, K::Met>,
         AllMade: Slot<K, K::Made>,
     {
+        const { assert!(fit(K::STEPS), "a step is in a phase that others take") }
         Self {
             file_type: K::TYPE,
             watched_from_within: K::WATCHED_FROM_WITHIN,
@@ -109,6 +110,7 @@ impl Attribute {
     where
         AllMet: Slot<A, A::Met>,
     {
+        const { assert!(fit(A::STEPS), "a step is in a phase that others take") }
         Self {
             capture: |one, met, cx, refusals| A::capture(one, met.of_mut(), cx, refusals),
             validate: A::validate,
@@ -116,6 +118,18 @@ impl Attribute {
             step_in: |phase, cx, turn| run_in(A::STEPS, phase, &(), cx, turn),
         }
     }
+}
+
+/// Whether steps for the tree are in phases that are taken once, and those for a process in others.
+const fn fit<Made>(steps: &[(Phase, Step<Made>)]) -> bool {
+    let mut rest = steps;
+    while let [(phase, step), others @ ..] = rest {
+        if phase.is_taken_once() != matches!(step, Step::Tree(_)) {
+            return false;
+        }
+        rest = others;
+    }
+    true
 }
 
 /// Takes those steps for the whole tree that belong to a phase.

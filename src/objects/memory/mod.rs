@@ -3,10 +3,10 @@
 //! Dump: [`capture`] describes a frozen process's layout, [`PrivatePages`] streams its pages into
 //! the image, [`SharedMemory`] those of memfds and shared anonymous memory.
 //! Both: [`validate()`] and [`validate_shared`].
-//! Restore: [`check_stored`]; then for each address space, while its process is still privileged,
-//! [`map()`] (the layout, empty), [`fill()`] (the pages), [`set_mm`]; and when all
-//! processes exist, [`finish()`] (advice, guards, locks). A child that shared pages with its parent
-//! ([`may_share`]) is cloned when the parent's memory is filled, and [`inherit()`] changes what differs.
+//! Restore: [`check_stored`]; then for each address space [`map()`] (the layout, empty) and [`fill()`]
+//! (the pages), which is [`Phase::Memory`]; [`take`] takes the other phases. A child that shared pages
+//! with its parent ([`may_share`]) is cloned when the parent's memory is filled, and [`inherit()`]
+//! changes what differs.
 //!
 //! Labels given by `PR_SET_VMA_ANON_NAME` are lost: the image format has no field for them.
 
@@ -41,14 +41,14 @@ use crate::error::{Context, Refusals, Result};
 use crate::images::dir::Creation;
 use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
-use crate::images::snapshot::Pagemap;
+use crate::images::snapshot::{Pagemap, TaskImage};
+use crate::objects::phases::{Phase, Turn};
 use crate::tracee::blank::{Blank, Delivery};
 use crate::tracee::dumpee::FrozenTask;
 
 pub use self::capture::{AddFile, MappedFiles};
 pub use self::early::Early;
 pub use self::fill::{Copying, Filled};
-pub use self::finish::finish;
 pub use self::hole::find as find_helper_hole;
 pub use self::inherit::{PageReader, Saved, inherit, may_share};
 pub use self::map::{OpenFile, map};
@@ -168,9 +168,26 @@ pub fn fill(
     finish::protect(blank, mm, pagemap, |_| true).map(|()| filled)
 }
 
+/// Takes a phase that comes when the pages are there, in one process; `open` opens mapped files.
+pub fn take(
+    phase: Phase,
+    image: &TaskImage,
+    open: &mut OpenFile<'_>,
+    turn: &mut Turn<'_>,
+) -> Result<()> {
+    match (phase, &image.mm, &image.pagemap) {
+        (Phase::Places, Some(mm), _) => {
+            let exe = open(mm.exe_file_id, libc::O_RDONLY.cast_unsigned())?;
+            set_mm(turn.delivery(), mm, &exe)
+        }
+        (Phase::Advice, Some(mm), Some(pagemap)) => finish::finish(turn.blank()?, mm, pagemap),
+        _ => Ok(()),
+    }
+}
+
 /// Gives the address space its recorded places, auxiliary vector and executable. `exe` must be opened for
 /// reading, not with `O_PATH`.
-pub fn set_mm(delivery: &mut Delivery<'_>, mm: &MmEntry, exe: &OwnedFd) -> Result<()> {
+fn set_mm(delivery: &mut Delivery<'_>, mm: &MmEntry, exe: &OwnedFd) -> Result<()> {
     let numbers = delivery.receive(&[exe.as_fd()])?;
     mm::set(delivery.batch(), mm, numbers[0]);
     Ok(())

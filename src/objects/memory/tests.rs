@@ -14,7 +14,7 @@ use crate::args;
 use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
 use crate::images::proto::{FileEntry, MemfdFileEntry, RegFileEntry};
-use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::images::snapshot::Snapshot;
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::tests::support::{HELPER, blank};
@@ -114,8 +114,11 @@ impl Scene {
     /// Writes a fresh blank after the images.
     fn restore(&self, snapshot: &Snapshot, pid: u32) -> Blank {
         let mut made = self.restore_unfinished(snapshot, pid);
-        let task = &snapshot.tasks[&pid];
-        finish(&mut made, task.mm.as_ref().unwrap(), task.pagemap.as_ref().unwrap()).unwrap();
+        let mut open = |id, _| panic!("file {id} is not to be opened");
+        Turn::take(&mut made, &[Phase::Advice], |phase, turn| {
+            take(phase, &snapshot.tasks[&pid], &mut open, turn)
+        })
+        .unwrap();
         made
     }
 
@@ -281,9 +284,10 @@ fn the_address_space_gets_its_places_and_executable() {
         mm_saved_auxv: vec![6, 4096, 0, 0],
         ..MmEntry::default()
     };
-    let mut delivery = Delivery::to(&mut made);
-    set_mm(&mut delivery, &mm, &exe.into()).unwrap();
-    delivery.flush().unwrap();
+    let image = TaskImage { mm: Some(mm.clone()), ..TaskImage::default() };
+    let mut open = |_, _| Ok(exe.try_clone().unwrap().into());
+    Turn::take(&mut made, &[Phase::Places], |phase, turn| take(phase, &image, &mut open, turn))
+        .unwrap();
     let mut batch = Batch::new();
     let brk = batch.call(libc::SYS_brk, args![0]);
     assert_eq!(made.run(batch).unwrap().ret(brk), Ok(0x20_0000));

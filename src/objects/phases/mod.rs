@@ -212,6 +212,11 @@ pub const ORDER: &[Row] = {
 impl Phase {
     /// The last of all.
     pub const LAST: Self = ORDER[ORDER.len() - 1].phase;
+
+    /// Whether the engine takes it, once for the tree.
+    pub const fn is_taken_once(self) -> bool {
+        matches!(ORDER[self as usize].taken, Taken::Once | Taken::OnceIf(_))
+    }
 }
 
 impl fmt::Display for Phase {

@@ -35,9 +35,9 @@ impl Attribute for HugePages {
     }
 }
 
+/// Sets the flag, either way: a new program inherits that of the engine.
 fn rebuild(process: &Rebuild<'_>, batch: &mut Batch) {
-    if process.task.image.mm.as_ref().is_some_and(|mm| mm.thp_disabled()) {
-        let call = args![libc::PR_SET_THP_DISABLE, 1, 0, 0, 0];
-        batch.must("do without transparent huge pages", libc::SYS_prctl, call);
-    }
+    let disabled = process.task.image.mm.as_ref().is_some_and(|mm| mm.thp_disabled());
+    let call = args![libc::PR_SET_THP_DISABLE, u32::from(disabled), 0, 0, 0];
+    batch.must("set the huge page flag", libc::SYS_prctl, call);
 }
