@@ -186,14 +186,14 @@ pub const ORDER: &[Row] = {
             "some advice changes what a clone inherits; to lock memory may take a privilege",
         ),
         each(Reach, Process, "memory that is shielded cannot be opened"),
-        each(Shield, LENT, "processes may share one memory, which each of them has to reach"),
         each(
-            Confinement,
-            Process,
-            "it takes privileges; without a shield, the user of the first thread that has given up \
-             its own could write into the memory of the others",
+            Shield,
+            LENT,
+            "processes may share one memory, and all have to reach it; without a shield its user \
+             could write it as soon as one thread has given up its privileges",
         ),
-        each(TimerNumbers, Process, "it may take several batches, all that follows takes one"),
+        each(Confinement, Process, "it takes privileges"),
+        each(TimerNumbers, Process, "they may take several batches; all that follows takes one"),
         each(Credentials, Process, "all that takes privileges is done"),
         Row {
             phase: Zombies,

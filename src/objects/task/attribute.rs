@@ -13,9 +13,9 @@ use crate::tracee::dumpee::{FrozenTask, FrozenThread};
 
 /// Something that a process or each of its threads has.
 ///
-/// The methods stand in the order in which they are called: those up to [`settle`](Self::settle)
-/// during a dump, the others during a restore. Each is called for all attributes before the next, and
-/// an attribute implements those that it needs.
+/// The methods stand in the order in which they are called: those up to [`settle`](Self::settle) by a
+/// dump, which then validates, too; the others by a restore. Each is called for all attributes before
+/// the next one is, and an attribute implements those that it needs.
 pub trait Attribute: Sync {
     /// Looks at a process before it runs anything for the engine: all its threads are stopped, and
     /// ptrace requests can be made.
