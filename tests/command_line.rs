@@ -280,7 +280,7 @@ fn a_log_for_each_task() {
     let dumped = scene.start("helpers/family", &[]).dump(&images);
     let task = dumped.restore_with(&Criu::ours(), &["--log-pid"]);
     let log = text_of(&images.join(format!("restore.log.{}", task.pid())));
-    says(&log, &["descriptors", "credentials"]);
+    says(&log, &["tables", "credentials"]);
     let logs = fs::read_dir(&images).expect("list").flatten();
     let logs = logs.filter(|entry| entry.file_name().to_string_lossy().starts_with("restore.log."));
     let all = text_of(&images.join("restore.log"));

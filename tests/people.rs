@@ -323,7 +323,7 @@ fn what_is_no_dump_is_not_shown() {
     says(&errors, &["inventory.img is missing"]);
     let (_, errors, code) = piped(criu(&["show", "a", "b"]));
     assert_eq!(code, Some(1));
-    says(&errors, &["excessive parameter for command show: b"]);
+    says(&errors, &["show takes one directory, and not `b' as well"]);
 }
 
 #[test]

@@ -184,11 +184,8 @@ fn complete(verb: Verb, options: &mut Options, line: &Line, words: &[OsString]) 
         }
         options.exec_cmd = words.to_vec();
     } else if !words.is_empty() {
-        return bad(format!(
-            "excessive parameter for command {}: {}",
-            verb.name(),
-            shown(&words.join(OsStr::new(" ")))
-        ));
+        let words = words.join(OsStr::new(" "));
+        return bad(format!("{} takes options only, and not `{}'", verb.name(), shown(&words)));
     }
     if line.own.contains(&Own::All) {
         options.check_extra = Some(true);

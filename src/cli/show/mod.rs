@@ -45,8 +45,8 @@ fn rendered(options: &Options, words: &[OsString], json: bool) -> Result<String>
         [path] => path,
         [_, more @ ..] => {
             let more = shown(&more.join(OsStr::new(" ")));
-            let cause = format!("excessive parameter for command show: {more}");
-            return Err(Error::new(Kind::BadOptions, cause).remedy("name one directory"));
+            let cause = format!("show takes one directory, and not `{more}' as well");
+            return Err(Error::new(Kind::BadOptions, cause));
         }
     };
     let dir = ImageDir::new(directory(path)?);
