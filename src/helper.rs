@@ -4,6 +4,7 @@
 //! a tracer (copying pages, decoding images, checksums) is handed to a helper. A process may be
 //! allowed no more threads: then everything is done by the thread that asks, and only takes longer.
 
+use crate::kernel::pid::HostPid;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -100,7 +101,7 @@ impl<'scope, 'env> Helper<'scope, 'env> {
         let tid = Arc::new(AtomicI32::new(0));
         let own = Arc::clone(&tid);
         let thread = help(self.scope, move || {
-            own.store(sys::gettid(), Ordering::Release);
+            own.store(sys::gettid().number(), Ordering::Release);
             todo.into_iter().for_each(|job| job());
         })?;
         Ok(Worker { jobs, thread: Joined::new(thread), tid })
@@ -132,10 +133,10 @@ impl<'scope, 'env> Helper<'scope, 'env> {
     }
 
     /// The id of the thread; none if there is no thread, or if it has not run yet.
-    pub fn tid(&self) -> Option<i32> {
+    pub fn tid(&self) -> Option<HostPid> {
         match &*self.state.borrow() {
             State::There(worker) => {
-                Some(worker.tid.load(Ordering::Acquire)).filter(|tid| *tid != 0)
+                Some(worker.tid.load(Ordering::Acquire)).filter(|tid| *tid != 0).map(HostPid::new)
             }
             _ => None,
         }

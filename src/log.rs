@@ -109,7 +109,7 @@ impl Log {
     }
 
     /// A log beside this one, for the task `pid`; none where this one is no file of a name.
-    pub fn of_task(&self, work: BorrowedFd<'_>, pid: i32) -> Result<Option<Self>> {
+    pub fn of_task(&self, work: BorrowedFd<'_>, pid: u32) -> Result<Option<Self>> {
         let Some(mut name) = self.name.clone() else { return Ok(None) };
         name.push(format!(".{pid}"));
         Self::create(work, &name, self.level).map(Some)

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use crate::common::until;
 use criu::args;
 use criu::kernel::memory;
+use criu::kernel::pid::HostPid;
 use criu::kernel::proc;
 use criu::kernel::remote::RemoteAddr;
 use criu::tracee::batch::Batch;
@@ -60,7 +61,7 @@ fn engine_under_kill() {
 }
 
 fn session(pid: i32, sabotage: Sabotage) -> criu::error::Result<()> {
-    let task = FrozenTask::seize(pid)?;
+    let task = FrozenTask::seize(HostPid::new(pid))?;
     let mut injection = task.inject()?;
     match sabotage {
         Sabotage::None => {}
@@ -271,9 +272,9 @@ impl Victim {
 
     /// Scratch mappings that killed engines have left.
     fn leaks(&self) -> usize {
-        let threads = proc::threads(self.pid()).unwrap().len();
+        let threads = proc::threads(HostPid::new(self.pid())).unwrap().len();
         let len = (criu::tracee::dumpee::SCRATCH + threads * (8 << 10)) as u64;
-        let maps = proc::maps(self.pid()).unwrap();
+        let maps = proc::maps(HostPid::new(self.pid())).unwrap();
         maps.iter().filter(|mapping| mapping.range.end - mapping.range.start == len).count()
     }
 }

@@ -8,6 +8,7 @@ use std::ptr;
 use std::sync::Once;
 
 use crate::kernel::kcmp::{self, Kcmp};
+use crate::kernel::pid::HostPid;
 
 thread_local! {
     static IN_LIBRARY: Cell<bool> = const { Cell::new(false) };
@@ -57,7 +58,7 @@ pub fn is_child(pid: libc::pid_t) -> bool {
 /// kernel does not tell.
 pub fn may_share_memory(pid: libc::pid_t) -> bool {
     let before = errno();
-    let order = kcmp::compare(std::process::id().cast_signed(), pid, Kcmp::Vm, 0, 0);
+    let order = kcmp::compare(HostPid::own(), HostPid::new(pid), Kcmp::Vm, 0, 0);
     set_errno(before);
     order.unwrap_or(Ordering::Equal).is_eq()
 }

@@ -4,6 +4,7 @@
 //! is the host's child in any case. A [`guest`](super::guest) is its own host.
 
 use std::ffi::OsString;
+use crate::kernel::pid::HostPid;
 use std::os::fd::BorrowedFd;
 
 use super::client::{Failure, callback_refused};
@@ -29,15 +30,15 @@ struct Callback {
 }
 
 impl Callback {
-    fn ask(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+    fn ask(&mut self, stage: Stage, pid: Option<HostPid>) -> Result<()> {
         // As a worker tells it: see `rpc::notify`.
         let told = pid.filter(|_| matches!(stage, Stage::SetupNamespaces | Stage::PostRestore));
         self.call(stage, told)?;
         self.scripts.notify(stage, pid)
     }
 
-    fn call(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
-        match self.notify.call(stage.name(), pid) {
+    fn call(&mut self, stage: Stage, pid: Option<HostPid>) -> Result<()> {
+        match self.notify.call(stage.name(), pid.map(HostPid::number)) {
             0 => Ok(()),
             code => {
                 self.refusal.get_or_insert((code, stage));
@@ -49,11 +50,16 @@ impl Callback {
 }
 
 impl Hooks for Callback {
-    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+    fn notify(&mut self, stage: Stage, pid: Option<HostPid>) -> Result<()> {
         self.ask(stage, pid)
     }
 
-    fn notify_with_fd(&mut self, stage: Stage, pid: Option<i32>, fd: BorrowedFd<'_>) -> Result<()> {
+    fn notify_with_fd(
+        &mut self,
+        stage: Stage,
+        pid: Option<HostPid>,
+        fd: BorrowedFd<'_>,
+    ) -> Result<()> {
         keep_descriptor(fd.try_clone_to_owned().doing(|| "duplicate a descriptor for the caller")?);
         self.ask(stage, pid)
     }
@@ -125,7 +131,7 @@ fn response(request: &CriuReq, outcome: Outcome) -> CriuResp {
     let mut response = CriuResp { r#type: request.r#type, success: true, ..Default::default() };
     match outcome {
         Outcome::Dumped => response.dump = Some(CriuDumpResp { restored: Some(false) }),
-        Outcome::Restored { pid } => response.restore = Some(CriuRestoreResp { pid }),
+        Outcome::Restored { pid } => response.restore = Some(CriuRestoreResp { pid: pid.number() }),
         Outcome::Checked | Outcome::Done => {}
     }
     response

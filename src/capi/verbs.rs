@@ -10,6 +10,7 @@
 //! | -EINVAL | EINVAL | the request is not supported, or there are no options |
 //! | -EBADMSG | EBADMSG | an unexpected answer |
 
+use crate::kernel::pid::HostPid;
 use std::ffi::c_int;
 use std::ptr;
 
@@ -96,7 +97,7 @@ fn runs_here(settings: &Settings, request: &CriuReq) -> bool {
 /// The caller's own pid is said by saying nothing: the worker then knows that its client is the
 /// dumpee, and does not wait for it to read an answer.
 fn self_dump(settings: &mut Settings) {
-    let own = std::process::id().cast_signed();
+    let own = HostPid::own().number();
     if settings.rpc.pid == Some(own) {
         settings.rpc.pid = None;
     }
@@ -144,7 +145,7 @@ type MoreCallback = Option<unsafe extern "C" fn(pi: criu_predump_info) -> c_int>
 
 /// Rounds of pre-dumps over one connection, then the dump.
 fn dump_iters(settings: Settings, more: MoreCallback) -> Result<c_int, Failure> {
-    let own = std::process::id().cast_signed();
+    let own = HostPid::own().number();
     let (Some(more), Some(_)) = (more, settings.rpc.pid.filter(|pid| *pid != own)) else {
         let why = "a dump in rounds needs the pid of another process and a callback";
         return Err(Failure::new(-libc::EINVAL, why));

@@ -21,13 +21,13 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 
 use self::progress::Watched;
 use crate::engine::hooks::Stage;
 use crate::engine::scripts::Scripts;
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Kind, Result, shown};
+use crate::kernel::pid::HostPid;
 use crate::kernel::{descriptor, host, process};
 use crate::log::Log;
 use crate::options::config::Absent;
@@ -266,7 +266,7 @@ fn act(request: &Request, json: bool, log: &Log) -> Result<i32> {
 }
 
 /// Becomes the parent that was asked for, or waits for the tree, or leaves it.
-fn after_restore(request: &Request, pid: i32) -> Result<i32> {
+fn after_restore(request: &Request, pid: HostPid) -> Result<i32> {
     let options = &request.options;
     if let Some((program, arguments)) = options.exec_cmd.split_first() {
         let error = Command::new(program).args(arguments).exec();
@@ -280,6 +280,6 @@ fn after_restore(request: &Request, pid: i32) -> Result<i32> {
 
 /// The end of the root task is the end of the restore, whatever its exit status: that is the
 /// caller's who restored it as a child, and this one did not.
-fn wait_for(pid: i32) {
-    while let Err(nix::errno::Errno::EINTR) = waitpid(Pid::from_raw(pid), None) {}
+fn wait_for(pid: HostPid) {
+    while let Err(nix::errno::Errno::EINTR) = waitpid(pid.nix(), None) {}
 }

@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::engine::hooks::{Hooks, Stage};
 use crate::error::Result;
 use crate::kernel::PAGE_SIZE;
+use crate::kernel::pid::HostPid;
 use crate::log::Log;
 use crate::options::{Request, Verb};
 use crate::progress::{self, Reading};
@@ -87,14 +88,19 @@ impl<H: Hooks> Watched<H> {
 }
 
 impl<H: Hooks> Hooks for Watched<H> {
-    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+    fn notify(&mut self, stage: Stage, pid: Option<HostPid>) -> Result<()> {
         self.end(stage);
         self.inner.notify(stage, pid)?;
         self.begin(stage);
         Ok(())
     }
 
-    fn notify_with_fd(&mut self, stage: Stage, pid: Option<i32>, fd: BorrowedFd<'_>) -> Result<()> {
+    fn notify_with_fd(
+        &mut self,
+        stage: Stage,
+        pid: Option<HostPid>,
+        fd: BorrowedFd<'_>,
+    ) -> Result<()> {
         self.inner.notify_with_fd(stage, pid, fd)
     }
 

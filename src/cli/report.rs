@@ -55,7 +55,7 @@ pub fn clean(text: &str) -> String {
 pub fn success(request: &Request, outcome: Outcome) {
     let (pid, figures) = match outcome {
         Outcome::Dumped => (request.options.pid, stats("stats-dump")),
-        Outcome::Restored { pid } => (Some(pid), stats("stats-restore")),
+        Outcome::Restored { pid } => (Some(pid.number()), stats("stats-restore")),
         Outcome::Checked | Outcome::Done => (request.options.pid, Value::Null),
     };
     let mut object =

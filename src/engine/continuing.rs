@@ -2,7 +2,6 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
 use crate::kernel::proc;
@@ -22,7 +21,7 @@ pub fn run(request: &Request, log: &Log) -> Result<()> {
         next += 1;
     }
     for pid in tree.iter().rev() {
-        match kill(Pid::from_raw(*pid), Signal::SIGCONT) {
+        match kill(pid.nix(), Signal::SIGCONT) {
             Ok(()) => {}
             Err(Errno::ESRCH) if *pid == root => return Err(proc::gone(root)),
             // It has ended meanwhile.

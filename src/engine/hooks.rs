@@ -1,6 +1,7 @@
 //! The stages at which the caller is asked, by callback, notification or action script.
 
 use std::ffi::OsString;
+use crate::kernel::pid::HostPid;
 use std::os::fd::BorrowedFd;
 
 use crate::error::Result;
@@ -67,13 +68,13 @@ impl Stage {
 /// What the engine asks its caller. An error stops the operation.
 pub trait Hooks {
     /// A stage is reached. `pid` is the root of the tree, if that exists by then.
-    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()>;
+    fn notify(&mut self, stage: Stage, pid: Option<HostPid>) -> Result<()>;
 
     /// A stage is reached, and `fd` is for the caller; a caller who takes no descriptors drops it.
     fn notify_with_fd(
         &mut self,
         stage: Stage,
-        pid: Option<i32>,
+        pid: Option<HostPid>,
         _fd: BorrowedFd<'_>,
     ) -> Result<()> {
         self.notify(stage, pid)
@@ -90,7 +91,7 @@ pub trait Hooks {
 pub struct NoHooks;
 
 impl Hooks for NoHooks {
-    fn notify(&mut self, _: Stage, _: Option<i32>) -> Result<()> {
+    fn notify(&mut self, _: Stage, _: Option<HostPid>) -> Result<()> {
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod stats;
 pub mod tree;
 
 use crate::error::{Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::log::Log;
 use crate::options::{Request, Verb};
 
@@ -21,7 +22,7 @@ pub enum Outcome {
     /// The images are complete.
     Dumped,
     /// The tree runs; `pid` is its root, a child of the engine unless it was asked for otherwise.
-    Restored { pid: i32 },
+    Restored { pid: HostPid },
     /// Everything that was asked about is there.
     Checked,
     /// The work is done, and there is nothing to say about it.

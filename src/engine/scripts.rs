@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use super::hooks::{Hooks, Stage};
 use crate::error::{Context, Error, Kind, Result, shown};
 use crate::kernel::fresh;
+use crate::kernel::pid::HostPid;
 use crate::options::Request;
 
 /// What this process itself does at the stages of a request: it runs action scripts and writes the pid
@@ -42,7 +43,7 @@ impl Scripts {
         self.refused
     }
 
-    fn run(&self, path: &OsStr, stage: Stage, pid: Option<i32>) -> Result<()> {
+    fn run(&self, path: &OsStr, stage: Stage, pid: Option<HostPid>) -> Result<()> {
         let mut command = Command::new(path);
         command.env("CRTOOLS_SCRIPT_ACTION", stage.name());
         if !self.image_dir.is_empty() {
@@ -62,7 +63,7 @@ impl Scripts {
 }
 
 impl Hooks for Scripts {
-    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+    fn notify(&mut self, stage: Stage, pid: Option<HostPid>) -> Result<()> {
         let asked = self.paths.iter().try_for_each(|path| self.run(path, stage, pid));
         asked.inspect_err(|_| self.refused = Some(stage))?;
         match (stage, pid, &self.pidfile) {
@@ -73,7 +74,7 @@ impl Hooks for Scripts {
 }
 
 /// Writes `pid` to a file that must not exist yet.
-pub fn write_pidfile(file: &OsStr, pid: i32) -> Result<()> {
+pub fn write_pidfile(file: &OsStr, pid: HostPid) -> Result<()> {
     let mut created = fresh::create_new(here(), file, OFlag::O_WRONLY)
         .doing(|| format!("create pid file {}", shown(file)))?;
     let written = created.write_all(pid.to_string().as_bytes());
@@ -137,10 +138,10 @@ mod tests {
         );
         let mut hooks = scripts(&dir, &text);
         hooks.notify(Stage::PreRestore, None).unwrap();
-        hooks.notify(Stage::PostRestore, Some(77)).unwrap();
+        hooks.notify(Stage::PostRestore, Some(HostPid::new(77))).unwrap();
         assert_eq!(std::fs::read_to_string(out).unwrap(), "pre-restore\npost-restore 77\n");
         assert_eq!(std::fs::read_to_string(dir.join("pid")).unwrap(), "77");
-        let error = hooks.notify(Stage::PostRestore, Some(78)).unwrap_err();
+        let error = hooks.notify(Stage::PostRestore, Some(HostPid::new(78))).unwrap_err();
         assert_eq!(error.errno(), Some(nix::errno::Errno::EEXIST));
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -149,7 +150,7 @@ mod tests {
     fn a_script_that_fails_stops_the_work_and_says_which() {
         let dir = scratch("scripts-fail");
         let mut hooks = scripts(&dir, "#!/bin/sh\nexit 3\n");
-        let error = hooks.notify(Stage::PreDump, Some(1)).unwrap_err();
+        let error = hooks.notify(Stage::PreDump, Some(HostPid::new(1))).unwrap_err();
         assert_eq!(error.kind(), Kind::CallbackRefused);
         let text = error.to_string();
         assert!(text.contains("/script refused pre-dump: exit status: 3"), "{text}");

@@ -4,6 +4,7 @@
 //! [`Snapshot`] is made. A row of the [table](super::sections) names a section; formats
 //! compose with [`ById`] (a file for each of some numbers) and [`Own`] (a file for each process).
 
+use super::pid::TreePid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -95,7 +96,7 @@ pub trait TaskSection {
     fn load(
         row: &Row<Self::Format, ()>,
         load: &Load<'_>,
-        pid: u32,
+        pid: TreePid,
         core: &CoreEntry,
     ) -> Result<Self::Value>;
 
@@ -441,7 +442,7 @@ impl<F: Format> TaskSection for Own<F> {
     type Format = F;
     type Value = F::Value;
 
-    fn load(row: &Row<F, ()>, load: &Load<'_>, pid: u32, _: &CoreEntry) -> Result<F::Value> {
+    fn load(row: &Row<F, ()>, load: &Load<'_>, pid: TreePid, _: &CoreEntry) -> Result<F::Value> {
         load.required(row, &row.of(pid))
     }
 }
@@ -457,7 +458,7 @@ impl TaskSection for Ids {
     fn load(
         row: &Row<Self::Format, ()>,
         load: &Load<'_>,
-        pid: u32,
+        pid: TreePid,
         core: &CoreEntry,
     ) -> Result<TaskKobjIdsEntry> {
         core.ids.map_or_else(|| load.required(row, &row.of(pid)), Ok)

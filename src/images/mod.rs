@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod names;
 pub mod pages;
 pub mod payload;
+pub mod pid;
 pub mod read;
 pub mod sections;
 pub mod snapshot;

@@ -126,7 +126,7 @@ impl Load<'_> {
                 // CRIU leaves there what the memory held before.
                 entry.threads = vec![0];
             }
-            snapshot.tasks.insert(entry.pid, task);
+            snapshot.tasks.insert(entry.tree_pid(), task);
         }
         snapshot.load_rest(self)?;
         Ok(snapshot)
@@ -174,7 +174,7 @@ impl Load<'_> {
     }
 
     fn task(&self, entry: &PstreeEntry, numbers: &mut HashSet<u32>) -> Result<TaskImage> {
-        let pid = entry.pid;
+        let pid = entry.tree_pid();
         let name = SECTIONS.core.of(pid);
         let core = match self.file(&SECTIONS.core, &name)? {
             None if self.partly => {
@@ -192,10 +192,9 @@ impl Load<'_> {
         }
         check_threads(entry, numbers)?;
         let threads = entry
-            .threads
-            .iter()
-            .filter(|tid| **tid != pid)
-            .map(|&tid| Ok((tid, self.required(&SECTIONS.core, &SECTIONS.core.of(tid))?)))
+            .tree_tids()
+            .filter(|tid| *tid != pid)
+            .map(|tid| Ok((tid, self.required(&SECTIONS.core, &SECTIONS.core.of(tid))?)))
             .collect::<Result<_>>()?;
         Ok(TaskImage { threads, ..TaskImage::load(self, pid, core)? })
     }
@@ -246,6 +245,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     use super::*;
+    use crate::images::pid::TreePid;
     use crate::images::snapshot::task_state;
 
     fn read(dir: &ImageDir) -> Result<Snapshot> {
@@ -293,7 +293,7 @@ mod tests {
                 ..Default::default()
             },
             tree: vec![PstreeEntry { threads: vec![0], ..task(pid, 0) }],
-            tasks: [(pid, TaskImage { core, ..Default::default() })].into(),
+            tasks: [(TreePid::new(pid), TaskImage { core, ..Default::default() })].into(),
             ..Default::default()
         }
     }
@@ -364,7 +364,7 @@ mod tests {
         std::fs::remove_file(path.join("manifest")).unwrap();
         assert!(read(&dir).unwrap_err().to_string().contains("core-77.img is missing"));
         let snapshot = read_unchecked(&dir).unwrap();
-        assert_eq!(snapshot.tasks[&77], TaskImage::default());
+        assert_eq!(snapshot.tasks[&TreePid::new(77)], TaskImage::default());
         std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -8,6 +8,7 @@
 //! Rows are read in the order of the table, so that a file whose name another one tells (a
 //! namespace's, a ghost file's) stands behind it. CRIU's `magic.h` is where the numbers are from.
 
+use super::pid::TreePid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
@@ -35,7 +36,7 @@ macro_rules! sections {
         pub struct Snapshot {
             $( $(#[$first_doc])* pub $first: <$first_form as Section>::Field, )*
             /// What is known of each process, by pid (zombies have only a core).
-            pub tasks: BTreeMap<u32, TaskImage>,
+            pub tasks: BTreeMap<TreePid, TaskImage>,
             $( $(#[$then_doc])* pub $then: <$then_form as Section>::Field, )*
         }
 
@@ -45,7 +46,7 @@ macro_rules! sections {
             /// core-PID.img
             pub $core: CoreEntry,
             /// core-TID.img of every thread but the leader, in the order of pstree.img.
-            pub threads: Vec<(u32, CoreEntry)>,
+            pub threads: Vec<(TreePid, CoreEntry)>,
             $( $(#[$own_doc])* pub $own: Option<<$own_form as TaskSection>::Value>, )*
         }
 
@@ -128,7 +129,7 @@ macro_rules! sections {
             pub fn sample() -> Self {
                 let mut sample = Self::default();
                 $( sample.$first = <$first_form as Section>::sample(&SECTIONS.$first, &sample); )*
-                sample.tasks = [(super::forms::SAMPLE, TaskImage::sample())].into();
+                sample.tasks = [(TreePid::new(super::forms::SAMPLE), TaskImage::sample())].into();
                 $( sample.$then = <$then_form as Section>::sample(&SECTIONS.$then, &sample); )*
                 sample
             }
@@ -147,20 +148,20 @@ macro_rules! sections {
 
         impl TaskImage {
             /// Reads what a process that lives has beside its cores.
-            pub(super) fn load(load: &Load<'_>, pid: u32, core: CoreEntry) -> Result<Self> {
+            pub(super) fn load(load: &Load<'_>, pid: TreePid, core: CoreEntry) -> Result<Self> {
                 $( let $own = Some(<$own_form as TaskSection>::load(&SECTIONS.$own, load, pid, &core)?); )*
                 Ok(Self { $core: core, threads: Vec::new(), $( $own, )* })
             }
 
             /// Writes all that there is.
-            pub(super) fn store(&self, store: &Store, pid: u32) -> Result<()> {
+            pub(super) fn store(&self, store: &Store, pid: TreePid) -> Result<()> {
                 $( if let Some(value) = &self.$own {
                     store.file(&SECTIONS.$own, SECTIONS.$own.of(pid), value)?;
                 } )*
                 Ok(())
             }
 
-            fn list(&self, pid: u32, files: &mut Vec<Listed>) {
+            fn list(&self, pid: TreePid, files: &mut Vec<Listed>) {
                 let cores = self.$core.tc.iter().map(|_| pid);
                 let cores = cores.chain(self.threads.iter().map(|(tid, _)| *tid));
                 files.extend(cores.map(|tid| Listed { name: SECTIONS.$core.of(tid), entries: 1 }));
@@ -173,7 +174,7 @@ macro_rules! sections {
             fn sample() -> Self {
                 Self {
                     $core: super::forms::sample_core(),
-                    threads: vec![(super::forms::SAMPLE + 1, super::forms::sample_core())],
+                    threads: vec![(TreePid::new(super::forms::SAMPLE + 1), super::forms::sample_core())],
                     $( $own: Some(<$own_form as TaskSection>::sample(&SECTIONS.$own)), )*
                 }
             }
@@ -351,7 +352,7 @@ fn shared_memory(all: &Snapshot) -> BTreeSet<u64> {
 
 /// The namespace of one type that the root is in.
 fn space(all: &Snapshot, of: fn(&TaskKobjIdsEntry) -> Option<u32>) -> BTreeSet<u32> {
-    let root = all.tree.first().and_then(|root| all.tasks.get(&root.pid)?.ids.as_ref());
+    let root = all.tree.first().and_then(|root| all.tasks.get(&root.tree_pid())?.ids.as_ref());
     root.and_then(of).into_iter().collect()
 }
 

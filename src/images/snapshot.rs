@@ -5,6 +5,7 @@
 //! are the rows of the table of [`sections`](super::sections).
 
 use super::payload::Payload;
+use super::pid::TreePid;
 use super::proto::*;
 
 pub use super::sections::{Snapshot, TaskImage};
@@ -44,6 +45,18 @@ impl CoreEntry {
     }
 }
 
+impl PstreeEntry {
+    /// Its pid, as a number of the tree.
+    pub fn tree_pid(&self) -> TreePid {
+        TreePid::new(self.pid)
+    }
+
+    /// The ids of its threads, as numbers of the tree.
+    pub fn tree_tids(&self) -> impl Iterator<Item = TreePid> + '_ {
+        self.threads.iter().copied().map(TreePid::new)
+    }
+}
+
 impl Snapshot {
     /// Numbers of all pages files that pagemaps refer to.
     pub fn pages_ids(&self) -> std::collections::BTreeSet<u32> {
@@ -57,14 +70,14 @@ impl Snapshot {
     }
 
     /// The descriptor table of the process `pid`.
-    pub fn table_of(&self, pid: u32) -> Option<&[FdinfoEntry]> {
+    pub fn table_of(&self, pid: TreePid) -> Option<&[FdinfoEntry]> {
         let ids = self.tasks.get(&pid)?.ids.as_ref()?;
         self.descriptor_tables.get(&ids.files_id).map(Vec::as_slice)
     }
 
     /// The process that has the open file `id` and the lowest pid of all that have it: it is in this
     /// process's table that CRIU looks up the descriptors which a file refers to by their numbers.
-    pub fn first_holder(&self, id: u32) -> Option<u32> {
+    pub fn first_holder(&self, id: u32) -> Option<TreePid> {
         let has = |table: &[FdinfoEntry]| table.iter().any(|entry| entry.id == id);
         self.tasks.keys().copied().find(|pid| self.table_of(*pid).is_some_and(has))
     }

@@ -1,5 +1,6 @@
 //! Stores a [`Snapshot`] as image files.
 
+use super::pid::TreePid;
 use crc32fast::Hasher;
 use parking_lot::Mutex;
 
@@ -41,7 +42,7 @@ impl Store {
     }
 
     /// Writes all that is a process's own.
-    pub fn task(&self, pid: u32, task: &TaskImage) -> Result<()> {
+    pub fn task(&self, pid: TreePid, task: &TaskImage) -> Result<()> {
         self.file(&SECTIONS.core, SECTIONS.core.of(pid), &task.core)?;
         for (tid, core) in &task.threads {
             self.file(&SECTIONS.core, SECTIONS.core.of(*tid), core)?;
@@ -50,7 +51,7 @@ impl Store {
     }
 
     /// Writes what is to be found in a process's pages file.
-    pub fn pagemap(&self, pid: u32, pagemap: &Pagemap) -> Result<()> {
+    pub fn pagemap(&self, pid: TreePid, pagemap: &Pagemap) -> Result<()> {
         self.file(&SECTIONS.pagemap, SECTIONS.pagemap.of(pid), pagemap)
     }
 

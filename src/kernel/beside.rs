@@ -14,10 +14,11 @@ use std::ptr;
 
 use parking_lot::Mutex;
 
+use super::pid::HostPid;
 use super::pin::Pin;
 use super::threads::without_signals;
 
-const THIS_THREAD: i32 = 0;
+const THIS_THREAD: HostPid = HostPid::new(0);
 
 /// Bytes of its stack. The kernel only reserves them, and gives pages as they are used.
 const STACK: usize = 8 << 20;

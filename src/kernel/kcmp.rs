@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use nix::errno::Errno;
 
 use super::Sys;
+use super::pid::HostPid;
 
 /// What two processes or descriptors are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +41,20 @@ const KCMP_EPOLL_TFD: i32 = 7;
 
 /// Orders the object of the first process against that of the second. Objects are equal if they are
 /// the same; otherwise the order is arbitrary, and stays as it is while both exist.
-pub fn compare(pid1: i32, pid2: i32, what: Kcmp, idx1: u64, idx2: u64) -> Sys<Ordering> {
+pub fn compare(pid1: HostPid, pid2: HostPid, what: Kcmp, idx1: u64, idx2: u64) -> Sys<Ordering> {
     // SAFETY: takes numbers only.
-    order(unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, what as i32, idx1, idx2) })
+    order(unsafe {
+        libc::syscall(libc::SYS_kcmp, pid1.number(), pid2.number(), what as i32, idx1, idx2)
+    })
 }
 
 /// Orders descriptor `fd` of `pid` against what stands in a slot of an epoll file of `epoll_pid`.
-pub fn compare_epoll(pid: i32, fd: i32, epoll_pid: i32, slot: EpollSlot) -> Sys<Ordering> {
+pub fn compare_epoll(pid: HostPid, fd: i32, epoll_pid: HostPid, slot: EpollSlot) -> Sys<Ordering> {
     let slot = &raw const slot;
     // SAFETY: `slot` is what this comparison reads.
-    order(unsafe { libc::syscall(libc::SYS_kcmp, pid, epoll_pid, KCMP_EPOLL_TFD, fd, slot) })
+    order(unsafe {
+        libc::syscall(libc::SYS_kcmp, pid.number(), epoll_pid.number(), KCMP_EPOLL_TFD, fd, slot)
+    })
 }
 
 /// The kernel's 0, 1 and 2; 3 says of two objects only that they differ.
@@ -96,7 +101,7 @@ mod tests {
 
     #[test]
     fn differing_objects_are_ordered_and_the_order_is_reversed_with_them() {
-        let pid = std::process::id().cast_signed();
+        let pid = HostPid::own();
         let (one, other) = nix::unistd::pipe().unwrap();
         let [one, other] = [&one, &other].map(|fd| std::os::fd::AsRawFd::as_raw_fd(fd) as u64);
         let there = compare(pid, pid, Kcmp::File, one, other).unwrap();

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 
 use super::Sys;
+use super::pid::HostPid;
 use super::remote::RemoteAddr;
 
 /// A stretch of memory in another process.
@@ -25,12 +26,19 @@ pub fn remote_iovec(addr: RemoteAddr, len: usize) -> RemoteIovec {
 /// Reads the stretches of `remote` (at most 1024), one after the other, into `local`.
 ///
 /// Returns how many bytes were read: fewer where a stretch cannot be read.
-pub fn readv(pid: i32, local: &mut [u8], remote: &[RemoteIovec]) -> Sys<usize> {
+pub fn readv(pid: HostPid, local: &mut [u8], remote: &[RemoteIovec]) -> Sys<usize> {
     let ours = libc::iovec { iov_base: local.as_mut_ptr().cast(), iov_len: local.len() };
     // SAFETY: `ours` is exactly the writable slice; the remote addresses are not dereferenced
     // in this process.
     let got = unsafe {
-        libc::process_vm_readv(pid, &raw const ours, 1, remote.as_ptr(), remote.len() as u64, 0)
+        libc::process_vm_readv(
+            pid.number(),
+            &raw const ours,
+            1,
+            remote.as_ptr(),
+            remote.len() as u64,
+            0,
+        )
     };
     Errno::result(got).map(isize::cast_unsigned)
 }
@@ -38,24 +46,31 @@ pub fn readv(pid: i32, local: &mut [u8], remote: &[RemoteIovec]) -> Sys<usize> {
 /// Writes `local` to the stretches of `remote` (at most 1024), one after the other.
 ///
 /// Returns how many bytes were written: fewer where a stretch cannot be written.
-pub fn writev(pid: i32, local: &[u8], remote: &[RemoteIovec]) -> Sys<usize> {
+pub fn writev(pid: HostPid, local: &[u8], remote: &[RemoteIovec]) -> Sys<usize> {
     let base = local.as_ptr().cast_mut().cast();
     let ours = libc::iovec { iov_base: base, iov_len: local.len() };
     // SAFETY: the kernel only reads from `ours`, which is exactly the slice.
     let put = unsafe {
-        libc::process_vm_writev(pid, &raw const ours, 1, remote.as_ptr(), remote.len() as u64, 0)
+        libc::process_vm_writev(
+            pid.number(),
+            &raw const ours,
+            1,
+            remote.as_ptr(),
+            remote.len() as u64,
+            0,
+        )
     };
     Errno::result(put).map(isize::cast_unsigned)
 }
 
 /// Fills `local` from `addr`; EFAULT if not all of it could be read.
-pub fn read(pid: i32, addr: RemoteAddr, local: &mut [u8]) -> Sys<()> {
+pub fn read(pid: HostPid, addr: RemoteAddr, local: &mut [u8]) -> Sys<()> {
     let len = local.len();
     whole(len, readv(pid, local, &[remote_iovec(addr, len)])?)
 }
 
 /// Writes all of `local` to `addr`; EFAULT if not all of it could be written.
-pub fn write(pid: i32, addr: RemoteAddr, local: &[u8]) -> Sys<()> {
+pub fn write(pid: HostPid, addr: RemoteAddr, local: &[u8]) -> Sys<()> {
     whole(local.len(), writev(pid, local, &[remote_iovec(addr, local.len())])?)
 }
 
@@ -64,14 +79,14 @@ fn whole(wanted: usize, done: usize) -> Sys<()> {
 }
 
 /// A little-endian u64 at `addr`.
-pub fn read_u64(pid: i32, addr: RemoteAddr) -> Sys<u64> {
+pub fn read_u64(pid: HostPid, addr: RemoteAddr) -> Sys<u64> {
     let mut bytes = [0u8; 8];
     read(pid, addr, &mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
 }
 
 /// Opens `/proc/PID/mem` for reading and writing.
-pub fn open(pid: i32) -> io::Result<File> {
+pub fn open(pid: HostPid) -> io::Result<File> {
     File::options().read(true).write(true).open(format!("/proc/{pid}/mem"))
 }
 
@@ -93,7 +108,7 @@ mod tests {
     fn reads_and_writes_memory() {
         let mut there = [1u8, 2, 3, 4];
         let addr = RemoteAddr(there.as_mut_ptr() as u64);
-        let pid = std::process::id().cast_signed();
+        let pid = HostPid::own();
         let mut here = [0u8; 4];
         read(pid, addr, &mut here).unwrap();
         assert_eq!(here, [1, 2, 3, 4]);

@@ -33,6 +33,7 @@ pub mod memory;
 pub mod namespace;
 pub mod owner;
 pub mod pagemap;
+pub mod pid;
 pub mod pidfd;
 pub mod pin;
 pub mod pipe;

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::Sys;
 use super::fcntl::fcntl;
+use super::pid::HostPid;
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
@@ -18,7 +19,7 @@ const F_GETOWNER_UIDS: i32 = 17;
 #[repr(C)]
 pub struct Owner {
     pub kind: i32,
-    pub pid: i32,
+    pub pid: HostPid,
 }
 
 /// Who gets the signals of an open file; pid 0 is nobody.
@@ -68,8 +69,8 @@ mod tests {
     #[test]
     fn owner_is_read_back() {
         let (ours, _other) = nix::unistd::pipe().unwrap();
-        assert_eq!(get(&ours), Ok(Owner { kind: 0, pid: 0 }));
-        let me = Owner { kind: 1, pid: std::process::id().cast_signed() };
+        assert_eq!(get(&ours), Ok(Owner { kind: 0, pid: HostPid::NONE }));
+        let me = Owner { kind: 1, pid: HostPid::own() };
         in_own_thread(|| {
             set_thread_uids(0, 1234)?;
             set(&ours, me)

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+use super::pid::HostPid;
 use crate::error::{Context, Error, Result};
 use nix::errno::Errno;
 
@@ -75,12 +76,12 @@ const REGIONS: usize = 1024;
 #[derive(Debug)]
 pub struct Pagemap {
     file: File,
-    pid: i32,
+    pid: HostPid,
 }
 
 impl Pagemap {
     /// Opens the pagemap of a process.
-    pub fn open(pid: i32) -> Result<Self> {
+    pub fn open(pid: HostPid) -> Result<Self> {
         let path = format!("/proc/{pid}/pagemap");
         let file = File::open(&path).doing(|| format!("open {path}"))?;
         Ok(Self { file, pid })
@@ -178,7 +179,7 @@ mod tests {
         let memory = Anonymous::new(16 * 4096).unwrap();
         memory.write(4 * 4096, &[1; 2 * 4096]);
         memory.write(9 * 4096, &[1]);
-        let pagemap = Pagemap::open(std::process::id().cast_signed()).unwrap();
+        let pagemap = Pagemap::open(HostPid::own()).unwrap();
         let mut found = Vec::new();
         let scan = Scan {
             start: memory.addr(),

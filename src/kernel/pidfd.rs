@@ -4,12 +4,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::Sys;
 use super::descriptor::owned;
+use super::pid::HostPid;
 use super::remote::RemoteFd;
 
 /// A descriptor that stands for a process.
-pub fn open(pid: i32) -> Sys<OwnedFd> {
+pub fn open(pid: HostPid) -> Sys<OwnedFd> {
     // SAFETY: takes numbers only; the new descriptor is ours alone.
-    let ours = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let ours = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.number(), 0) };
     owned(ours as i32)
 }
 
@@ -28,7 +29,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_equals_its_copy() {
-        let pid = std::process::id().cast_signed();
+        let pid = HostPid::own();
         let pidfd = open(pid).unwrap();
         let copy = getfd(&pidfd, RemoteFd(pidfd.as_raw_fd())).unwrap();
         let (a, b) = (pidfd.as_raw_fd() as u64, copy.as_raw_fd() as u64);

@@ -6,6 +6,7 @@
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::pid::HostPid;
 use crate::error::{Context, Result};
 use crate::kernel::sys;
 
@@ -39,8 +40,8 @@ impl Pin {
     }
 
     /// Gives a thread of a blank the CPUs that the engine was allowed before.
-    pub fn release(&self, tid: i32) -> Result<()> {
-        sched_setaffinity(Pid::from_raw(tid), &self.original)
+    pub fn release(&self, tid: HostPid) -> Result<()> {
+        sched_setaffinity(tid.nix(), &self.original)
             .doing(|| format!("set the CPU affinity of thread {tid}"))
     }
 }

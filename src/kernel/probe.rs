@@ -10,6 +10,7 @@ use libc::{c_int, c_long, c_ulong};
 use nix::errno::Errno;
 
 use super::descriptor::owned;
+use super::pid::HostPid;
 use super::{Sys, ptrace};
 
 const ARCH_MAP_VDSO_32: c_int = 0x2002;
@@ -26,7 +27,7 @@ const PAGE: usize = 4096;
 /// A child that does nothing, for questions about tracees. It makes no SIGCHLD when it ends.
 #[derive(Debug)]
 pub struct Bystander {
-    pid: i32,
+    pid: HostPid,
 }
 
 impl Bystander {
@@ -46,11 +47,12 @@ impl Bystander {
         if pid == 0 {
             idle();
         }
-        Ok(Self { pid: i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)? })
+        let pid = i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?;
+        Ok(Self { pid: HostPid::new(pid) })
     }
 
     /// Its pid.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.pid
     }
 }
@@ -69,7 +71,7 @@ fn idle() -> ! {
 impl Drop for Bystander {
     fn drop(&mut self) {
         // SAFETY: takes numbers only; the child is ours and has not been waited for.
-        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        unsafe { libc::kill(self.pid.number(), libc::SIGKILL) };
         while matches!(ptrace::wait(self.pid), Ok(ptrace::WaitStatus::Stopped { .. })) {}
     }
 }
@@ -78,7 +80,7 @@ impl Drop for Bystander {
 pub fn seccomp_filter(bystander: &Bystander) -> Sys<()> {
     const PTRACE_SECCOMP_GET_FILTER: u32 = 0x420c;
     // SAFETY: with a null pointer the filter's length is asked for, and nothing written.
-    let done = unsafe { libc::ptrace(PTRACE_SECCOMP_GET_FILTER, bystander.pid, 0, 0) };
+    let done = unsafe { libc::ptrace(PTRACE_SECCOMP_GET_FILTER, bystander.pid.number(), 0, 0) };
     Errno::result(done).map(drop)
 }
 
@@ -89,7 +91,8 @@ pub fn set_breakpoint(bystander: &Bystander, address: u64) -> Sys<()> {
     for (register, value) in [(0, address.cast_signed()), (7, enable_first_on_execution)] {
         let offset = base + register * size_of::<c_ulong>() as c_long;
         // SAFETY: writes numbers into the tracee's debug registers; the tracee is our idle child.
-        let done = unsafe { libc::ptrace(libc::PTRACE_POKEUSER, bystander.pid, offset, value) };
+        let done =
+            unsafe { libc::ptrace(libc::PTRACE_POKEUSER, bystander.pid.number(), offset, value) };
         Errno::result(done)?;
     }
     Ok(())
@@ -199,7 +202,7 @@ pub fn move_aio_ring() -> Sys<()> {
 
 /// Length of the mapping that starts at `address`; a page if it cannot be told.
 fn ring_len(address: c_ulong) -> usize {
-    let maps = super::proc::maps(std::process::id().cast_signed()).unwrap_or_default();
+    let maps = super::proc::maps(HostPid::own()).unwrap_or_default();
     let ring = maps.iter().find(|mapping| mapping.range.start == address);
     ring.map_or(PAGE, |ring| (ring.range.end - ring.range.start) as usize)
 }

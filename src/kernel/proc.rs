@@ -7,6 +7,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::str::FromStr;
 
+use super::pid::HostPid;
 use crate::error::{Context, Error, Kind, Result};
 
 /// What `/proc/PID/status` says that matters here. Signal sets have bit `n - 1` for signal `n`.
@@ -15,9 +16,9 @@ pub struct Status {
     /// The letter of the state: `R`, `S`, `D`, `T`, `t`, `Z`, `X`.
     pub state: char,
     /// The parent, which made or adopted the process.
-    pub parent: i32,
+    pub parent: HostPid,
     /// The thread that traces it, 0 if none.
-    pub tracer: i32,
+    pub tracer: HostPid,
     /// How many threads the process has.
     pub threads: usize,
     /// Signals pending for this thread.
@@ -63,14 +64,14 @@ impl Status {
 }
 
 /// The status of one thread; [`Kind::NoSuchTask`] if it is gone.
-pub fn status(pid: i32, tid: i32) -> Result<Status> {
+pub fn status(pid: HostPid, tid: HostPid) -> Result<Status> {
     let path = format!("/proc/{pid}/task/{tid}/status");
     let text = read(&path, pid)?;
     Status::parse(&text)
         .ok_or_else(|| Error::new(Kind::Internal, format!("{path}: not understood")))
 }
 
-fn read(path: &str, pid: i32) -> Result<String> {
+fn read(path: &str, pid: HostPid) -> Result<String> {
     text(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => gone(pid),
         _ => Error::io(format_args!("read {path}"), &error),
@@ -112,14 +113,14 @@ pub fn contents(path: &str) -> std::io::Result<Vec<u8>> {
 }
 
 /// The error of a process that does not exist.
-pub fn gone(pid: i32) -> Error {
+pub fn gone(pid: HostPid) -> Error {
     Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
 }
 
 /// Whether `/proc/PID/stat` shows us the true wait status of a zombie. The kernel shows 0 to a
 /// reader who may not trace the process. Such a reader may not read the links under `/proc/PID/ns`
 /// either, which is what is tried here.
-pub fn tells_exit_code(pid: i32) -> bool {
+pub fn tells_exit_code(pid: HostPid) -> bool {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/user"));
     !link.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
@@ -132,15 +133,15 @@ pub struct Stat {
     /// The letter of the state.
     pub state: char,
     /// The parent.
-    pub ppid: i32,
+    pub ppid: HostPid,
     /// The process group.
-    pub pgrp: i32,
+    pub pgrp: HostPid,
     /// The session.
-    pub session: i32,
+    pub session: HostPid,
     /// Device number of the controlling terminal; 0 for none.
     pub tty: u64,
     /// The foreground process group of that terminal; -1 for none.
-    pub foreground: i32,
+    pub foreground: HostPid,
     /// Flags of the task (`PF_*`).
     pub flags: u32,
     /// How many threads the process has.
@@ -214,29 +215,29 @@ impl<'a> StatFields<'a> {
 }
 
 /// The stat of a process; [`Kind::NoSuchTask`] if it is gone.
-pub fn stat(pid: i32) -> Result<Stat> {
+pub fn stat(pid: HostPid) -> Result<Stat> {
     Stat::of(&stat_text(pid)?)
 }
 
 /// The text of `/proc/PID/stat`; [`Kind::NoSuchTask`] if the process is gone.
-pub fn stat_text(pid: i32) -> Result<String> {
+pub fn stat_text(pid: HostPid) -> Result<String> {
     read(&format!("/proc/{pid}/stat"), pid)
 }
 
 /// The children of a process, of all its threads; none if it is gone.
-pub fn children(pid: i32) -> Vec<i32> {
+pub fn children(pid: HostPid) -> Vec<HostPid> {
     let threads = threads(pid).unwrap_or_default();
     threads.into_iter().flat_map(|tid| children_of(pid, tid)).collect()
 }
 
 /// The children of one thread; none if it is gone.
-pub fn children_of(pid: i32, tid: i32) -> Vec<i32> {
+pub fn children_of(pid: HostPid, tid: HostPid) -> Vec<HostPid> {
     let text = text(&format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    text.split_whitespace().filter_map(|word| word.parse().ok()).map(HostPid::new).collect()
 }
 
 /// The threads of a process as listed now, in the order of their ids.
-pub fn threads(pid: i32) -> Result<Vec<i32>> {
+pub fn threads(pid: HostPid) -> Result<Vec<HostPid>> {
     let path = format!("/proc/{pid}/task");
     let entries = fs::read_dir(&path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => gone(pid),
@@ -245,7 +246,9 @@ pub fn threads(pid: i32) -> Result<Vec<i32>> {
     let mut tids = Vec::new();
     for entry in entries {
         let entry = entry.doing(|| format!("read {path}"))?;
-        tids.extend(entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+        tids.extend(
+            entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()).map(HostPid::new),
+        );
     }
     tids.sort_unstable();
     Ok(tids)
@@ -291,7 +294,7 @@ impl Mapping {
 }
 
 /// The mappings of a process, in the order of their addresses.
-pub fn maps(pid: i32) -> Result<Vec<Mapping>> {
+pub fn maps(pid: HostPid) -> Result<Vec<Mapping>> {
     let path = format!("/proc/{pid}/maps");
     // Not `read_to_string`: the name of a mapped file may be any bytes.
     let bytes = contents(&path).doing(|| format!("read {path}"))?;
@@ -317,7 +320,10 @@ mod tests {
             SigBlk:\t0000000000010000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000180004002\n\
             Seccomp:\t2\nSeccomp_filters:\t1\n";
         let status = Status::parse(text).unwrap();
-        assert_eq!((status.state, status.parent, status.tracer), ('t', 4, 12));
+        assert_eq!(
+            (status.state, status.parent, status.tracer),
+            ('t', HostPid::new(4), HostPid::new(12))
+        );
         assert_eq!(status.threads, 3);
         assert_eq!((status.pending, status.shared_pending), (1, 0x200));
         assert_eq!((status.ignored, status.caught), (0x1000, 0x1_8000_4002));
@@ -332,8 +338,9 @@ mod tests {
         );
         let stat = Stat::parse(&text).unwrap();
         assert_eq!((stat.comm.as_str(), stat.state), ("a) b (c", 'Z'));
-        assert_eq!((stat.ppid, stat.pgrp, stat.session, stat.flags), (1, 5, 6, 4194304));
-        assert_eq!((stat.tty, stat.foreground), (libc::makedev(136, 0), 8));
+        let ids = [stat.ppid, stat.pgrp, stat.session, stat.foreground].map(HostPid::number);
+        assert_eq!((ids, stat.flags), ([1, 5, 6, 8], 4194304));
+        assert_eq!(stat.tty, libc::makedev(136, 0));
         assert_eq!((stat.num_threads, stat.resident, stat.exit_code), (3, 12, 256));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
     }
@@ -352,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_is_named() {
-        assert_eq!(status(0, 0).unwrap_err().kind(), Kind::NoSuchTask);
-        assert_eq!(threads(0).unwrap_err().kind(), Kind::NoSuchTask);
+        assert_eq!(status(HostPid::NONE, HostPid::NONE).unwrap_err().kind(), Kind::NoSuchTask);
+        assert_eq!(threads(HostPid::NONE).unwrap_err().kind(), Kind::NoSuchTask);
     }
 }

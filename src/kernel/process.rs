@@ -11,6 +11,7 @@ use nix::unistd::{ForkResult, Gid, Uid};
 
 use super::Sys;
 use super::capability;
+use super::pid::HostPid;
 use crate::error::{Context, Error, Result};
 
 /// Exit status of a child that panicked.
@@ -19,10 +20,10 @@ const PANICKED: i32 = 101;
 /// Runs `work` in a child, which ends with the status that it returns. The result is its pid.
 ///
 /// Only for processes with a single thread: the locks of others would stay taken in the child.
-pub fn fork(work: impl FnOnce() -> i32) -> Sys<i32> {
+pub fn fork(work: impl FnOnce() -> i32) -> Sys<HostPid> {
     // SAFETY: there are no other threads (see above), so the child may do what it likes.
     match unsafe { nix::unistd::fork() }? {
-        ForkResult::Parent { child } => Ok(child.as_raw()),
+        ForkResult::Parent { child } => Ok(HostPid::new(child.as_raw())),
         ForkResult::Child => {
             let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
             // SAFETY: ends this process without running what the parent has registered for its own
@@ -33,11 +34,11 @@ pub fn fork(work: impl FnOnce() -> i32) -> Sys<i32> {
 }
 
 /// Waits for the end of a child. The result is the status as `waitpid` gives it.
-pub fn wait_status(pid: i32) -> Sys<i32> {
+pub fn wait_status(pid: HostPid) -> Sys<i32> {
     let mut status = 0;
     loop {
         // SAFETY: `status` holds one number.
-        let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        let waited = unsafe { libc::waitpid(pid.number(), &raw mut status, 0) };
         match Errno::result(waited) {
             Err(Errno::EINTR) => {}
             result => return result.map(|_| status),
@@ -150,6 +151,6 @@ mod tests {
 
     #[test]
     fn a_child_that_is_none_cannot_be_waited_for() {
-        assert_eq!(wait_status(1), Err(Errno::ECHILD));
+        assert_eq!(wait_status(HostPid::INIT), Err(Errno::ECHILD));
     }
 }

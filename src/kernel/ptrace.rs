@@ -7,10 +7,11 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use libc::{c_int, c_long, pid_t, user_regs_struct};
+use libc::{c_int, c_long, user_regs_struct};
 use nix::errno::Errno;
 
 use super::Sys;
+use super::pid::HostPid;
 use super::remote::RemoteAddr;
 
 /// Bytes of a kernel signal set, as `PTRACE_*SIGMASK` and the `rt_sig*` calls take it.
@@ -96,7 +97,7 @@ impl WaitStatus {
 }
 
 /// Waits for the thread `tid` (never for "any child": the host has children of its own).
-pub fn wait(tid: pid_t) -> Sys<WaitStatus> {
+pub fn wait(tid: HostPid) -> Sys<WaitStatus> {
     loop {
         if let Some(status) = wait_with(tid, 0)? {
             return Ok(status);
@@ -105,15 +106,17 @@ pub fn wait(tid: pid_t) -> Sys<WaitStatus> {
 }
 
 /// The same without blocking: `None` if there is nothing to report.
-pub fn try_wait(tid: pid_t) -> Sys<Option<WaitStatus>> {
+pub fn try_wait(tid: HostPid) -> Sys<Option<WaitStatus>> {
     wait_with(tid, libc::WNOHANG)
 }
 
-fn wait_with(tid: pid_t, flags: c_int) -> Sys<Option<WaitStatus>> {
+fn wait_with(tid: HostPid, flags: c_int) -> Sys<Option<WaitStatus>> {
     let mut raw = 0;
     loop {
         // SAFETY: `raw` is a valid place for one int.
-        match Errno::result(unsafe { libc::waitpid(tid, &raw mut raw, libc::__WALL | flags) }) {
+        match Errno::result(unsafe {
+            libc::waitpid(tid.number(), &raw mut raw, libc::__WALL | flags)
+        }) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
             Ok(0) => return Ok(None),
@@ -123,50 +126,50 @@ fn wait_with(tid: pid_t, flags: c_int) -> Sys<Option<WaitStatus>> {
 }
 
 /// A request whose operands are plain numbers.
-fn plain(request: libc::c_uint, tid: pid_t, addr: c_long, data: c_long) -> Sys<c_long> {
+fn plain(request: libc::c_uint, tid: HostPid, addr: c_long, data: c_long) -> Sys<c_long> {
     // SAFETY: the requests passed here take numbers, no pointers into our memory.
-    Errno::result(unsafe { libc::ptrace(request, tid, addr, data) })
+    Errno::result(unsafe { libc::ptrace(request, tid.number(), addr, data) })
 }
 
 /// A request that reads or writes a value of ours.
-fn with<T: ?Sized>(request: libc::c_uint, tid: pid_t, addr: c_long, data: *mut T) -> Sys<c_long> {
+fn with<T: ?Sized>(request: libc::c_uint, tid: HostPid, addr: c_long, data: *mut T) -> Sys<c_long> {
     // SAFETY: every caller passes a pointer to a live object of the type and size which this
     // request transfers.
-    Errno::result(unsafe { libc::ptrace(request, tid, addr, data.cast::<c_void>()) })
+    Errno::result(unsafe { libc::ptrace(request, tid.number(), addr, data.cast::<c_void>()) })
 }
 
 /// Becomes the tracer of `tid`, without stopping it.
-pub fn seize(tid: pid_t, options: i32) -> Sys<()> {
+pub fn seize(tid: HostPid, options: i32) -> Sys<()> {
     plain(libc::PTRACE_SEIZE, tid, 0, options.into()).map(drop)
 }
 
 /// Asks a seized thread to stop.
-pub fn interrupt(tid: pid_t) -> Sys<()> {
+pub fn interrupt(tid: HostPid) -> Sys<()> {
     plain(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)
 }
 
 /// Replaces the options given to [`seize`].
-pub fn set_options(tid: pid_t, options: i32) -> Sys<()> {
+pub fn set_options(tid: HostPid, options: i32) -> Sys<()> {
     plain(libc::PTRACE_SETOPTIONS, tid, 0, options.into()).map(drop)
 }
 
 /// Lets a stopped thread run, with `signal` delivered first (0 for none).
-pub fn cont(tid: pid_t, signal: i32) -> Sys<()> {
+pub fn cont(tid: HostPid, signal: i32) -> Sys<()> {
     plain(libc::PTRACE_CONT, tid, 0, signal.into()).map(drop)
 }
 
 /// The same up to the next entry to or exit from a system call.
-pub fn cont_to_syscall(tid: pid_t, signal: i32) -> Sys<()> {
+pub fn cont_to_syscall(tid: HostPid, signal: i32) -> Sys<()> {
     plain(libc::PTRACE_SYSCALL, tid, 0, signal.into()).map(drop)
 }
 
 /// Lets a stopped thread go for good, with `signal` delivered first (0 for none).
-pub fn detach(tid: pid_t, signal: i32) -> Sys<()> {
+pub fn detach(tid: HostPid, signal: i32) -> Sys<()> {
     plain(libc::PTRACE_DETACH, tid, 0, signal.into()).map(drop)
 }
 
 /// The number that goes with the last event: new pid, exit status.
-pub fn event_message(tid: pid_t) -> Sys<u64> {
+pub fn event_message(tid: HostPid) -> Sys<u64> {
     let mut message = 0u64;
     with(libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut message)?;
     Ok(message)
@@ -179,19 +182,19 @@ pub fn zero_regs() -> user_regs_struct {
 }
 
 /// The general registers.
-pub fn getregs(tid: pid_t) -> Sys<user_regs_struct> {
+pub fn getregs(tid: HostPid) -> Sys<user_regs_struct> {
     let mut regs = zero_regs();
     with(libc::PTRACE_GETREGS, tid, 0, &raw mut regs)?;
     Ok(regs)
 }
 
 /// Sets the general registers.
-pub fn setregs(tid: pid_t, regs: &user_regs_struct) -> Sys<()> {
+pub fn setregs(tid: HostPid, regs: &user_regs_struct) -> Sys<()> {
     with(libc::PTRACE_SETREGS, tid, 0, ptr::from_ref(regs).cast_mut()).map(drop)
 }
 
 /// A register set.
-pub fn getregset(tid: pid_t, note: c_long) -> Sys<Vec<u8>> {
+pub fn getregset(tid: HostPid, note: c_long) -> Sys<Vec<u8>> {
     // On the stack, which is warm: one is read of every thread.
     const MAX: usize = 16384;
     let mut bytes = [0u8; MAX];
@@ -201,38 +204,38 @@ pub fn getregset(tid: pid_t, note: c_long) -> Sys<Vec<u8>> {
 }
 
 /// Sets a register set.
-pub fn setregset(tid: pid_t, note: c_long, bytes: &[u8]) -> Sys<()> {
+pub fn setregset(tid: HostPid, note: c_long, bytes: &[u8]) -> Sys<()> {
     let base = bytes.as_ptr().cast_mut().cast();
     let mut iov = libc::iovec { iov_base: base, iov_len: bytes.len() };
     with(libc::PTRACE_SETREGSET as _, tid, note, &raw mut iov).map(drop)
 }
 
 /// The extended processor state, XSAVE layout (11008 bytes on a machine with AMX).
-pub fn get_xstate(tid: pid_t) -> Sys<Vec<u8>> {
+pub fn get_xstate(tid: HostPid) -> Sys<Vec<u8>> {
     getregset(tid, NT_X86_XSTATE)
 }
 
 /// Sets the extended processor state.
-pub fn set_xstate(tid: pid_t, bytes: &[u8]) -> Sys<()> {
+pub fn set_xstate(tid: HostPid, bytes: &[u8]) -> Sys<()> {
     setregset(tid, NT_X86_XSTATE, bytes)
 }
 
 /// The mask of blocked signals. Of a thread inside ppoll, sigsuspend and the like it is the mask
 /// that the call will put back.
-pub fn get_sigmask(tid: pid_t) -> Sys<u64> {
+pub fn get_sigmask(tid: HostPid) -> Sys<u64> {
     let mut mask = 0u64;
     with(libc::PTRACE_GETSIGMASK, tid, SIGSET_SIZE as c_long, &raw mut mask)?;
     Ok(mask)
 }
 
 /// Sets the mask of blocked signals.
-pub fn set_sigmask(tid: pid_t, mask: u64) -> Sys<()> {
+pub fn set_sigmask(tid: HostPid, mask: u64) -> Sys<()> {
     let mut mask = mask;
     with(libc::PTRACE_SETSIGMASK, tid, SIGSET_SIZE as c_long, &raw mut mask).map(drop)
 }
 
 /// What is known of the signal that a signal stop is about.
-pub fn get_siginfo(tid: pid_t) -> Sys<[u8; SIGINFO_SIZE]> {
+pub fn get_siginfo(tid: HostPid) -> Sys<[u8; SIGINFO_SIZE]> {
     let mut info = [0u8; SIGINFO_SIZE];
     with(libc::PTRACE_GETSIGINFO, tid, 0, &raw mut info)?;
     Ok(info)
@@ -249,7 +252,7 @@ pub fn siginfo_signal(info: &[u8; SIGINFO_SIZE]) -> i32 {
 }
 
 /// Writes whole words (`bytes` is a multiple of 8) to a tracee's memory, whatever its protection.
-pub fn poke(tid: pid_t, addr: RemoteAddr, bytes: &[u8]) -> Sys<()> {
+pub fn poke(tid: HostPid, addr: RemoteAddr, bytes: &[u8]) -> Sys<()> {
     for (at, word) in (addr.0..).step_by(8).zip(bytes.chunks_exact(8)) {
         let word = i64::from_le_bytes(word.try_into().expect("eight bytes"));
         plain(libc::PTRACE_POKEDATA, tid, at.cast_signed(), word)?;
@@ -267,7 +270,7 @@ pub enum Queue {
 }
 
 /// The pending signals of a queue, oldest first, left where they are.
-pub fn peek_siginfo(tid: pid_t, queue: Queue) -> Sys<Vec<[u8; SIGINFO_SIZE]>> {
+pub fn peek_siginfo(tid: HostPid, queue: Queue) -> Sys<Vec<[u8; SIGINFO_SIZE]>> {
     const AT_ONCE: usize = 32;
     let mut all = Vec::new();
     loop {
@@ -303,7 +306,7 @@ pub struct RseqConfig {
 }
 
 /// The rseq registration of a thread; `None` if it has none.
-pub fn rseq_configuration(tid: pid_t) -> Sys<Option<RseqConfig>> {
+pub fn rseq_configuration(tid: HostPid) -> Sys<Option<RseqConfig>> {
     #[repr(C)]
     struct Raw {
         pointer: u64,

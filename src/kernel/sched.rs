@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::Sys;
+use super::pid::HostPid;
 
 /// A scheduling policy with its static priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,37 +15,38 @@ pub struct Policy {
 }
 
 /// The policy of a thread.
-pub fn policy(tid: i32) -> Sys<Policy> {
+pub fn policy(tid: HostPid) -> Sys<Policy> {
     // SAFETY: takes a number only. The raw call, as musl's wrapper only pretends.
-    let number = unsafe { libc::syscall(libc::SYS_sched_getscheduler, tid) };
+    let number = unsafe { libc::syscall(libc::SYS_sched_getscheduler, tid.number()) };
     let number = Errno::result(number)? as u32;
     let mut param = 0i32;
     // SAFETY: `struct sched_param` of the kernel is one int.
-    let done = unsafe { libc::syscall(libc::SYS_sched_getparam, tid, &raw mut param) };
+    let done = unsafe { libc::syscall(libc::SYS_sched_getparam, tid.number(), &raw mut param) };
     Errno::result(done).map(|_| Policy { number, priority: param.cast_unsigned() })
 }
 
 /// Sets the policy of a thread.
-pub fn set_policy(tid: i32, policy: Policy) -> Sys<()> {
+pub fn set_policy(tid: HostPid, policy: Policy) -> Sys<()> {
     let param = policy.priority.cast_signed();
     // SAFETY: `struct sched_param` of the kernel is one int.
     let done = unsafe {
-        libc::syscall(libc::SYS_sched_setscheduler, tid, policy.number, &raw const param)
+        libc::syscall(libc::SYS_sched_setscheduler, tid.number(), policy.number, &raw const param)
     };
     Errno::result(done).map(drop)
 }
 
 /// The nice value of a thread.
-pub fn nice(tid: i32) -> Sys<i32> {
+pub fn nice(tid: HostPid) -> Sys<i32> {
     // SAFETY: takes numbers only. The raw call, as it can tell -1 from an error: 40 to 1.
-    let raw = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, tid) };
+    let raw = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, tid.number()) };
     Errno::result(raw).map(|raw| 20 - raw as i32)
 }
 
 /// Sets the nice value of a thread.
-pub fn set_nice(tid: i32, nice: i32) -> Sys<()> {
+pub fn set_nice(tid: HostPid, nice: i32) -> Sys<()> {
     // SAFETY: takes numbers only.
-    let done = unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, tid, nice) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, tid.number(), nice) };
     Errno::result(done).map(drop)
 }
 
@@ -55,11 +57,11 @@ mod tests {
     #[test]
     fn a_thread_of_ours_is_asked_and_set() {
         std::thread::spawn(|| {
-            set_nice(0, 5).unwrap();
-            assert_eq!(nice(0), Ok(5));
+            set_nice(HostPid::NONE, 5).unwrap();
+            assert_eq!(nice(HostPid::NONE), Ok(5));
             let batch = Policy { number: libc::SCHED_BATCH as u32, priority: 0 };
-            set_policy(0, batch).unwrap();
-            assert_eq!(policy(0), Ok(batch));
+            set_policy(HostPid::NONE, batch).unwrap();
+            assert_eq!(policy(HostPid::NONE), Ok(batch));
         })
         .join()
         .unwrap();

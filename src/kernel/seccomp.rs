@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::Sys;
+use super::pid::HostPid;
 
 /// Bytes of one filter instruction.
 pub const INSTRUCTION: usize = 8;
@@ -22,10 +23,12 @@ pub struct Filter {
 }
 
 /// The filter number `index` of a thread, the one installed first being 0; `None` past the last.
-pub fn filter(tid: i32, index: usize) -> Sys<Option<Filter>> {
+pub fn filter(tid: HostPid, index: usize) -> Sys<Option<Filter>> {
     let mut program = vec![0u8; INSTRUCTIONS_MAX * INSTRUCTION];
     // SAFETY: no filter has more instructions than there is room for.
-    let got = unsafe { libc::ptrace(PTRACE_SECCOMP_GET_FILTER, tid, index, program.as_mut_ptr()) };
+    let got = unsafe {
+        libc::ptrace(PTRACE_SECCOMP_GET_FILTER, tid.number(), index, program.as_mut_ptr())
+    };
     match Errno::result(got) {
         Ok(count) => program.truncate(count as usize * INSTRUCTION),
         Err(Errno::ENOENT) => return Ok(None),
@@ -34,7 +37,7 @@ pub fn filter(tid: i32, index: usize) -> Sys<Option<Filter>> {
     Ok(Some(Filter { program, flags: flags(tid, index)? }))
 }
 
-fn flags(tid: i32, index: usize) -> Sys<u32> {
+fn flags(tid: HostPid, index: usize) -> Sys<u32> {
     #[repr(C)]
     struct Metadata {
         index: u64,
@@ -43,6 +46,7 @@ fn flags(tid: i32, index: usize) -> Sys<u32> {
     let mut data = Metadata { index: index as u64, flags: 0 };
     let len = size_of::<Metadata>();
     // SAFETY: the kernel reads and writes one `seccomp_metadata`, which this has the layout of.
-    let got = unsafe { libc::ptrace(PTRACE_SECCOMP_GET_METADATA, tid, len, &raw mut data) };
+    let got =
+        unsafe { libc::ptrace(PTRACE_SECCOMP_GET_METADATA, tid.number(), len, &raw mut data) };
     Errno::result(got).map(|_| data.flags as u32)
 }

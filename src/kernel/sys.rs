@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::Sys;
+use super::pid::HostPid;
 
 /// Architecture-specific state of the calling thread or its process.
 pub fn arch_prctl(what: u64, addr: u64) -> Sys<i64> {
@@ -21,24 +22,25 @@ pub fn getcpu() -> Sys<usize> {
 }
 
 /// The head and length of a thread's list of robust futexes, as it registered them.
-pub fn get_robust_list(tid: i32) -> Sys<(u64, u64)> {
+pub fn get_robust_list(tid: HostPid) -> Sys<(u64, u64)> {
     let (mut head, mut len) = (0u64, 0u64);
     // SAFETY: both places hold one word each.
-    let done =
-        unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut len) };
+    let done = unsafe {
+        libc::syscall(libc::SYS_get_robust_list, tid.number(), &raw mut head, &raw mut len)
+    };
     Errno::result(done).map(|_| (head, len))
 }
 
 /// The id of the calling thread.
-pub fn gettid() -> i32 {
+pub fn gettid() -> HostPid {
     // SAFETY: takes nothing and cannot fail.
-    unsafe { libc::gettid() }
+    HostPid::new(unsafe { libc::gettid() })
 }
 
 /// Sends a signal to a process.
-pub fn kill(pid: i32, signal: i32) -> Sys<()> {
+pub fn kill(pid: HostPid, signal: i32) -> Sys<()> {
     // SAFETY: takes numbers only.
-    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+    Errno::result(unsafe { libc::kill(pid.number(), signal) }).map(drop)
 }
 
 /// Sets the domain name of the calling thread's UTS namespace.
@@ -48,9 +50,10 @@ pub fn setdomainname(name: &[u8]) -> Sys<()> {
 }
 
 /// Sends a signal to one thread.
-pub fn tgkill(pid: i32, tid: i32, signal: i32) -> Sys<()> {
+pub fn tgkill(pid: HostPid, tid: HostPid, signal: i32) -> Sys<()> {
     // SAFETY: takes numbers only.
-    Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, pid.number(), tid.number(), signal) })
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::Sys;
+use super::pid::HostPid;
 
 /// The first slot of the GDT that belongs to the thread.
 pub const FIRST_SLOT: u32 = 12;
@@ -54,7 +55,7 @@ impl Descriptor {
 }
 
 /// The slots of a stopped thread; all empty on a kernel that runs no 32-bit code.
-pub fn get(tid: i32) -> Sys<Vec<Descriptor>> {
+pub fn get(tid: HostPid) -> Sys<Vec<Descriptor>> {
     (FIRST_SLOT..FIRST_SLOT + SLOTS)
         .map(|number| match get_one(tid, number) {
             Err(Errno::EIO) => Ok(Descriptor::empty(number)),
@@ -63,18 +64,19 @@ pub fn get(tid: i32) -> Sys<Vec<Descriptor>> {
         .collect()
 }
 
-fn get_one(tid: i32, number: u32) -> Sys<Descriptor> {
+fn get_one(tid: HostPid, number: u32) -> Sys<Descriptor> {
     let mut slot = Descriptor::empty(number);
     let at = libc::c_long::from(number);
     // SAFETY: the kernel writes one `user_desc`, which `Descriptor` has the layout of.
-    let done = unsafe { libc::ptrace(PTRACE_GET_THREAD_AREA, tid, at, &raw mut slot) };
+    let done = unsafe { libc::ptrace(PTRACE_GET_THREAD_AREA, tid.number(), at, &raw mut slot) };
     Errno::result(done).map(|_| slot)
 }
 
 /// Sets one slot of a stopped thread.
-pub fn set(tid: i32, slot: &Descriptor) -> Sys<()> {
+pub fn set(tid: HostPid, slot: &Descriptor) -> Sys<()> {
     let at = libc::c_long::from(slot.number);
     // SAFETY: the kernel reads one `user_desc`, which `Descriptor` has the layout of.
-    let done = unsafe { libc::ptrace(PTRACE_SET_THREAD_AREA, tid, at, std::ptr::from_ref(slot)) };
+    let done =
+        unsafe { libc::ptrace(PTRACE_SET_THREAD_AREA, tid.number(), at, std::ptr::from_ref(slot)) };
     Errno::result(done).map(drop)
 }

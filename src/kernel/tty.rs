@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use super::Sys;
 use super::descriptor::owned;
+use super::pid::HostPid;
 
 const TIOCGPTPEER: libc::c_ulong = 0x5441;
 const TIOCGPTLCK: libc::c_ulong = 0x8004_5439;
@@ -121,18 +122,18 @@ pub fn set_packet_mode(master: impl AsFd, packet: bool) -> Sys<()> {
 }
 
 /// The session whose controlling terminal it is. On a slave only that session may ask.
-pub fn session(fd: impl AsFd) -> Sys<i32> {
-    get(fd, libc::TIOCGSID)
+pub fn session(fd: impl AsFd) -> Sys<HostPid> {
+    get(fd, libc::TIOCGSID).map(HostPid::new)
 }
 
 /// The foreground group. On a slave only the terminal's own session may ask.
-pub fn foreground(fd: impl AsFd) -> Sys<i32> {
-    get(fd, libc::TIOCGPGRP)
+pub fn foreground(fd: impl AsFd) -> Sys<HostPid> {
+    get(fd, libc::TIOCGPGRP).map(HostPid::new)
 }
 
 /// Sets the foreground group, from within the terminal's session.
-pub fn set_foreground(fd: impl AsFd, group: i32) -> Sys<()> {
-    set(fd, libc::TIOCSPGRP, &group)
+pub fn set_foreground(fd: impl AsFd, group: HostPid) -> Sys<()> {
+    set(fd, libc::TIOCSPGRP, &group.number())
 }
 
 /// How many bytes can be read at once. On a terminal, bytes that are on their way are waited for
@@ -170,6 +171,6 @@ mod tests {
         assert_eq!(termios(&slave).unwrap(), settings);
         set_packet_mode(&master, true).unwrap();
         assert!(is_packet_mode(&master).unwrap());
-        assert_eq!(session(&master).unwrap_or(0), 0);
+        assert_eq!(session(&master).unwrap_or_default(), HostPid::NONE);
     }
 }

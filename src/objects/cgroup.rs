@@ -7,6 +7,7 @@
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::CoreEntry;
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 
 const REASON: &str = "control groups are not carried";
@@ -14,7 +15,10 @@ const REMEDY: &str =
     "with --manage-cgroups=ignore the restored tasks are in the control group of who restores them";
 
 /// Refuses threads, by pid and tid, that are in another control group than this process.
-pub fn check(threads: impl IntoIterator<Item = (i32, i32)>, refusals: &mut Refusals) -> Result<()> {
+pub fn check(
+    threads: impl IntoIterator<Item = (HostPid, HostPid)>,
+    refusals: &mut Refusals,
+) -> Result<()> {
     let own = groups("/proc/self/cgroup")?;
     for (pid, tid) in threads {
         let theirs = groups(&format!("/proc/{pid}/task/{tid}/cgroup"))?;
@@ -59,13 +63,14 @@ fn sets_of(core: &CoreEntry) -> impl Iterator<Item = u32> + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::pid::TreePid;
     use crate::images::proto::{InventoryEntry, ThreadCoreEntry};
     use crate::images::snapshot::TaskImage;
 
     #[test]
     fn a_task_in_the_own_group_passes() {
         let mut refusals = Refusals::default();
-        let me = std::process::id().cast_signed();
+        let me = HostPid::own();
         check([(me, me)], &mut refusals).unwrap();
         assert!(refusals.is_empty());
     }
@@ -79,11 +84,13 @@ mod tests {
             let core = CoreEntry { thread_core: Some(thread), ..Default::default() };
             TaskImage { core, ..Default::default() }
         };
-        snapshot.tasks.extend([(5, image(Some(1))), (6, image(None))]);
+        snapshot
+            .tasks
+            .extend([(5, Some(1)), (6, None)].map(|(pid, set)| (TreePid::new(pid), image(set))));
         let mut refusals = Refusals::default();
         validate(&snapshot, &mut refusals);
         assert!(refusals.is_empty());
-        snapshot.tasks.insert(7, image(Some(2)));
+        snapshot.tasks.insert(TreePid::new(7), image(Some(2)));
         validate(&snapshot, &mut refusals);
         let text = refusals.check().unwrap_err().to_string();
         assert!(text.starts_with("pid 7: control group of its own: "), "{text}");

@@ -7,6 +7,7 @@ pub mod files;
 pub mod memory;
 pub mod namespaces;
 pub mod phases;
+pub mod pids;
 pub mod place;
 pub mod task;
 pub mod validate;

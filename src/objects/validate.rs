@@ -8,6 +8,7 @@
 use super::namespaces::Join;
 use super::{files, memory, namespaces, task};
 use crate::error::{Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::snapshot::Snapshot;
 
 /// Checks a whole snapshot, whose tree is to join some namespaces. What is not restored is added to
@@ -26,7 +27,7 @@ pub fn tree(snapshot: &Snapshot, joined: &[Join], refusals: &mut Refusals) -> Re
 
 /// Checks what is one process's own, likewise. The snapshot has to hold the process and the files that
 /// it uses.
-pub fn process(snapshot: &Snapshot, pid: u32, refusals: &mut Refusals) -> Result<()> {
+pub fn process(snapshot: &Snapshot, pid: TreePid, refusals: &mut Refusals) -> Result<()> {
     files::validate_process(snapshot, pid)?;
     memory::validate(snapshot, pid, refusals)?;
     task::validate(snapshot, pid)

@@ -11,6 +11,7 @@ pub mod getopt;
 pub mod table;
 pub mod values;
 
+use crate::kernel::pid::HostPid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use fields::Options;
@@ -153,9 +154,9 @@ impl Request {
     }
 
     /// The root of the tree to dump.
-    pub fn pid(&self) -> Result<i32> {
+    pub fn pid(&self) -> Result<HostPid> {
         match self.options.pid {
-            Some(pid) if pid > 0 => Ok(pid),
+            Some(pid) if pid > 0 => Ok(HostPid::new(pid)),
             Some(pid) => Err(Error::new(Kind::BadOptions, format!("pid {pid} is not a process"))),
             None => {
                 Err(Error::new(Kind::BadOptions, "no process is named").remedy("pass --tree PID"))

@@ -1,6 +1,7 @@
 //! The caller is asked at every stage, and answers before the work goes on.
 
 use std::ffi::OsString;
+use crate::kernel::pid::HostPid;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 
@@ -27,7 +28,12 @@ impl<'a> Notifier<'a> {
         Self { channel, asked, scripts: Scripts::new(request) }
     }
 
-    fn ask(&self, stage: Stage, pid: Option<i32>, fd: Option<BorrowedFd<'_>>) -> Result<CriuReq> {
+    fn ask(
+        &self,
+        stage: Stage,
+        pid: Option<HostPid>,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<CriuReq> {
         let question = question(stage, pid);
         match fd {
             Some(fd) => self.channel.send_with_fd(&question, fd)?,
@@ -41,12 +47,15 @@ impl<'a> Notifier<'a> {
 }
 
 /// Callers are told the pid at the two stages at which CRIU tells it.
-fn question(stage: Stage, pid: Option<i32>) -> CriuResp {
+fn question(stage: Stage, pid: Option<HostPid>) -> CriuResp {
     let pid = pid.filter(|_| matches!(stage, Stage::SetupNamespaces | Stage::PostRestore));
     CriuResp {
         r#type: CriuReqType::Notify as i32,
         success: true,
-        notify: Some(CriuNotify { script: Some(stage.name().to_owned()), pid }),
+        notify: Some(CriuNotify {
+            script: Some(stage.name().to_owned()),
+            pid: pid.map(HostPid::number),
+        }),
         ..CriuResp::default()
     }
 }
@@ -56,14 +65,19 @@ fn refused(stage: Stage, why: &str) -> Error {
 }
 
 impl Hooks for Notifier<'_> {
-    fn notify(&mut self, stage: Stage, pid: Option<i32>) -> Result<()> {
+    fn notify(&mut self, stage: Stage, pid: Option<HostPid>) -> Result<()> {
         if self.asked {
             self.ask(stage, pid, None).doing(|| format!("ask the caller at {}", stage.name()))?;
         }
         self.scripts.notify(stage, pid)
     }
 
-    fn notify_with_fd(&mut self, stage: Stage, pid: Option<i32>, fd: BorrowedFd<'_>) -> Result<()> {
+    fn notify_with_fd(
+        &mut self,
+        stage: Stage,
+        pid: Option<HostPid>,
+        fd: BorrowedFd<'_>,
+    ) -> Result<()> {
         if self.asked {
             self.ask(stage, pid, Some(fd))
                 .doing(|| format!("ask the caller at {}", stage.name()))?;
@@ -114,13 +128,13 @@ mod tests {
         let request = request(true);
         let mut hooks = Notifier::new(&worker, &request);
         answer(&caller, true);
-        hooks.notify(Stage::PostRestore, Some(12)).unwrap();
+        hooks.notify(Stage::PostRestore, Some(HostPid::new(12))).unwrap();
         let question: CriuResp = caller.receive().unwrap().unwrap();
         let asked = question.notify.unwrap();
         assert_eq!((asked.script(), asked.pid), ("post-restore", Some(12)));
 
         answer(&caller, false);
-        let error = hooks.notify(Stage::PreResume, Some(12)).unwrap_err();
+        let error = hooks.notify(Stage::PreResume, Some(HostPid::new(12))).unwrap_err();
         assert_eq!(error.kind(), Kind::CallbackRefused);
         assert!(error.to_string().contains("pre-resume"), "{error}");
         let question: CriuResp = caller.receive().unwrap().unwrap();

@@ -15,6 +15,7 @@ use nix::sys::stat::Mode;
 
 use super::wire::Channel;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{pidfd, proc, socket};
 use crate::objects::task::status::Status;
@@ -22,7 +23,7 @@ use crate::objects::task::status::Status;
 /// Who connected, as the kernel noted it then.
 #[derive(Debug)]
 pub struct Peer {
-    pub pid: i32,
+    pub pid: HostPid,
     pub uid: u32,
     pub gid: u32,
     /// None where the kernel no longer knows it.
@@ -36,13 +37,14 @@ impl Peer {
             .doing(|| "SO_PEERCRED of the RPC socket")?;
         // A process that is gone has none, and no descriptors either.
         let pidfd = getsockopt(channel, sockopt::PeerPidfd).ok();
-        let (pid, uid, gid) = (credentials.pid(), credentials.uid(), credentials.gid());
+        let (pid, uid, gid) =
+            (HostPid::new(credentials.pid()), credentials.uid(), credentials.gid());
         Ok(Self { pid, uid, gid, pidfd })
     }
 
     /// This process, for a caller who runs the engine itself.
     pub fn this_process() -> Self {
-        let pid = std::process::id().cast_signed();
+        let pid = HostPid::own();
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         Self { pid, uid, gid, pidfd: pidfd::open(pid).ok() }
     }

@@ -21,6 +21,7 @@ use super::peer::{self, Peer};
 use super::wire::Channel;
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{CriuOpts, CriuReqType};
+use crate::kernel::pid::HostPid;
 use crate::kernel::{proc, process};
 use crate::objects::task::status::Status;
 use crate::options::{Options, Verb, table};
@@ -107,7 +108,7 @@ impl Rights {
     /// and spares others' processes being looked at.
     pub fn check_target(self, target: Option<i32>) -> Result<()> {
         match (self, target) {
-            (Rights::User { uid, gid }, Some(pid)) => check_owner(pid, uid, gid),
+            (Rights::User { uid, gid }, Some(pid)) => check_owner(HostPid::new(pid), uid, gid),
             _ => Ok(()),
         }
     }
@@ -173,7 +174,7 @@ fn is_asked(name: &str, options: &Options) -> bool {
 }
 
 /// All ids of the process are the peer's own.
-fn check_owner(pid: i32, uid: u32, gid: u32) -> Result<()> {
+fn check_owner(pid: HostPid, uid: u32, gid: u32) -> Result<()> {
     let Ok(text) = proc::text(&format!("/proc/{pid}/status")) else {
         return Err(proc::gone(pid));
     };
@@ -269,9 +270,12 @@ mod tests {
 
     #[test]
     fn the_ids_of_a_process_are_compared() {
-        let me = std::process::id().cast_signed();
+        let me = HostPid::own();
         assert_eq!(check_owner(me, 4242, 4242).unwrap_err().kind(), Kind::Denied);
-        assert_eq!(check_owner(i32::MAX, 4242, 4242).unwrap_err().kind(), Kind::NoSuchTask);
+        assert_eq!(
+            check_owner(HostPid::new(i32::MAX), 4242, 4242).unwrap_err().kind(),
+            Kind::NoSuchTask
+        );
     }
 
     #[test]

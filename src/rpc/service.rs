@@ -31,6 +31,7 @@ use crate::engine::hooks::{Hooks, Stage};
 use crate::engine::scripts::{Scripts, write_pidfile};
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::CriuReqType;
+use crate::kernel::pid::HostPid;
 use crate::kernel::{descriptor, host, process};
 use crate::log::Log;
 use crate::options::Request;
@@ -170,11 +171,11 @@ impl Service<'_> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => {
-                    self.shares.borrow_mut().remove(pid.as_raw());
+                    self.shares.borrow_mut().remove(HostPid::new(pid.as_raw()));
                     self.log.info(format!("worker {pid} ended with {status}"));
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    self.shares.borrow_mut().remove(pid.as_raw());
+                    self.shares.borrow_mut().remove(HostPid::new(pid.as_raw()));
                     self.log.warn(format!("worker {pid} was killed by {signal}"));
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
@@ -222,7 +223,7 @@ impl Service<'_> {
         refused.push_front(channel);
     }
 
-    fn start(&self, channel: &Channel, rights: Rights, signals: &SignalFd) -> Result<i32> {
+    fn start(&self, channel: &Channel, rights: Rights, signals: &SignalFd) -> Result<HostPid> {
         let ours = [self.listener.as_fd().as_raw_fd(), signals.as_fd().as_raw_fd()];
         let child = process::fork(|| {
             // This process has its own table and ends without dropping what it inherited.
@@ -272,7 +273,7 @@ fn signals() -> Result<SignalFd> {
 /// Pid file and the descriptor to be told by, in this order: who hears of it finds the other done.
 fn announce(request: &Request) -> Result<()> {
     if let Some(file) = &request.options.pidfile {
-        write_pidfile(file, std::process::id().cast_signed())?;
+        write_pidfile(file, HostPid::own())?;
     }
     let Some(number) = request.options.status_fd else { return Ok(()) };
     let status = host::adopt(number).doing(|| "--status-fd")?;

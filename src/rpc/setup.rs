@@ -112,7 +112,7 @@ impl Session {
         let told = self.options.add_rpc(message);
         self.options.restore_detached = Some(true);
         if matches!(self.verb, Verb::Dump | Verb::PreDump) {
-            self.options.pid.get_or_insert(client.peer.pid);
+            self.options.pid.get_or_insert(client.peer.pid.number());
         }
         let file = self.options.config_file.clone();
         let overridden = file.map_or(Ok(()), |file| self.override_by(&file));
@@ -156,7 +156,7 @@ impl Session {
     fn forbid_questions_to_the_frozen(&self, client: &Client) -> Result<()> {
         if self.verb == Verb::Dump
             && self.options.notify_scripts()
-            && self.options.pid == Some(client.peer.pid)
+            && self.options.pid == Some(client.peer.pid.number())
         {
             let cause = "notify_scripts: a process that dumps itself is stopped when it is asked";
             return Err(Error::new(Kind::BadOptions, cause)

@@ -4,6 +4,7 @@
 //! share, and all users together leave room for root: who can be many users, as in a user namespace,
 //! gains nothing by it.
 
+use crate::kernel::pid::HostPid;
 use std::collections::HashMap;
 
 use super::rights::Rights;
@@ -19,7 +20,7 @@ const OF_ALL: usize = 512;
 /// The connections that are served: who serves each, and for whom.
 #[derive(Debug, Default)]
 pub struct Shares {
-    workers: HashMap<i32, Rights>,
+    workers: HashMap<HostPid, Rights>,
 }
 
 impl Shares {
@@ -47,12 +48,12 @@ impl Shares {
     }
 
     /// A connection is served by `worker`.
-    pub fn add(&mut self, worker: i32, rights: Rights) {
+    pub fn add(&mut self, worker: HostPid, rights: Rights) {
         self.workers.insert(worker, rights);
     }
 
     /// A worker has ended, in whatever way.
-    pub fn remove(&mut self, worker: i32) {
+    pub fn remove(&mut self, worker: HostPid) {
         self.workers.remove(&worker);
     }
 }
@@ -68,24 +69,24 @@ mod tests {
     #[test]
     fn a_user_has_a_share_that_comes_back() {
         let mut shares = Shares::default();
-        (0..32).for_each(|worker| shares.add(worker, user(7)));
+        (0..32).for_each(|worker| shares.add(HostPid::new(worker), user(7)));
         let said = shares.check(user(7)).unwrap_err().to_string();
         assert!(said.starts_with("user 7 has 32 connections"), "{said}");
         shares.check(user(8)).unwrap();
         shares.check(Rights::Root).unwrap();
-        shares.remove(31);
+        shares.remove(HostPid::new(31));
         shares.check(user(7)).unwrap();
     }
 
     #[test]
     fn many_users_leave_room_for_root() {
         let mut shares = Shares::default();
-        (0..384u32).for_each(|worker| shares.add(worker.cast_signed(), user(worker)));
+        (0..384u32).for_each(|worker| shares.add(HostPid::new(worker.cast_signed()), user(worker)));
         let said = shares.check(user(1000)).unwrap_err().to_string();
         assert!(said.starts_with("users have 384 connections"), "{said}");
         shares.check(Rights::Root).unwrap();
         assert!(!shares.are_taken());
-        (384..512).for_each(|worker| shares.add(worker, Rights::Root));
+        (384..512).for_each(|worker| shares.add(HostPid::new(worker), Rights::Root));
         assert!(shares.are_taken());
     }
 }

@@ -18,6 +18,7 @@ use crate::images::proto::{
     CriuDumpResp, CriuFeatures, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp,
     CriuVersion,
 };
+use crate::kernel::pid::HostPid;
 use crate::kernel::process;
 use crate::log::Log;
 use crate::options::getopt::Scan;
@@ -221,7 +222,7 @@ fn dump(caller: &Caller<'_>, asked: Asked) -> Result<i32> {
         Ok((request, _)) => {
             let options = &request.options;
             let lives = options.leave_running() || options.leave_stopped();
-            if lives || options.pid != Some(Peer::of(channel)?.pid) {
+            if lives || options.pid != Some(Peer::of(channel)?.pid.number()) {
                 channel.send(&CriuResp { dump: not_restored, ..success(CriuReqType::Dump) })?;
             }
             Ok(DONE)
@@ -239,7 +240,7 @@ fn restore(caller: &Caller<'_>, asked: Asked) -> Result<i32> {
     let (log, result) = run(caller, Verb::Restore, asked);
     match result {
         Ok((request, Outcome::Restored { pid })) => {
-            let restored = Some(CriuRestoreResp { pid });
+            let restored = Some(CriuRestoreResp { pid: pid.number() });
             channel.send(&CriuResp { restore: restored, ..success(CriuReqType::Restore) })?;
             Ok(become_command(&request.options.exec_cmd, &log))
         }
@@ -329,8 +330,8 @@ pub fn features_answer(message: &CriuReq) -> CriuResp {
 /// The exit status of a child of this worker, as `waitpid` gives it.
 fn wait_answer(pid: u32) -> CriuResp {
     // Zero and what is negative as a pid would mean any child.
-    let child = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(Errno::ECHILD);
-    match child.and_then(process::wait_status) {
+    let child = i32::try_from(pid).ok().filter(|pid| *pid > 0).map(HostPid::new);
+    match child.ok_or(Errno::ECHILD).and_then(process::wait_status) {
         Ok(status) => CriuResp { status: Some(status), ..success(CriuReqType::WaitPid) },
         Err(errno) => {
             let error = Error::sys(format!("wait for pid {pid}, a child of this worker"), errno);

@@ -1,5 +1,6 @@
 //! What is worth showing of a dump.
 
+use crate::images::pid::TreePid;
 use std::collections::HashMap;
 use std::time::SystemTime;
 
@@ -195,7 +196,7 @@ pub fn descriptors<'a>(snapshot: &'a Snapshot, task: &TaskImage) -> Vec<Open<'a>
 pub fn children(snapshot: &Snapshot) -> (HashMap<u32, Vec<usize>>, Vec<usize>) {
     let (mut children, mut roots) = (HashMap::<u32, Vec<usize>>::new(), Vec::new());
     for (index, entry) in snapshot.tree.iter().enumerate() {
-        if index > 0 && snapshot.tasks.contains_key(&entry.ppid) {
+        if index > 0 && snapshot.tasks.contains_key(&TreePid::new(entry.ppid)) {
             children.entry(entry.ppid).or_default().push(index);
         } else {
             roots.push(index);

@@ -15,7 +15,7 @@ pub fn render(snapshot: &Snapshot, about: &About) -> Value {
     let tasks = snapshot
         .tree
         .iter()
-        .filter_map(|entry| Some(task(snapshot, entry, snapshot.tasks.get(&entry.pid)?)));
+        .filter_map(|entry| Some(task(snapshot, entry, snapshot.tasks.get(&entry.tree_pid())?)));
     object([
         ("command", "show".into()),
         ("success", true.into()),

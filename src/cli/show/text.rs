@@ -74,7 +74,7 @@ impl Page<'_> {
     }
 
     fn task(&mut self, entry: &PstreeEntry, depth: usize) {
-        let Some(task) = self.snapshot.tasks.get(&entry.pid) else { return };
+        let Some(task) = self.snapshot.tasks.get(&entry.tree_pid()) else { return };
         let name = style(clean(model::comm(task))).bold();
         let mut line = format!("{} {name}", style(entry.pid).cyan());
         line += &format!(" ({}), session {}, group {}", model::state(task), entry.sid, entry.pgid);

@@ -15,14 +15,15 @@ use crate::error::{Context, Result};
 use crate::kernel::kcmp::{self, EpollSlot, Kcmp};
 use crate::kernel::mapping::{Anonymous, FileMapping};
 use crate::kernel::pagemap::{Pagemap, Scan, category};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{epoll, eventfd, lock, memfd, pidfd, probe, proc, timerfd};
 use crate::options::{Verb, table};
 
 const PAGE: u64 = 4096;
 
-fn own_pid() -> i32 {
-    std::process::id().cast_signed()
+fn own_pid() -> HostPid {
+    HostPid::own()
 }
 
 pub(super) fn map_files() -> Result<()> {

@@ -1,6 +1,8 @@
 //! From the stopped processes to a snapshot, one process after the other.
 
 use std::ffi::OsString;
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::sync::Arc;
 
 use super::freeze::{self, Member, State};
@@ -75,19 +77,19 @@ impl<'a, 'w> Capture<'a, 'w> {
             },
             State::Alive(frozen) => self.task(frozen).doing(|| format!("pid {}", member.pid))?,
         };
-        let pid = member.pid.cast_unsigned();
+        let pid = pids::tree(member.pid);
         self.snapshot.tasks.insert(pid, image);
         let place = format!("pid {pid}");
         self.verdict.judge(&place, |no| validate::process(&self.snapshot, pid, no));
-        self.hand_over(pid);
+        self.hand_over(member.pid);
         Ok(())
     }
 
     /// Gives the messages of a process to the writer. The snapshot keeps what others have to know.
-    fn hand_over(&mut self, pid: u32) {
-        if let Some(task) = self.snapshot.tasks.get_mut(&pid) {
+    fn hand_over(&mut self, pid: HostPid) {
+        if let Some(task) = self.snapshot.tasks.get_mut(&pids::tree(pid)) {
             let known = TaskImage { ids: task.ids, ..TaskImage::default() };
-            self.writer.add_messages(pid.cast_signed(), std::mem::replace(task, known));
+            self.writer.add_messages(pid, std::mem::replace(task, known));
         }
     }
 
@@ -212,15 +214,15 @@ fn inventory(ids: &SharedIds) -> InventoryEntry {
 
 fn pstree_entry(member: &Member) -> PstreeEntry {
     let threads = match &member.state {
-        State::Alive(task) => task.threads.iter().map(|t| t.tid.cast_unsigned()).collect(),
+        State::Alive(task) => task.threads.iter().map(|t| pids::tree(t.tid).number()).collect(),
         // So CRIU writes the only thread of a zombie.
         State::Zombie { .. } => vec![0],
     };
     PstreeEntry {
-        pid: member.pid.cast_unsigned(),
-        ppid: member.ppid.cast_unsigned(),
-        pgid: member.pgid.cast_unsigned(),
-        sid: member.sid.cast_unsigned(),
+        pid: pids::tree(member.pid).number(),
+        ppid: pids::tree(member.ppid).number(),
+        pgid: pids::tree(member.pgid).number(),
+        sid: pids::tree(member.sid).number(),
         threads,
     }
 }

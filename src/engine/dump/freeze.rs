@@ -8,17 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Refusals, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, Stat};
 use crate::tracee::dumpee::FrozenTask;
 
 /// One process of the tree.
 #[derive(Debug)]
 pub struct Member {
-    pub pid: i32,
+    pub pid: HostPid,
     /// 0 for the root of the tree.
-    pub ppid: i32,
-    pub pgid: i32,
-    pub sid: i32,
+    pub ppid: HostPid,
+    pub pgid: HostPid,
+    pub sid: HostPid,
     pub comm: String,
     pub state: State,
 }
@@ -48,12 +49,12 @@ const LONGER: &str = "raise --timeout; the tree runs on";
 /// Stops the tree below `root`; a `timeout` of zero is no limit. Parents stand before children in the
 /// result. `stopped` is called as soon as the root itself is stopped.
 pub fn freeze<T>(
-    root: i32,
+    root: HostPid,
     timeout: Duration,
     stopped: impl FnOnce() -> T,
 ) -> Result<(Vec<Member>, T)> {
     let mut freezing = Freezing { deadline: deadline(timeout), members: BTreeMap::new() };
-    freezing.add(root, 0)?;
+    freezing.add(root, HostPid::NONE)?;
     let told = stopped();
     while freezing.add_new_children()? {}
     match freezing.into_order(root) {
@@ -70,20 +71,20 @@ fn deadline(timeout: Duration) -> Option<(Instant, Duration)> {
 
 struct Freezing {
     deadline: Option<(Instant, Duration)>,
-    members: BTreeMap<i32, Member>,
+    members: BTreeMap<HostPid, Member>,
 }
 
 impl Freezing {
-    fn add(&mut self, pid: i32, ppid: i32) -> Result<()> {
+    fn add(&mut self, pid: HostPid, ppid: HostPid) -> Result<()> {
         self.check_deadline()?;
-        if pid == std::process::id().cast_signed() {
+        if pid == HostPid::own() {
             let cause = format!("pid {pid}: The criu itself is within dumped tree");
             return Err(Error::new(Kind::Refused, cause).remedy(
                 "start criu outside of the tree, for example with setsid or from another shell",
             ));
         }
         let Some(state) = stop(pid, self.patience())? else {
-            return if ppid == 0 { Err(no_such_task(pid)) } else { Ok(()) };
+            return if ppid == HostPid::NONE { Err(no_such_task(pid)) } else { Ok(()) };
         };
         let stat = match &state {
             State::Alive(task) => found(task.stat().and_then(Stat::of))?,
@@ -113,7 +114,7 @@ impl Freezing {
         }
     }
 
-    fn children(&self, parent: i32) -> Vec<i32> {
+    fn children(&self, parent: HostPid) -> Vec<HostPid> {
         let task = self.members.get(&parent).and_then(Member::frozen);
         let threads = task.into_iter().flat_map(|task| &task.threads);
         threads.flat_map(|thread| proc::children_of(parent, thread.tid)).collect()
@@ -121,13 +122,13 @@ impl Freezing {
 
     /// Stops the children of all stopped tasks; whether any of them is new.
     fn add_new_children(&mut self) -> Result<bool> {
-        let known: BTreeSet<i32> = self.members.keys().copied().collect();
-        let alive: Vec<i32> =
+        let known: BTreeSet<HostPid> = self.members.keys().copied().collect();
+        let alive: Vec<HostPid> =
             self.members.values().filter(|m| m.frozen().is_some()).map(|m| m.pid).collect();
         for parent in alive {
             for child in self.children(parent) {
                 match self.members.get_mut(&child) {
-                    Some(member) if member.ppid != 0 => member.ppid = parent,
+                    Some(member) if member.ppid != HostPid::NONE => member.ppid = parent,
                     Some(_) => {}
                     None => self.add(child, parent)?,
                 }
@@ -136,12 +137,12 @@ impl Freezing {
         Ok(self.members.keys().any(|pid| !known.contains(pid)))
     }
 
-    fn into_order(mut self, root: i32) -> Vec<Member> {
+    fn into_order(mut self, root: HostPid) -> Vec<Member> {
         let mut ordered: Vec<Member> = self.members.remove(&root).into_iter().collect();
         let mut next = 0;
         while next < ordered.len() {
             let parent = ordered[next].pid;
-            let children: Vec<i32> =
+            let children: Vec<HostPid> =
                 self.members.values().filter(|m| m.ppid == parent).map(|m| m.pid).collect();
             ordered.extend(children.iter().filter_map(|pid| self.members.remove(pid)));
             next += 1;
@@ -152,7 +153,7 @@ impl Freezing {
 
 /// Stops a process; none if it is gone. A zombie cannot be stopped, nor can a process that is about to
 /// exit (EPERM, ESRCH), so the state that it is in afterwards decides what it is, and not the error.
-fn stop(pid: i32, patience: Duration) -> Result<Option<State>> {
+fn stop(pid: HostPid, patience: Duration) -> Result<Option<State>> {
     match FrozenTask::seize_within(pid, patience) {
         Ok(task) => Ok(Some(State::Alive(Box::new(task)))),
         Err(error) => match stat(pid)? {
@@ -199,13 +200,13 @@ pub fn check_session(root: &Member, shell_job: bool, refusals: &mut Refusals) {
     );
 }
 
-fn no_such_task(pid: i32) -> Error {
+fn no_such_task(pid: HostPid) -> Error {
     Error::new(Kind::NoSuchTask, format!("pid {pid}: no such process"))
         .remedy("give the pid of a running process")
 }
 
 /// None if the process is gone.
-fn stat(pid: i32) -> Result<Option<Stat>> {
+fn stat(pid: HostPid) -> Result<Option<Stat>> {
     found(proc::stat(pid))
 }
 

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::TaskKobjIdsEntry;
 use crate::kernel::kcmp::{self, Kcmp};
+use crate::kernel::pid::HostPid;
 use crate::objects::namespaces;
 use crate::tracee::dumpee::FrozenTask;
 
@@ -16,7 +17,7 @@ use crate::tracee::dumpee::FrozenTask;
 struct Identities {
     what: Kcmp,
     /// A pid that has the object, and the object's id.
-    known: Vec<(i32, u32)>,
+    known: Vec<(HostPid, u32)>,
     last: u32,
 }
 
@@ -27,7 +28,7 @@ impl Identities {
     }
 
     /// The id of what `pid` has, and who was seen with it before.
-    fn identify(&mut self, pid: i32) -> Result<(u32, Option<i32>)> {
+    fn identify(&mut self, pid: HostPid) -> Result<(u32, Option<HostPid>)> {
         match kcmp::search(&self.known, |(other, _)| compare(*other, pid, self.what))? {
             Ok(found) => {
                 let (other, id) = self.known[found];
@@ -42,7 +43,7 @@ impl Identities {
     }
 }
 
-fn compare(pid: i32, other: i32, what: Kcmp) -> Result<Ordering> {
+fn compare(pid: HostPid, other: HostPid, what: Kcmp) -> Result<Ordering> {
     kcmp::compare(pid, other, what, 0, 0)
         .doing(|| format!("kcmp {what:?} of pids {pid} and {other}"))
 }

@@ -23,6 +23,7 @@ mod verdict;
 mod writer;
 
 use std::ffi::OsString;
+use crate::kernel::pid::HostPid;
 use std::time::Duration;
 
 use self::capture::Capture;
@@ -95,7 +96,7 @@ impl<'a> Frozen<'a> {
     /// Stops the tree below `root`.
     fn stop(
         request: &Request,
-        root: i32,
+        root: HostPid,
         helper: &Helper<'_, '_>,
         members: &'a mut Vec<Member>,
     ) -> Result<Self> {
@@ -123,7 +124,7 @@ impl<'a> Frozen<'a> {
         'a: 'scope,
     {
         let Self { members, look, ids, mapped, prepared } = self;
-        let alive: Vec<i32> = members.iter().filter_map(|m| Some(m.frozen()?.pid)).collect();
+        let alive: Vec<HostPid> = members.iter().filter_map(|m| Some(m.frozen()?.pid)).collect();
         let writer = Writer::start(helper, &alive, look, store);
         let mut capture = Capture::new(request, external, members, &writer, (ids, mapped))?;
         members.iter().try_for_each(|member| capture.member(member))?;
@@ -197,7 +198,7 @@ struct Whole<'a> {
 
 impl Whole<'_> {
     /// Asks the caller, whose no takes the dump away. Returns what the caller is to be told.
-    fn offer(self, hooks: &mut dyn Hooks, root: i32) -> Result<Vec<String>> {
+    fn offer(self, hooks: &mut dyn Hooks, root: HostPid) -> Result<Vec<String>> {
         if let Err(error) = hooks.notify(Stage::PostDump, Some(root)) {
             self.committed.revoke()?;
             return Err(error);

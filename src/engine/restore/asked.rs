@@ -1,6 +1,7 @@
 //! What a request asks of the tree that is to be made.
 
 use std::ffi::OsString;
+use crate::objects::pids;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::{getpgrp, getsid};
@@ -28,7 +29,7 @@ pub fn outer() -> Result<Outer> {
 pub fn spawn_spec(request: &Request, snapshot: &Snapshot) -> Result<SpawnSpec> {
     let all = snapshot.tasks.values().filter_map(|task| task.mm.as_ref());
     let helper = memory::find_helper_hole(all, HELPER_LEN)?;
-    let pid = snapshot.root().pid.cast_signed();
+    let pid = pids::host(snapshot.root().tree_pid());
     Ok(SpawnSpec {
         helper_len: HELPER_LEN as usize,
         sibling: request.options.rst_sibling(),

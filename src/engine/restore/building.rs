@@ -1,5 +1,7 @@
 //! A tree under construction, taken through the [phases](crate::objects::phases).
 
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -12,6 +14,7 @@ use crate::engine::tree::{self, Plan, Tree, Who};
 use crate::error::{Context, Result};
 use crate::helper::Later;
 use crate::images::pages::PageFiles;
+use crate::images::pid::TreePid;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::pin::Pin;
 use crate::objects::files::OpenFiles;
@@ -39,9 +42,9 @@ pub struct Building<'a, 'h, 'scope, 'env> {
     /// Every process that is no zombie, parents first.
     tasks: Vec<Rebuild<'a>>,
     /// Pids and wait statuses.
-    zombies: Vec<(i32, i32)>,
+    zombies: Vec<(HostPid, i32)>,
     /// Zombies whose core dump flag could not be had.
-    coreless: Vec<i32>,
+    coreless: Vec<HostPid>,
     tree: Tree,
     spaces: AddressSpaces<'a>,
     files: OpenFiles<'a>,
@@ -60,8 +63,8 @@ impl<'a, 'h, 'scope, 'env> Building<'a, 'h, 'scope, 'env> {
         copier: Copier<'h, 'scope, 'env>,
     ) -> Result<Self> {
         let outer = if request.options.shell_job() { Some(asked::outer()?) } else { None };
-        let alive = snapshot.tree.iter().filter(|entry| !is_zombie(snapshot, entry.pid));
-        let tasks = alive.map(|entry| Rebuild::new(snapshot, entry.pid, reach));
+        let alive = snapshot.tree.iter().filter(|entry| !is_zombie(snapshot, entry.tree_pid()));
+        let tasks = alive.map(|entry| Rebuild::new(snapshot, entry.tree_pid(), reach));
         let mut building = Self {
             snapshot,
             pages,
@@ -96,8 +99,8 @@ impl<'a, 'h, 'scope, 'env> Building<'a, 'h, 'scope, 'env> {
     }
 
     /// The pid of the root of the tree.
-    pub fn root(&self) -> i32 {
-        self.snapshot.root().pid.cast_signed()
+    pub fn root(&self) -> HostPid {
+        pids::host(self.snapshot.root().tree_pid())
     }
 
     /// Descriptors that are for the caller: masters of terminals whose other holders were outside of
@@ -112,7 +115,7 @@ impl<'a, 'h, 'scope, 'env> Building<'a, 'h, 'scope, 'env> {
     }
 
     /// Zombies whose core dump flag could not be had.
-    pub fn coreless(&self) -> &[i32] {
+    pub fn coreless(&self) -> &[HostPid] {
         &self.coreless
     }
 
@@ -135,7 +138,7 @@ impl<'a, 'h, 'scope, 'env> Building<'a, 'h, 'scope, 'env> {
             |by: Who, blank: &mut Blank, child: Who| spaces.before_clone(files, by, blank, child);
         self.tree = Tree::build(root, &self.plan, &mut on_clone)?;
         for entry in &self.snapshot.tree {
-            self.logs.done(entry.pid, "the process is there");
+            self.logs.done(entry.tree_pid(), "the process is there");
         }
         Ok(())
     }
@@ -151,8 +154,8 @@ impl<'a, 'h, 'scope, 'env> Building<'a, 'h, 'scope, 'env> {
     /// Final registers everywhere; children come before their parents in the result.
     pub fn arm(self, leave_stopped: bool) -> Result<(Vec<Armed>, OpenFiles<'a>)> {
         let Self { logs, tasks, tree, files, pin, .. } = self;
-        let tasks: BTreeMap<i32, &Rebuild<'_>> =
-            tasks.iter().map(|process| (process.task.number(), process)).collect();
+        let tasks: BTreeMap<HostPid, &Rebuild<'_>> =
+            tasks.iter().map(|process| (process.task.host_pid(), process)).collect();
         let arm = |blank: Blank| {
             let process = tasks[&blank.pid()];
             let asked = if leave_stopped { Some(libc::SIGSTOP) } else { None };
@@ -192,7 +195,7 @@ impl World for Building<'_, '_, '_, '_> {
         let mut parts = Parts { spaces, files, copier };
         for process in &*tasks {
             let pid = process.task.pid;
-            let blank = tree.get_mut(process.task.number())?;
+            let blank = tree.get_mut(process.task.host_pid())?;
             Turn::take(blank, phases, |phase, turn| parts.take(phase, process, turn))
                 .doing(|| format!("pid {pid}"))
                 .inspect_err(|error| logs.failed(pid, error))?;
@@ -237,16 +240,16 @@ fn share_memory(snapshot: &Snapshot) -> bool {
     ids.any(|ids| !seen.insert(ids.vm_id))
 }
 
-fn is_zombie(snapshot: &Snapshot, pid: u32) -> bool {
+fn is_zombie(snapshot: &Snapshot, pid: TreePid) -> bool {
     snapshot.tasks[&pid].core.is_zombie()
 }
 
-fn zombies(snapshot: &Snapshot) -> Vec<(i32, i32)> {
-    let dead = snapshot.tree.iter().filter(|entry| is_zombie(snapshot, entry.pid));
+fn zombies(snapshot: &Snapshot) -> Vec<(HostPid, i32)> {
+    let dead = snapshot.tree.iter().filter(|entry| is_zombie(snapshot, entry.tree_pid()));
     dead.map(|entry| {
-        let core = &snapshot.tasks[&entry.pid].core;
+        let core = &snapshot.tasks[&entry.tree_pid()].core;
         let status = core.tc.as_ref().map_or(0, |tc| tc.exit_code);
-        (entry.pid.cast_signed(), status.cast_signed())
+        (pids::host(entry.tree_pid()), status.cast_signed())
     })
     .collect()
 }

@@ -16,6 +16,7 @@ mod numbers;
 mod spaces;
 mod task_logs;
 
+use crate::kernel::pid::HostPid;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -95,7 +96,7 @@ fn rebuild(
     stats: &mut RestoreStats,
     hooks: &mut dyn Hooks,
     log: &Log,
-) -> Result<i32> {
+) -> Result<HostPid> {
     let pid = building.root();
     let root = Some(pid);
     hooks.notify(Stage::SetupNamespaces, root)?;

@@ -5,6 +5,8 @@
 //! A parent does that when it likes, and gets but a moment; orphans belong to init, which waits for
 //! everything in its time.
 
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,6 @@ const PATIENCE_WITH_OTHERS: Duration = Duration::from_millis(50);
 /// How long a process may take to die: some GiB of memory are given back in a second.
 const PATIENCE_WITH_THE_DYING: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_micros(500);
-const INIT: i32 = 1;
 
 /// Waits for processes that are dying and zombies that init is about to reap; any other holder of
 /// a number is an error.
@@ -40,10 +41,10 @@ pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
 }
 
 /// The numbers of the tree.
-pub fn of(snapshot: &Snapshot) -> impl Iterator<Item = i32> {
+pub fn of(snapshot: &Snapshot) -> impl Iterator<Item = HostPid> {
     snapshot.tree.iter().flat_map(|entry| {
-        let tids = entry.threads.iter().filter(|tid| **tid != 0);
-        tids.chain([&entry.pid]).map(|number| number.cast_signed())
+        let tids = entry.tree_tids().filter(|tid| tid.number() != 0);
+        tids.chain([entry.tree_pid()]).map(pids::host)
     })
 }
 
@@ -56,12 +57,12 @@ struct Waiting {
 
 impl Waiting {
     /// Who has the number, if somebody keeps it.
-    fn wait_for(&mut self, number: i32) -> Option<String> {
+    fn wait_for(&mut self, number: HostPid) -> Option<String> {
         let mut kept = self.kept;
         loop {
             let Ok(holder) = proc::stat(number) else { return None };
             let zombie = matches!(holder.state, 'Z' | 'X');
-            let (since, patience) = if zombie && holder.ppid == INIT {
+            let (since, patience) = if zombie && holder.ppid == HostPid::INIT {
                 (self.begun, PATIENCE)
             } else if !zombie && is_dying(number, &holder) {
                 // It did not look so at first, perhaps; its parent gets a moment after its end.
@@ -80,7 +81,7 @@ impl Waiting {
 }
 
 /// Killed or exiting, and not a zombie yet.
-fn is_dying(number: i32, holder: &Stat) -> bool {
+fn is_dying(number: HostPid, holder: &Stat) -> bool {
     const PF_EXITING: u32 = 4;
     const KILL: u64 = 1 << (libc::SIGKILL - 1);
     let killed = || proc::status(number, number).is_ok_and(|status| status.pending & KILL != 0);
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn who_is_not_waited_for_keeps_its_number() {
         let mut dead = Command::new("true").spawn().unwrap();
-        while proc::stat(dead.id().cast_signed()).unwrap().state != 'Z' {
+        while proc::stat(HostPid::new(dead.id().cast_signed())).unwrap().state != 'Z' {
             std::thread::yield_now();
         }
         let error = wait_until_free(&tree_of(dead.id())).unwrap_err().to_string();

@@ -5,6 +5,8 @@
 //! of it is there; all others are filled when the whole tree exists. Who was born of a filled
 //! process inherits its memory, and is changed where its own differs.
 
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::engine::tree::Who;
@@ -21,11 +23,11 @@ pub struct AddressSpaces<'a> {
     snapshot: &'a Snapshot,
     files: &'a PageFiles,
     shared: SharedObjects,
-    filled: BTreeSet<i32>,
+    filled: BTreeSet<HostPid>,
     /// Whose memory a process was born with; none has an empty one.
-    born_with: HashMap<Who, i32>,
+    born_with: HashMap<Who, HostPid>,
     /// The last parent whose pages were compared with a child's.
-    parent: Option<(i32, PageReader)>,
+    parent: Option<(HostPid, PageReader)>,
     /// Of the last pages that were read, for the next.
     buffer: Vec<u8>,
     /// Of all of them.
@@ -56,13 +58,13 @@ impl<'a> AddressSpaces<'a> {
         child: Who,
     ) -> Result<()> {
         if let (Who::Task(parent), Who::Task(pid)) = (by, child)
-            && memory::may_share(self.image(parent)?, self.image(pid)?)
+            && memory::may_share(self.image(HostPid::new(parent))?, self.image(HostPid::new(pid))?)
         {
             // The child is to get all of it.
             self.fill(files, blank, &mut Copying::finish)?;
         }
         let filled = match by {
-            Who::Task(pid) if self.filled.contains(&pid) => Some(pid),
+            Who::Task(pid) if self.filled.contains(&HostPid::new(pid)) => Some(HostPid::new(pid)),
             _ => self.born_with.get(&by).copied(),
         };
         if let Some(source) = filled {
@@ -84,7 +86,7 @@ impl<'a> AddressSpaces<'a> {
         if !self.filled.insert(pid) {
             return Ok(());
         }
-        let source = self.born_with.get(&Who::Task(pid)).copied();
+        let source = self.born_with.get(&Who::Task(pid.number())).copied();
         let image = self.image(pid)?;
         let buffer = std::mem::take(&mut self.buffer);
         let Some(mut pages) = self.pages(image, buffer)? else { return Ok(()) };
@@ -113,15 +115,15 @@ impl<'a> AddressSpaces<'a> {
     }
 
     /// Those of a parent: often the same as the last time.
-    fn parents_pages(&mut self, pid: i32, image: &TaskImage) -> Result<Option<PageReader>> {
+    fn parents_pages(&mut self, pid: HostPid, image: &TaskImage) -> Result<Option<PageReader>> {
         match self.parent.take() {
             Some((last, pages)) if last == pid => Ok(Some(pages)),
             _ => self.pages(image, Vec::new()),
         }
     }
 
-    fn image(&self, pid: i32) -> Result<&'a TaskImage> {
-        let image = self.snapshot.tasks.get(&pid.cast_unsigned());
+    fn image(&self, pid: HostPid) -> Result<&'a TaskImage> {
+        let image = self.snapshot.tasks.get(&pids::tree(pid));
         image.ok_or_else(|| Error::new(Kind::Internal, format!("pid {pid} has no image")))
     }
 

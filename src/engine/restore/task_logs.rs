@@ -1,8 +1,10 @@
 //! What is told of each task: in the log, or with `--log-pid` in a log of its own.
 
+use crate::images::proto::PstreeEntry;
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::images::pid::TreePid;
 use crate::images::snapshot::Snapshot;
 use crate::log::Log;
 use crate::options::Request;
@@ -11,7 +13,7 @@ use crate::options::Request;
 #[derive(Debug)]
 pub struct TaskLogs<'a> {
     log: &'a Log,
-    own: BTreeMap<u32, Log>,
+    own: BTreeMap<TreePid, Log>,
 }
 
 impl<'a> TaskLogs<'a> {
@@ -19,8 +21,8 @@ impl<'a> TaskLogs<'a> {
     pub fn new(request: &Request, snapshot: &Snapshot, log: &'a Log) -> Result<Self> {
         let mut own = BTreeMap::new();
         if request.options.log_pid() {
-            for pid in snapshot.tree.iter().map(|entry| entry.pid) {
-                if let Some(one) = log.of_task(request.work()?, pid.cast_signed())? {
+            for pid in snapshot.tree.iter().map(PstreeEntry::tree_pid) {
+                if let Some(one) = log.of_task(request.work()?, pid.number())? {
                     own.insert(pid, one);
                 }
             }
@@ -29,7 +31,7 @@ impl<'a> TaskLogs<'a> {
     }
 
     /// A step was done for a task.
-    pub fn done(&self, pid: u32, what: &str) {
+    pub fn done(&self, pid: TreePid, what: &str) {
         match self.own.get(&pid) {
             Some(own) => own.info(what),
             None => self.log.debug(format_args!("pid {pid}: {what}")),
@@ -37,7 +39,7 @@ impl<'a> TaskLogs<'a> {
     }
 
     /// A step failed; the error reaches the log by itself.
-    pub fn failed(&self, pid: u32, error: &Error) {
+    pub fn failed(&self, pid: TreePid, error: &Error) {
         if let Some(own) = self.own.get(&pid) {
             own.error(error);
         }

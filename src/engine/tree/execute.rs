@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::plan::{Op, Plan, Who};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::tracee::batch::{Batch, CallId, Outcome};
 use crate::tracee::blank::{Blank, CloneCall, CloneSpec};
 
@@ -14,9 +15,9 @@ pub type OnClone<'a> = dyn FnMut(Who, &mut Blank, Who) -> Result<()> + 'a;
 /// A tree of blanks. Dropping it kills them, children first, each waited for by its parent.
 #[derive(Debug, Default)]
 pub struct Tree {
-    tasks: BTreeMap<i32, Blank>,
+    tasks: BTreeMap<HostPid, Blank>,
     /// Every process with its parent, parents first.
-    order: Vec<(i32, i32)>,
+    order: Vec<(HostPid, HostPid)>,
 }
 
 impl Tree {
@@ -25,31 +26,33 @@ impl Tree {
     /// `on_clone` is called before a process clones another: a child is born with what its creator has
     /// in memory then. Processes that will be zombies are alive in the end: see [`bury`](Self::bury).
     pub fn build(root: Blank, plan: &Plan, on_clone: &mut OnClone<'_>) -> Result<Self> {
-        if root.pid() != plan.root {
+        if root.pid().number() != plan.root {
             let text = format!("the root is pid {}, not {}", plan.root, root.pid());
             return Err(Error::new(Kind::Internal, text));
         }
-        let tree = Self { tasks: BTreeMap::from([(plan.root, root)]), order: plan.order.clone() };
+        let host = |(pid, parent): &(i32, i32)| (HostPid::new(*pid), HostPid::new(*parent));
+        let order = plan.order.iter().map(host).collect();
+        let tree = Self { tasks: BTreeMap::from([(root.pid(), root)]), order };
         let mut work = Work { tree, helpers: HashMap::new(), plan };
         work.live(&plan.ops, on_clone)?;
         Ok(work.tree)
     }
 
     /// The blank with this pid.
-    pub fn get_mut(&mut self, pid: i32) -> Result<&mut Blank> {
+    pub fn get_mut(&mut self, pid: HostPid) -> Result<&mut Blank> {
         self.tasks.get_mut(&pid).ok_or_else(|| {
             Error::new(Kind::Internal, format!("pid {pid} is not in the tree of blanks"))
         })
     }
 
     /// All blanks by pid.
-    pub fn blanks(&mut self) -> &mut BTreeMap<i32, Blank> {
+    pub fn blanks(&mut self) -> &mut BTreeMap<HostPid, Blank> {
         &mut self.tasks
     }
 
     /// Makes these processes inherit orphans. This comes last, or they would inherit the children of
     /// helpers.
-    pub fn set_subreapers(&mut self, pids: &[i32]) -> Result<()> {
+    pub fn set_subreapers(&mut self, pids: &[HostPid]) -> Result<()> {
         for pid in pids {
             let mut batch = Batch::new();
             let args = args![libc::PR_SET_CHILD_SUBREAPER, 1];
@@ -63,7 +66,7 @@ impl Tree {
     /// not ignore SIGCHLD yet; the signal that tells them is taken away from them.
     ///
     /// Returns the zombies whose status lacks the core dump flag that it should have.
-    pub fn bury(&mut self, zombies: &[(i32, i32)]) -> Result<Vec<i32>> {
+    pub fn bury(&mut self, zombies: &[(HostPid, i32)]) -> Result<Vec<HostPid>> {
         let mut different = Vec::new();
         for (pid, status) in zombies {
             let Some(blank) = self.tasks.remove(pid) else {
@@ -73,7 +76,7 @@ impl Tree {
                 different.push(*pid);
             }
         }
-        let is_buried = |pid: i32| zombies.iter().any(|zombie| zombie.0 == pid);
+        let is_buried = |pid: HostPid| zombies.iter().any(|zombie| zombie.0 == pid);
         let parents = self.order.iter().filter(|entry| is_buried(entry.0)).map(|entry| entry.1);
         for parent in parents.collect::<std::collections::BTreeSet<_>>() {
             if let Some(blank) = self.tasks.get_mut(&parent) {
@@ -164,7 +167,11 @@ impl Work<'_> {
         let Some(Op::Clone { who: Who::Helper(id), pid: None, flags, .. }) = ops.last() else {
             return Ok(());
         };
-        while self.helpers.get(id).is_some_and(|blank| self.plan.numbers.contains(&blank.pid())) {
+        while self
+            .helpers
+            .get(id)
+            .is_some_and(|blank| self.plan.numbers.contains(&blank.pid().number()))
+        {
             let spec = CloneSpec { flags: *flags, ..CloneSpec::new(None) };
             let other = self.blank(by)?.clone_process(&spec)?;
             // It lived until its successor was born, so that the number was not given out again.
@@ -196,7 +203,7 @@ impl Work<'_> {
 
     fn blank(&mut self, who: Who) -> Result<&mut Blank> {
         match who {
-            Who::Task(pid) => self.tree.get_mut(pid),
+            Who::Task(pid) => self.tree.get_mut(HostPid::new(pid)),
             Who::Helper(id) => self
                 .helpers
                 .get_mut(&id)
@@ -206,7 +213,7 @@ impl Work<'_> {
 
     fn insert(&mut self, who: Who, blank: Blank) {
         match who {
-            Who::Task(pid) => drop(self.tree.tasks.insert(pid, blank)),
+            Who::Task(pid) => drop(self.tree.tasks.insert(HostPid::new(pid), blank)),
             Who::Helper(id) => drop(self.helpers.insert(id, blank)),
         }
     }
@@ -242,7 +249,7 @@ fn add(batch: &mut Batch, op: &Op) -> Call {
         Op::Clone { who, pid, flags, .. } => {
             let sibling = flags & libc::CLONE_PARENT as u64 != 0;
             let exit_signal = if sibling { 0 } else { libc::SIGCHLD };
-            let spec = CloneSpec { pid, flags, exit_signal };
+            let spec = CloneSpec { pid: pid.map(HostPid::new), flags, exit_signal };
             Call::Clone { who, call: Blank::add_clone(batch, &spec) }
         }
         Op::Setsid { .. } => {

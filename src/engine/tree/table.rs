@@ -3,10 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::{Error, Kind, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::PstreeEntry;
 use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::objects::pids;
 
 /// One process of the table.
+///
+/// The numbers are those that the processes get in the engine's pid namespace. They are bare, since
+/// planning is arithmetic: helpers get numbers that the table leaves free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its pid.
@@ -65,16 +70,17 @@ pub struct Outer {
 
 /// The table of the images, in their order.
 pub fn nodes(snapshot: &Snapshot) -> Vec<Node> {
-    snapshot.tree.iter().map(|entry| node(entry, snapshot.tasks.get(&entry.pid))).collect()
+    snapshot.tree.iter().map(|entry| node(entry, snapshot.tasks.get(&entry.tree_pid()))).collect()
 }
 
 fn node(entry: &PstreeEntry, task: Option<&TaskImage>) -> Node {
+    let host = |number| pids::host(TreePid::new(number)).number();
     let ids = task.and_then(|task| task.ids.as_ref().or(task.core.ids.as_ref()));
     Node {
-        pid: entry.pid.cast_signed(),
-        ppid: entry.ppid.cast_signed(),
-        pgid: entry.pgid.cast_signed(),
-        sid: entry.sid.cast_signed(),
+        pid: host(entry.pid),
+        ppid: host(entry.ppid),
+        pgid: host(entry.pgid),
+        sid: host(entry.sid),
         zombie: task.is_some_and(|task| task.core.is_zombie()),
         objects: ids.map(|ids| Objects {
             vm: ids.vm_id,

@@ -9,6 +9,7 @@ use super::simulate::Kernel;
 use super::*;
 use crate::error::Kind;
 use crate::kernel::kcmp::{self, Kcmp};
+use crate::kernel::pid::HostPid;
 use crate::kernel::pin::Pin;
 use crate::kernel::{pidfd, proc};
 use crate::tracee::blank::{Blank, SpawnSpec};
@@ -244,14 +245,14 @@ fn translate(nodes: &[Node], numbers: &[i32]) -> (Vec<Node>, HashMap<i32, i32>) 
 }
 
 fn own_outer() -> Outer {
-    let stat = proc::stat(std::process::id().cast_signed()).unwrap();
-    Outer { sid: stat.session, pgid: stat.pgrp }
+    let stat = proc::stat(HostPid::own()).unwrap();
+    Outer { sid: stat.session.number(), pgid: stat.pgrp.number() }
 }
 
 /// Builds a table for real; `None` if somebody took one of its numbers meanwhile.
 fn build(nodes: &[Node]) -> Option<Tree> {
     let plan = plan(nodes, Some(own_outer())).unwrap();
-    let built = Blank::spawn(&SpawnSpec::new(plan.root, HELPER))
+    let built = Blank::spawn(&SpawnSpec::new(HostPid::new(plan.root), HELPER))
         .and_then(|root| Tree::build(root, &plan, &mut |_, _, _| Ok(())));
     match built {
         Err(error) if error.kind() == Kind::PidTaken => None,
@@ -272,12 +273,14 @@ fn build_somewhere(nodes: &[Node], seed: u64) -> (Vec<Node>, HashMap<i32, i32>, 
 
 fn compare(nodes: &[Node]) {
     for n in nodes {
-        let stat = proc::stat(n.pid).unwrap_or_else(|_| panic!("{n:?} does not exist"));
+        let stat =
+            proc::stat(HostPid::new(n.pid)).unwrap_or_else(|_| panic!("{n:?} does not exist"));
         let mut wanted = placed(n, nodes, own_outer());
         if n.pid == nodes[0].pid {
-            wanted.0 = std::process::id().cast_signed();
+            wanted.0 = HostPid::own().number();
         }
-        assert_eq!((stat.ppid, stat.pgrp, stat.session), wanted, "{n:?}");
+        let found = [stat.ppid, stat.pgrp, stat.session].map(HostPid::number);
+        assert_eq!(found, <[i32; 3]>::from(wanted), "{n:?}");
         assert_eq!(stat.state == 'Z', n.zombie, "{n:?} {}", stat.state);
     }
 }
@@ -289,15 +292,17 @@ fn random_trees_are_built_exactly() {
     for seed in 0..120 {
         let Generated { nodes, subreapers } = generate::table(seed);
         let (nodes, map, mut tree) = build_somewhere(&nodes, seed);
-        let subreapers: Vec<i32> = subreapers.iter().map(|pid| map[pid]).collect();
+        let subreapers: Vec<_> = subreapers.iter().map(|pid| HostPid::new(map[pid])).collect();
         tree.set_subreapers(&subreapers).unwrap();
         let statuses = [0, 3 << 8, 9, 15, 0x8b];
-        let dead: Vec<(i32, i32)> = nodes
+        let dead: Vec<(HostPid, i32)> = nodes
             .iter()
             .filter(|n| n.zombie)
-            .map(|n| (n.pid, statuses[usize::try_from(n.pid).unwrap() % statuses.len()]))
+            .map(|n| {
+                (HostPid::new(n.pid), statuses[usize::try_from(n.pid).unwrap() % statuses.len()])
+            })
             .collect();
-        assert_eq!(tree.bury(&dead).unwrap(), Vec::<i32>::new());
+        assert_eq!(tree.bury(&dead).unwrap(), Vec::<HostPid>::new());
         compare(&nodes);
         built += 1;
         zombies += dead.len();
@@ -312,7 +317,7 @@ fn random_trees_are_built_exactly() {
 fn a_dropped_tree_leaves_nothing() {
     let Generated { nodes, .. } = generate::table(3);
     let (nodes, _, tree) = build_somewhere(&nodes, 77);
-    let pidfds: Vec<_> = nodes.iter().map(|n| pidfd::open(n.pid).unwrap()).collect();
+    let pidfds: Vec<_> = nodes.iter().map(|n| pidfd::open(HostPid::new(n.pid)).unwrap()).collect();
     drop(tree);
     for pidfd in pidfds {
         // The number itself may have been given out again.
@@ -330,7 +335,7 @@ fn shared_objects_are_shared_in_the_kernel() {
         sharing(node(3, 1, 1, 1), Objects { vm: 2, files: 3, fs: 1, sighand: 2 }),
     ];
     let (nodes, _, _tree) = build_somewhere(&nodes, 5);
-    let pids: Vec<i32> = nodes.iter().map(|n| n.pid).collect();
+    let pids: Vec<_> = nodes.iter().map(|n| HostPid::new(n.pid)).collect();
     let same = |a: usize, b: usize, what| {
         kcmp::compare(pids[a], pids[b], what, 0, 0) == Ok(Ordering::Equal)
     };

@@ -20,6 +20,7 @@ use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
 use crate::images::payload::Spool;
 use crate::images::proto::{FdTypes, FdinfoEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::pidfd;
 use crate::tracee::dumpee::FrozenTask;
 
@@ -83,7 +84,7 @@ impl Collector {
     /// Does the same for a process that is not frozen, but does not change its descriptors.
     pub(super) fn add_table_of(
         &mut self,
-        pid: i32,
+        pid: HostPid,
         out: &mut Snapshot,
         refusals: &mut Refusals,
     ) -> Result<Vec<FdinfoEntry>> {
@@ -161,7 +162,7 @@ impl Collector {
     /// Does the same for a process whose `/proc/PID/status` holds `status`.
     pub(super) fn add_fs_of(
         &mut self,
-        pid: i32,
+        pid: HostPid,
         status: &[u8],
         out: &mut Snapshot,
         refusals: &mut Refusals,
@@ -203,7 +204,7 @@ impl Collector {
     fn meet(
         &mut self,
         pidfd: &OwnedFd,
-        pid: i32,
+        pid: HostPid,
         number: i32,
         info: &Fdinfo,
         out: &mut Snapshot,
@@ -230,7 +231,7 @@ impl Collector {
 }
 
 /// The numbers of all descriptors of a process, ascending.
-fn numbers(pid: i32) -> Result<Vec<i32>> {
+fn numbers(pid: HostPid) -> Result<Vec<i32>> {
     let path = format!("/proc/{pid}/fd");
     let read = || -> std::io::Result<Vec<i32>> {
         let mut numbers = Vec::new();
@@ -244,7 +245,7 @@ fn numbers(pid: i32) -> Result<Vec<i32>> {
     read().doing(|| format!("read {path}"))
 }
 
-fn umask(pid: i32, status: &[u8]) -> Result<u32> {
+fn umask(pid: HostPid, status: &[u8]) -> Result<u32> {
     String::from_utf8_lossy(status)
         .lines()
         .find_map(|line| line.strip_prefix("Umask:"))

@@ -12,6 +12,7 @@
 //! table of its own, in which any number can be used. Only targets that are [watched from
 //! within](FileKind::WATCHED_FROM_WITHIN) have to be added by the process itself.
 
+use crate::objects::pids;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -31,6 +32,7 @@ use crate::images::proto::{
 };
 use crate::images::snapshot::Snapshot;
 use crate::kernel::kcmp::{self, EpollSlot};
+use crate::kernel::pid::HostPid;
 use crate::kernel::{descriptor, epoll};
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::Batch;
@@ -157,7 +159,7 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Pending {
     id: FileId,
-    pid: i32,
+    pid: HostPid,
     fd: i32,
     place: String,
     targets: Vec<Target>,
@@ -181,7 +183,7 @@ impl Pending {
         cx: &DumpCx<'_>,
         refusals: &mut Refusals,
     ) -> Result<Vec<EventpollTfdEntry>> {
-        let own = numbers(cx.out.table_of(self.pid.cast_unsigned()));
+        let own = numbers(cx.out.table_of(pids::tree(self.pid)));
         let holders = numbers(first_holders(self.id, cx.out));
         let mut met: HashMap<u32, u32> = HashMap::new();
         let mut found = Vec::new();
@@ -211,7 +213,7 @@ impl Pending {
         likely: Option<&FileId>,
         cx: &DumpCx<'_>,
     ) -> Result<Option<FileId>> {
-        let same = |pid: i32, fd: i32| {
+        let same = |pid: HostPid, fd: i32| {
             kcmp::compare_epoll(pid, fd, self.pid, slot).map(Ordering::is_eq).doing(|| {
                 format!("{}: compare entry {} with pid {pid} fd {fd}", self.place, slot.tfd)
             })
@@ -356,7 +358,7 @@ fn add(epoll: i32, target: i32, watch: &Watch) -> nix::Result<()> {
 
 /// Has the process whose table is to be filled add its targets, while all numbers are free.
 fn watch_from_within(late: &Late, cx: &RestoreCx<'_>, turn: &mut Turn<'_>) -> Result<()> {
-    let task = cx.snapshot.tasks.get(&turn.pid().cast_unsigned());
+    let task = cx.snapshot.tasks.get(&pids::tree(turn.pid()));
     let ids = task.and_then(|task| task.ids.as_ref());
     let Some(late) = ids.and_then(|ids| late.0.get(&ids.files_id)) else { return Ok(()) };
     let blank = turn.blank()?;

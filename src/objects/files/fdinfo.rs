@@ -4,6 +4,7 @@
 //! [`Fdinfo::values`].
 
 use crate::error::{Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 
 /// What stands in one file of `/proc/PID/fdinfo`.
@@ -19,7 +20,7 @@ pub struct Fdinfo {
 
 impl Fdinfo {
     /// Reads what is told of descriptor `fd` of `pid`.
-    pub fn read(pid: i32, fd: i32) -> Result<Self> {
+    pub fn read(pid: HostPid, fd: i32) -> Result<Self> {
         let path = format!("/proc/{pid}/fdinfo/{fd}");
         let text = proc::text(&path).map_err(|error| Error::io(format!("read {path}"), &error))?;
         Self::parse(text).ok_or_else(|| {

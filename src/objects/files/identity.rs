@@ -13,6 +13,7 @@ use super::kind::FileId;
 use crate::error::{Context, Refusal, Result};
 use crate::images::proto::FdTypes;
 use crate::kernel::kcmp::{self, Kcmp};
+use crate::kernel::pid::HostPid;
 
 /// What is cheap to know of an open file, and mostly differs between different ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +34,7 @@ impl Key {
 /// An open file that was met: where it was first, and what became of it.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    pub pid: i32,
+    pub pid: HostPid,
     pub fd: i32,
     pub ino: u64,
     pub fate: Fate,
@@ -76,7 +77,7 @@ impl KnownFiles {
     }
 
     /// Which open file a descriptor leads to.
-    pub fn find(&mut self, pid: i32, fd: i32, info: &Fdinfo) -> Result<Found> {
+    pub fn find(&mut self, pid: HostPid, fd: i32, info: &Fdinfo) -> Result<Found> {
         if let Some(&guess) = self.by_number.get(&fd)
             && self.order(guess, pid, fd)?.is_eq()
         {
@@ -95,7 +96,7 @@ impl KnownFiles {
     }
 
     /// Adds what was not met before; its index.
-    pub fn add(&mut self, vacancy: Vacancy, pid: i32, fd: i32, fate: Fate) -> usize {
+    pub fn add(&mut self, vacancy: Vacancy, pid: HostPid, fd: i32, fate: Fate) -> usize {
         let Vacancy { key, at } = vacancy;
         let new = self.known.len();
         self.known.push(Known { pid, fd, ino: key.ino, fate });
@@ -105,7 +106,7 @@ impl KnownFiles {
     }
 
     /// How a known open file is ordered against that of a descriptor.
-    fn order(&self, known: usize, pid: i32, fd: i32) -> Result<Ordering> {
+    fn order(&self, known: usize, pid: HostPid, fd: i32) -> Result<Ordering> {
         let one = &self.known[known];
         kcmp::compare(one.pid, pid, Kcmp::File, one.fd as u64, fd as u64)
             .doing(|| format!("compare pid {pid} fd {fd} with pid {} fd {}", one.pid, one.fd))

@@ -4,6 +4,7 @@
 //! them the lowest free numbers: the n-th never gets a number above its final one. They are moved
 //! from the highest down, so that none is overwritten before it is moved.
 
+use crate::objects::pids;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::OpenFiles;
@@ -11,6 +12,7 @@ use super::collect::FD_CLOEXEC;
 use crate::args;
 use crate::error::{Error, Kind, Result};
 use crate::images::proto::{FdinfoEntry, FsEntry};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::Batch;
@@ -22,7 +24,7 @@ const AT_A_TIME: usize = 100;
 impl OpenFiles<'_> {
     /// Takes the steps of a phase in one process. A table that several have is filled by the first.
     pub fn take(&self, phase: Phase, turn: &mut Turn<'_>) -> Result<()> {
-        let pid = turn.pid().cast_unsigned();
+        let pid = pids::tree(turn.pid());
         let table = self.cx.snapshot.table_of(pid).filter(|_| self.fillers.contains(&pid));
         let fs = self.cx.snapshot.tasks.get(&pid).and_then(|task| task.fs.as_ref());
         match phase {
@@ -116,7 +118,7 @@ pub(super) fn place(
 }
 
 /// Adds the calls that move received descriptors to their final numbers.
-fn add_placement(batch: &mut Batch, pid: i32, both: &[(RemoteFd, &FdinfoEntry)]) -> Result<()> {
+fn add_placement(batch: &mut Batch, pid: HostPid, both: &[(RemoteFd, &FdinfoEntry)]) -> Result<()> {
     for (from, entry) in both.iter().rev() {
         let to = entry.fd.cast_signed();
         if from.0 > to {
@@ -175,7 +177,7 @@ mod tests {
         let (one, two) = (entry(0), entry(7));
         let placed = |first| {
             let both = [(RemoteFd(first), &one), (RemoteFd(first + 1), &two)];
-            add_placement(&mut Batch::new(), 1, &both)
+            add_placement(&mut Batch::new(), HostPid::new(1), &both)
         };
         assert!(placed(0).is_ok());
         assert!(placed(1).is_err());

@@ -5,6 +5,7 @@
 //! [`DescriptorAttribute`] is to descriptors what a kind is to open files, and is registered in the
 //! same way.
 
+use crate::kernel::pid::HostPid;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
@@ -23,7 +24,7 @@ use crate::tracee::blank::Blank;
 pub type FileId = u32;
 
 /// The processes of a tree that is being restored, by pid.
-pub type Blanks = BTreeMap<i32, Blank>;
+pub type Blanks = BTreeMap<HostPid, Blank>;
 
 /// A kind of open file.
 pub(super) trait FileKind: 'static {
@@ -143,7 +144,7 @@ pub(super) trait DescriptorAttribute: 'static {
 
 /// One descriptor of one process.
 pub(super) struct Descriptor<'a> {
-    pub pid: i32,
+    pub pid: HostPid,
     pub number: i32,
     /// A number for the open file that it leads to: the same for all descriptors that lead there.
     pub file: usize,

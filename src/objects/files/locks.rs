@@ -2,6 +2,8 @@
 //! an open file description. A descriptor's fdinfo lists the locks of its open file description,
 //! and the POSIX locks that were taken on its file through its table.
 
+use crate::images::pid::TreePid;
+use crate::objects::pids;
 use std::collections::HashSet;
 
 use super::context::{DumpCx, RestoreCx};
@@ -12,6 +14,7 @@ use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::FileLockEntry;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::lock::{self, RangeLock};
+use crate::kernel::pid::HostPid;
 use crate::objects::phases::{Phase, Turn};
 
 /// `FileLockEntry.flag`.
@@ -23,7 +26,7 @@ pub(super) struct Locks;
 
 impl DescriptorAttribute for Locks {
     /// Locks met so far: class, process (if it belongs to one, else 0), open file, first byte.
-    type Met = HashSet<(u32, i32, usize, u64)>;
+    type Met = HashSet<(u32, HostPid, usize, u64)>;
 
     fn capture(
         descriptor: &Descriptor<'_>,
@@ -44,7 +47,7 @@ impl DescriptorAttribute for Locks {
                 continue;
             };
             // Every descriptor of the open file shows the same lock.
-            let holder = if entry.flag == POSIX { pid } else { 0 };
+            let holder = if entry.flag == POSIX { pid } else { HostPid::NONE };
             if !met.insert((entry.flag, holder, descriptor.file, lock.start)) {
                 continue;
             }
@@ -108,7 +111,7 @@ impl Lock {
     }
 }
 
-fn entry(lock: &Lock, pid: i32, number: i32) -> Option<FileLockEntry> {
+fn entry(lock: &Lock, pid: HostPid, number: i32) -> Option<FileLockEntry> {
     let flag = match lock.class.as_str() {
         "POSIX" => POSIX,
         "FLOCK" => FLOCK,
@@ -124,7 +127,7 @@ fn entry(lock: &Lock, pid: i32, number: i32) -> Option<FileLockEntry> {
     Some(FileLockEntry {
         flag,
         r#type: kind.cast_unsigned(),
-        pid,
+        pid: pids::tree(pid).signed(),
         fd: number,
         start: lock.start.cast_signed(),
         len: len.cast_signed(),
@@ -132,7 +135,7 @@ fn entry(lock: &Lock, pid: i32, number: i32) -> Option<FileLockEntry> {
 }
 
 fn file_of(all: &Snapshot, lock: &FileLockEntry) -> Option<FileId> {
-    let table = all.table_of(lock.pid.cast_unsigned())?;
+    let table = all.table_of(TreePid::new(lock.pid.cast_unsigned()))?;
     table.iter().find(|entry| entry.fd == lock.fd.cast_unsigned()).map(|entry| entry.id)
 }
 
@@ -152,8 +155,8 @@ fn lock_files(_: &mut (), cx: &mut RestoreCx<'_>, _: &mut Blanks) -> Result<()> 
 
 /// Has a process take its POSIX locks, and its BSD locks, which tell who took them.
 fn lock_process(_: &(), cx: &RestoreCx<'_>, turn: &mut Turn<'_>) -> Result<()> {
-    let (pid, batch) = (turn.pid(), turn.batch(0));
-    for lock in cx.snapshot.file_locks.iter().filter(|lock| lock.pid == pid) {
+    let (pid, batch) = (pids::tree(turn.pid()), turn.batch(0));
+    for lock in cx.snapshot.file_locks.iter().filter(|lock| lock.pid == pid.signed()) {
         let what = format!("lock descriptor {} of pid {pid} again", lock.fd);
         match lock.flag {
             POSIX => {

@@ -33,6 +33,7 @@ mod testing;
 use std::os::fd::OwnedFd;
 
 use crate::error::{Error, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{FdTypes, FdinfoEntry, FileEntry};
 use crate::images::sections::SECTIONS;
 use crate::images::snapshot::Snapshot;
@@ -87,7 +88,7 @@ pub fn validate(snapshot: &Snapshot) -> Result<()> {
 }
 
 /// Checks the directories of one process.
-pub fn validate_process(snapshot: &Snapshot, pid: u32) -> Result<()> {
+pub fn validate_process(snapshot: &Snapshot, pid: TreePid) -> Result<()> {
     let Some(fs) = &snapshot.tasks[&pid].fs else { return Ok(()) };
     for id in [fs.cwd_id, fs.root_id] {
         if snapshot.path_entry(id).is_none() {

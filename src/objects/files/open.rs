@@ -1,5 +1,6 @@
 //! Makes every open file of an image once, in the engine, and takes the steps of all kinds.
 
+use crate::images::proto::PstreeEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,6 +12,7 @@ use super::kind::{Blanks, FileId};
 use super::registry::kind_of;
 use super::{ATTRIBUTES, AllMade, KINDS, ghost, link, owners};
 use crate::error::{Context, Error, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::FileEntry;
 use crate::images::snapshot::Snapshot;
 use crate::objects::phases::{Phase, Turn};
@@ -21,7 +23,7 @@ pub struct OpenFiles<'s> {
     pub(super) cx: RestoreCx<'s>,
     made: AllMade,
     /// The first of the processes that have a table, for each table.
-    pub(super) fillers: BTreeSet<u32>,
+    pub(super) fillers: BTreeSet<TreePid>,
     /// The last field, so that the limit is put back when all descriptors are closed.
     _limit: DescriptorLimit,
 }
@@ -134,10 +136,10 @@ impl<'s> OpenFiles<'s> {
 }
 
 /// The first process of each descriptor table.
-fn fillers(snapshot: &Snapshot) -> BTreeSet<u32> {
+fn fillers(snapshot: &Snapshot) -> BTreeSet<TreePid> {
     let mut seen = BTreeSet::new();
-    let pids = snapshot.tree.iter().map(|entry| entry.pid);
-    let is_first = |pid: &u32| {
+    let pids = snapshot.tree.iter().map(PstreeEntry::tree_pid);
+    let is_first = |pid: &TreePid| {
         let ids = snapshot.tasks.get(pid).and_then(|task| task.ids);
         ids.is_some_and(|ids| seen.insert(ids.files_id))
     };

@@ -1,5 +1,6 @@
 //! An open file of a dumpee, with all that kinds may ask about it.
 
+use crate::objects::pids;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use nix::sys::statfs::fstatfs;
 use super::fdinfo::Fdinfo;
 use crate::error::{Context, Error, Refusal, Result};
 use crate::images::proto::FownEntry;
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{descriptor, owner, pidfd};
 
@@ -43,7 +45,7 @@ pub(super) type Captured<T> = std::result::Result<T, NotCaptured>;
 #[derive(Debug)]
 pub(super) struct Opened {
     /// The process in which it was met first, and its number there; 0 and -1 for a path.
-    pub pid: i32,
+    pub pid: HostPid,
     pub fd: i32,
     /// For messages: `pid 12 fd 5`.
     pub place: String,
@@ -58,7 +60,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Descriptor `fd` of the process behind `pidfd`.
-    pub fn of_task(pidfd: &OwnedFd, pid: i32, number: i32, info: Fdinfo) -> Result<Self> {
+    pub fn of_task(pidfd: &OwnedFd, pid: HostPid, number: i32, info: Fdinfo) -> Result<Self> {
         let place = format!("pid {pid} fd {number}");
         let file = pidfd::getfd(pidfd, RemoteFd(number)).doing(|| format!("{place}: copy it"))?;
         let mut opened = Self::complete(pid, number, place, file, info)?;
@@ -70,10 +72,16 @@ impl Opened {
 
     /// A file that a task has without a descriptor: its executable, a mapped file, its directory.
     pub fn of_path(file: OwnedFd, flags: u32, place: &str) -> Result<Self> {
-        Self::complete(0, -1, place.to_string(), file, Fdinfo::of_path(flags))
+        Self::complete(HostPid::NONE, -1, place.to_string(), file, Fdinfo::of_path(flags))
     }
 
-    fn complete(pid: i32, number: i32, place: String, file: OwnedFd, info: Fdinfo) -> Result<Self> {
+    fn complete(
+        pid: HostPid,
+        number: i32,
+        place: String,
+        file: OwnedFd,
+        info: Fdinfo,
+    ) -> Result<Self> {
         let stat = fstat(&file).doing(|| format!("{place}: fstat"))?;
         let fs_type = fstatfs(&file).doing(|| format!("{place}: fstatfs"))?.filesystem_type().0;
         let own = descriptor::own_path(file.as_fd());
@@ -142,10 +150,10 @@ fn owner_of(file: &OwnedFd) -> nix::Result<FownEntry> {
     let mut entry =
         FownEntry { signum: owner::signal(file)?.cast_unsigned(), ..FownEntry::default() };
     let owner = owner::get(file)?;
-    if owner.pid != 0 {
+    if owner.pid != HostPid::NONE {
         (entry.uid, entry.euid) = owner::uids(file)?;
         entry.pid_type = owner.kind.cast_unsigned();
-        entry.pid = owner.pid.cast_unsigned();
+        entry.pid = pids::tree(owner.pid).number();
     }
     Ok(entry)
 }

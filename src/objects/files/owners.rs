@@ -1,5 +1,7 @@
 //! Restores the owners of open files: who gets their signals (`F_SETOWN`, `F_SETSIG`).
 
+use crate::images::pid::TreePid;
+use crate::objects::pids;
 use std::os::fd::OwnedFd;
 
 use nix::sys::prctl;
@@ -42,7 +44,8 @@ fn set(file: &OwnedFd, entry: &FownEntry) -> nix::Result<()> {
     if entry.pid == 0 {
         return Ok(());
     }
-    let owner = Owner { kind: entry.pid_type.cast_signed(), pid: entry.pid.cast_signed() };
+    let owner =
+        Owner { kind: entry.pid_type.cast_signed(), pid: pids::host(TreePid::new(entry.pid)) };
     if (entry.uid, entry.euid) == (getuid().as_raw(), geteuid().as_raw()) {
         return owner::set(file, owner);
     }

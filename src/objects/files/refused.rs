@@ -193,7 +193,7 @@ mod tests {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let socket: OwnedFd = one.into();
         let net: OwnedFd = std::fs::File::open("/proc/self/ns/net").unwrap().into();
-        let pidfd = crate::kernel::pidfd::open(std::process::id().cast_signed()).unwrap();
+        let pidfd = crate::kernel::pidfd::open(crate::kernel::pid::HostPid::own()).unwrap();
         let holder = hold(&[(3, &inotify), (4, &socket), (5, &net), (6, &pidfd), (7, &pidfd)]);
         let text = capture_all(&holder, lenient()).unwrap_err().to_string();
         let lines: Vec<&str> = text.lines().collect();

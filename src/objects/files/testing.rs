@@ -8,11 +8,14 @@ use super::{Blanks, Collected, Collector, CollectorOptions, OpenFiles, RestoreOp
 use crate::error::{Refusals, Result};
 use crate::images::dir::ImageDir;
 use crate::images::payload::Spool;
+use crate::images::pid::TreePid;
 use crate::images::proto::{FdinfoEntry, FileEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{pidfd, tty};
 use crate::objects::phases::{Circumstances, Phase, Turn, Walk, World};
+use crate::objects::pids;
 use crate::objects::place::Place;
 use crate::tracee::blank::tests::support::blank;
 use crate::tracee::blank::{Blank, Delivery};
@@ -56,13 +59,13 @@ pub(super) fn capture_all(
     let mut collector = Collector::new(options, spool);
     collector.ignored = holder.service_fd().map(|fd| fd.0);
     let mut snapshot = Snapshot::default();
-    snapshot.tree.push(PstreeEntry { pid: pid.cast_unsigned(), ..Default::default() });
+    snapshot.tree.push(PstreeEntry { pid: pids::tree(pid).number(), ..Default::default() });
     let table = collector.add_table_of(pid, &mut snapshot, &mut refusals)?;
     let ids = TaskKobjIdsEntry { files_id: FILES_ID, ..Default::default() };
     let status = std::fs::read(format!("/proc/{pid}/status")).unwrap();
     let fs = collector.add_fs_of(pid, &status, &mut snapshot, &mut refusals)?;
     let task = TaskImage { ids: Some(ids), fs: Some(fs), ..Default::default() };
-    snapshot.tasks.insert(pid.cast_unsigned(), task);
+    snapshot.tasks.insert(pids::tree(pid), task);
     snapshot.descriptor_tables.insert(FILES_ID, table);
     let collected = collector.finish(&mut snapshot, &mut refusals)?;
     refusals.check()?;
@@ -104,14 +107,14 @@ impl World for Made<'_> {
     }
 }
 
-pub(super) fn with_pid(snapshot: &Snapshot, pid: i32) -> Snapshot {
+pub(super) fn with_pid(snapshot: &Snapshot, pid: HostPid) -> Snapshot {
     let mut snapshot = snapshot.clone();
-    let new = pid.cast_unsigned();
+    let new = pids::tree(pid).number();
     let old = std::mem::replace(&mut snapshot.tree[0].pid, new);
-    let task = snapshot.tasks.remove(&old).unwrap();
-    snapshot.tasks.insert(new, task);
+    let task = snapshot.tasks.remove(&TreePid::new(old)).unwrap();
+    snapshot.tasks.insert(TreePid::new(new), task);
     for lock in &mut snapshot.file_locks {
-        lock.pid = pid;
+        lock.pid = pid.number();
     }
     for file in snapshot.files.values_mut() {
         if let Some(reg) = file.reg.as_mut().filter(|reg| reg.fown.pid == old) {

@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::VmaEntry;
 use crate::kernel::pagemap::{Pagemap, Scan, category};
+use crate::kernel::pid::HostPid;
 
 use super::bits::status;
 use super::classify::{self, Backing};
@@ -26,7 +27,7 @@ const DEV_ZERO: u64 = libc::makedev(1, 5);
 /// Describes all VMAs of a frozen process, and estimates how many bytes in them are its own. What cannot
 /// be carried is added to `refusals`.
 pub fn vmas(
-    pid: i32,
+    pid: HostPid,
     mappings: &[Mapping],
     known: &mut MappedFiles,
     add_file: &mut AddFile<'_>,
@@ -43,7 +44,7 @@ pub fn vmas(
 }
 
 /// What the kernel shows of the VMAs of a process.
-pub fn look(pid: i32) -> Result<Vec<Mapping>> {
+pub fn look(pid: HostPid) -> Result<Vec<Mapping>> {
     let path = format!("/proc/{pid}/smaps");
     let file = File::open(&path).doing(|| format!("open {path}"))?;
     // The kernel gives no more than a page by one call.
@@ -71,7 +72,7 @@ impl MappedFiles {
 }
 
 struct Capture<'a, 'f> {
-    pid: i32,
+    pid: HostPid,
     add_file: &'a mut AddFile<'f>,
     refusals: &'a mut Refusals,
     known: &'a mut MappedFiles,
@@ -178,7 +179,7 @@ fn memfd_mount() -> Result<u64> {
 }
 
 /// Adds the ranges of guard pages, which stand behind all VMAs and have nothing but addresses.
-fn add_guards(pid: i32, entries: &mut Vec<VmaEntry>) -> Result<()> {
+fn add_guards(pid: HostPid, entries: &mut Vec<VmaEntry>) -> Result<()> {
     let scan = Scan { start: 0, end: TASK_SIZE, without: 0, any_of: category::GUARD };
     let pagemap = Pagemap::open(pid)?;
     pagemap.scan_known(scan, |region| {

@@ -13,6 +13,7 @@ use crate::images::dir::Creation;
 use crate::images::proto::VmaEntry;
 use crate::images::snapshot::Pagemap;
 use crate::kernel::PAGE_SIZE;
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::Stat;
 use crate::tracee::dumpee::FrozenTask;
 
@@ -72,7 +73,7 @@ impl<'a> Early<'a> {
 }
 
 /// The VMAs as far as `maps` tells; none if a mapped file might be a device, which must not be read.
-fn layout(pid: i32) -> Option<Vec<VmaEntry>> {
+fn layout(pid: HostPid) -> Option<Vec<VmaEntry>> {
     let file = File::open(format!("/proc/{pid}/maps")).ok()?;
     let mappings = smaps::parse(BufReader::with_capacity(4096, file)).ok()?;
     let mut last = None;
@@ -83,7 +84,11 @@ fn layout(pid: i32) -> Option<Vec<VmaEntry>> {
     Some(vmas)
 }
 
-fn entry(pid: i32, mapping: &Mapping, last: &mut Option<(u64, (u32, u32))>) -> Option<VmaEntry> {
+fn entry(
+    pid: HostPid,
+    mapping: &Mapping,
+    last: &mut Option<(u64, (u32, u32))>,
+) -> Option<VmaEntry> {
     if classify::refusal(mapping).is_some() {
         return None;
     }
@@ -129,7 +134,7 @@ mod tests {
         }
 
         fn seize(&self) -> FrozenTask {
-            FrozenTask::seize(self.0.id().cast_signed()).unwrap()
+            FrozenTask::seize(HostPid::new(self.0.id().cast_signed())).unwrap()
         }
     }
 
@@ -140,7 +145,7 @@ mod tests {
         }
     }
 
-    fn shown(pid: i32) -> Vec<VmaEntry> {
+    fn shown(pid: HostPid) -> Vec<VmaEntry> {
         let mut refusals = Refusals::default();
         let mut known = MappedFiles::new().unwrap();
         let mut add = |_, _, _: &str, _: &mut Refusals| Ok(1);

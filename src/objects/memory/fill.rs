@@ -18,6 +18,7 @@ use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::Pagemap;
 use crate::kernel::memory::{self, RemoteIovec};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::{RemoteAddr, RemoteFd};
 use crate::kernel::uffd::Uffd;
 use crate::kernel::{PAGE_SIZE, pidfd};
@@ -139,7 +140,7 @@ fn uffd_of(blank: &mut Blank) -> Result<Option<Uffd>> {
 /// that waits for it.
 #[derive(Debug)]
 pub struct Copying {
-    pid: i32,
+    pid: HostPid,
     uffd: Uffd,
     pages: Arc<PageFile>,
     queue: Queue<vec::IntoIter<Run>>,
@@ -147,7 +148,7 @@ pub struct Copying {
 }
 
 impl Copying {
-    fn begin(pid: i32, uffd: Uffd, plan: &FillPlan<'_>, pages: &Arc<PageFile>) -> Result<Self> {
+    fn begin(pid: HostPid, uffd: Uffd, plan: &FillPlan<'_>, pages: &Arc<PageFile>) -> Result<Self> {
         for (index, vma) in plan.vmas.iter().enumerate() {
             if plan.by_copy(index) {
                 uffd.register(vma.start, vma.end - vma.start)?;
@@ -159,7 +160,7 @@ impl Copying {
     }
 
     /// The process.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.pid
     }
 
@@ -200,7 +201,7 @@ fn write(blank: &Blank, plan: &FillPlan<'_>, pages: &PageFile, copied: bool) -> 
 
 /// Writes the runs of a batch: all at once where their protection allows it, else one by one through
 /// `/proc/PID/mem`, which disregards protection.
-pub fn write_batch(pid: i32, mem: &File, batch: &[Run], bytes: &[u8]) -> Result<()> {
+pub fn write_batch(pid: HostPid, mem: &File, batch: &[Run], bytes: &[u8]) -> Result<()> {
     let stretches: Vec<RemoteIovec> =
         batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), run.size())).collect();
     if memory::writev(pid, bytes, &stretches) == Ok(bytes.len()) {

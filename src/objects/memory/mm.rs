@@ -4,6 +4,7 @@
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{MmEntry, VmaEntry};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, StatFields};
 use crate::kernel::remote::RemoteFd;
 use crate::tracee::batch::Batch;
@@ -11,7 +12,7 @@ use crate::tracee::batch::Batch;
 /// Completes the message, of which the process itself has told some, from the text of
 /// `/proc/PID/stat` and from `/proc/PID/auxv`.
 pub fn capture(
-    pid: i32,
+    pid: HostPid,
     stat: &str,
     told: MmEntry,
     exe_file_id: u32,

@@ -32,6 +32,8 @@ mod tests;
 mod validate;
 mod vdso;
 
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -71,7 +73,7 @@ pub struct Layout {
 pub struct Shown(Vec<smaps::Mapping>);
 
 /// Looks at the address space of a stopped process; any thread may do so.
-pub fn look(pid: i32) -> Result<Shown> {
+pub fn look(pid: HostPid) -> Result<Shown> {
     capture::look(pid).map(Shown)
 }
 
@@ -107,7 +109,7 @@ impl Layout {
 /// The private pages of a frozen process, seen from any thread of the engine.
 #[derive(Debug)]
 pub struct PrivatePages<'a> {
-    pid: i32,
+    pid: HostPid,
     memory: &'a File,
     stack_pointers: Vec<u64>,
     layout: Arc<Layout>,
@@ -122,7 +124,7 @@ impl<'a> PrivatePages<'a> {
     }
 
     /// The process.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.pid
     }
 
@@ -146,7 +148,7 @@ impl<'a> PrivatePages<'a> {
                 Writing::begin(source, &layout.vmas, creation, pages_id)?
             }
         };
-        validate::validate_pages(pid.cast_unsigned(), &begun.0, &layout.vmas)?;
+        validate::validate_pages(pids::tree(pid), &begun.0, &layout.vmas)?;
         Ok(begun)
     }
 }

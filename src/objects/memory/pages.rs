@@ -16,6 +16,7 @@ use crate::images::snapshot::Pagemap;
 use crate::kernel::PAGE_SIZE;
 use crate::kernel::memory::{self, RemoteIovec};
 use crate::kernel::pagemap::{self, Region, Scan, category, entry};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteAddr;
 use crate::progress;
 
@@ -27,7 +28,7 @@ use super::vdso::Vdso;
 /// A frozen process to read from.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'m, 's> {
-    pub pid: i32,
+    pub pid: HostPid,
     /// `/proc/PID/mem`.
     pub memory: &'m File,
     /// Those of all threads. The process needs the pages that they point to as soon as it runs, so
@@ -41,7 +42,7 @@ const WINDOW: u64 = 4096;
 /// A pages file that is being written, by as many threads as take part.
 #[derive(Debug)]
 pub struct Writing<'a> {
-    pid: i32,
+    pid: HostPid,
     memory: &'a File,
     creation: &'a Creation,
     name: String,
@@ -85,7 +86,7 @@ impl<'a> Writing<'a> {
     }
 
     /// The process.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.pid
     }
 
@@ -251,14 +252,14 @@ fn exclusive(pagemap: &pagemap::Pagemap, batch: &[Run]) -> Result<bool> {
 }
 
 /// Reads the runs of a batch by one system call; false if some page is protected against reading.
-fn read_at_once(pid: i32, batch: &[Run], bytes: &mut [u8]) -> bool {
+fn read_at_once(pid: HostPid, batch: &[Run], bytes: &mut [u8]) -> bool {
     let stretches: Vec<RemoteIovec> =
         batch.iter().map(|run| memory::remote_iovec(RemoteAddr(run.start), run.size())).collect();
     memory::readv(pid, bytes, &stretches) == Ok(bytes.len())
 }
 
 /// Reads the runs of a batch one by one through `/proc/PID/mem`, which disregards protection.
-fn read_each(pid: i32, memory: &File, batch: &[Run], bytes: &mut [u8]) -> Result<()> {
+fn read_each(pid: HostPid, memory: &File, batch: &[Run], bytes: &mut [u8]) -> Result<()> {
     for (run, place) in queue::places(batch) {
         memory::read_forced(memory, RemoteAddr(run.start), &mut bytes[place])
             .doing(|| format!("read {:x}-{:x} of pid {pid}", run.start, run.end()))?;
@@ -290,7 +291,7 @@ mod tests {
         }
 
         fn write(&self, vmas: &[VmaEntry], stack_pointers: &[u64]) -> Pagemap {
-            let pid = std::process::id().cast_signed();
+            let pid = HostPid::own();
             let source = Source { pid, memory: &self.memory, stack_pointers };
             let (pagemap, writing) = Writing::begin(source, vmas, &self.creation, 1).unwrap();
             queue::share(writing.total, || writing.copy(&mut Vec::new())).unwrap();

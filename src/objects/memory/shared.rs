@@ -190,6 +190,7 @@ fn make(vma: &VmaEntry, size: u64) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::pid::TreePid;
     use std::path::PathBuf;
 
     fn scratch(name: &str) -> (PathBuf, Creation) {
@@ -245,7 +246,7 @@ mod tests {
             ..VmaEntry::default()
         };
         let mut snapshot = Snapshot::default();
-        snapshot.tasks.entry(1).or_default().mm.get_or_insert_default().vmas =
+        snapshot.tasks.entry(TreePid::new(1)).or_default().mm.get_or_insert_default().vmas =
             vec![vma(0), vma(0x4000)];
         let objects = SharedObjects::create(&snapshot, &pages_of(&creation)).unwrap();
         let file = File::from(objects.open(5).unwrap());

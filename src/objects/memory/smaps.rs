@@ -1,5 +1,6 @@
 //! Parser of `/proc/PID/smaps`: what `maps` says of each VMA, and its flags.
 
+use crate::kernel::pid::HostPid;
 use std::io::BufRead;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -39,7 +40,7 @@ impl Mapping {
     }
 
     /// Where it is, for messages.
-    pub fn place(&self, pid: i32) -> String {
+    pub fn place(&self, pid: HostPid) -> String {
         format!("pid {pid} at {:x}-{:x}", self.start, self.end)
     }
 }

@@ -80,6 +80,7 @@ impl Files<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::pid::TreePid;
     use crate::images::proto::{MmEntry, PagemapEntry};
     use crate::images::snapshot::TaskImage;
     use crate::objects::memory::bits::page;
@@ -103,7 +104,7 @@ mod tests {
         let private = |pages| {
             let (mm, pagemap) = (Some(MmEntry::default()), Some(pagemap(pages)));
             let task = TaskImage { mm, pagemap, ..TaskImage::default() };
-            Snapshot { tasks: [(7, task)].into(), ..Snapshot::default() }
+            Snapshot { tasks: [(TreePid::new(7), task)].into(), ..Snapshot::default() }
         };
         let shared =
             |pages| Snapshot { shared_memory: [(5, pagemap(pages))].into(), ..Snapshot::default() };

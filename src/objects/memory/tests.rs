@@ -13,9 +13,12 @@ use super::*;
 use crate::args;
 use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
+use crate::images::pid::TreePid;
 use crate::images::proto::{FileEntry, MemfdFileEntry, RegFileEntry};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteAddr;
+use crate::objects::pids;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::tests::support::{HELPER, blank};
 
@@ -64,7 +67,7 @@ impl Scene {
     }
 
     /// Captures and writes all but the helper area.
-    fn dump(&mut self) -> (Snapshot, u32) {
+    fn dump(&mut self) -> (Snapshot, TreePid) {
         let pid = self.blank.pid();
         let mut refusals = Refusals::default();
         let mut snapshot = Snapshot::default();
@@ -107,12 +110,12 @@ impl Scene {
             pagemap: Some(pagemap),
             ..TaskImage::default()
         };
-        snapshot.tasks.insert(pid.cast_unsigned(), task);
-        (snapshot, pid.cast_unsigned())
+        snapshot.tasks.insert(pids::tree(pid), task);
+        (snapshot, pids::tree(pid))
     }
 
     /// Writes a fresh blank after the images.
-    fn restore(&self, snapshot: &Snapshot, pid: u32) -> Blank {
+    fn restore(&self, snapshot: &Snapshot, pid: TreePid) -> Blank {
         let mut made = self.restore_unfinished(snapshot, pid);
         let mut open = |id, _| panic!("file {id} is not to be opened");
         Turn::take(&mut made, &[Phase::Advice], |phase, turn| {
@@ -122,7 +125,7 @@ impl Scene {
         made
     }
 
-    fn restore_unfinished(&self, snapshot: &Snapshot, pid: u32) -> Blank {
+    fn restore_unfinished(&self, snapshot: &Snapshot, pid: TreePid) -> Blank {
         let mut refusals = Refusals::default();
         validate(snapshot, pid, &mut refusals).unwrap();
         refusals.check().unwrap();
@@ -157,7 +160,7 @@ fn at(page: u64) -> u64 {
     BASE + page * 4096
 }
 
-fn layout(pid: i32) -> Vec<Mapping> {
+fn layout(pid: HostPid) -> Vec<Mapping> {
     let file = File::open(format!("/proc/{pid}/smaps")).unwrap();
     smaps::parse(BufReader::new(file)).unwrap()
 }
@@ -254,7 +257,7 @@ fn a_dump_does_not_touch_absent_pages() {
     let mut scene = Scene::new("absent");
     scene.map(0, 64, RW, PRIVATE, None);
     scene.put(5, b"x");
-    let resident = |pid: i32| {
+    let resident = |pid: HostPid| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
         text.split(' ').nth(1).unwrap().to_owned()
     };

@@ -2,6 +2,7 @@
 //! nowhere, kinds that are not restored.
 
 use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{MmEntry, PagemapEntry, VmaEntry};
 use crate::images::sections::SECTIONS;
 use crate::images::snapshot::{Pagemap, Snapshot};
@@ -37,7 +38,7 @@ const KNOWN_STATUS: u32 = status::REGULAR
     | 1 << 1;
 
 /// Checks the memory of one process; kinds that are not restored are added to `refusals`.
-pub fn validate(snapshot: &Snapshot, pid: u32, refusals: &mut Refusals) -> Result<()> {
+pub fn validate(snapshot: &Snapshot, pid: TreePid, refusals: &mut Refusals) -> Result<()> {
     let task = &snapshot.tasks[&pid];
     let Some(mm) = &task.mm else { return Ok(()) };
     let name = SECTIONS.mm.of(pid);
@@ -49,7 +50,7 @@ pub fn validate(snapshot: &Snapshot, pid: u32, refusals: &mut Refusals) -> Resul
 }
 
 /// Checks that the pages of a process have their places in its VMAs.
-pub fn validate_pages(pid: u32, pagemap: &Pagemap, vmas: &[VmaEntry]) -> Result<()> {
+pub fn validate_pages(pid: TreePid, pagemap: &Pagemap, vmas: &[VmaEntry]) -> Result<()> {
     let name = SECTIONS.pagemap.of(pid);
     check_pagemap(&name, pagemap)?;
     check_covered(&name, pagemap, vmas)
@@ -175,7 +176,7 @@ fn check_file(vma: &VmaEntry, snapshot: &Snapshot) -> std::result::Result<(), St
     Ok(())
 }
 
-fn refuse(pid: u32, mm: &MmEntry, refusals: &mut Refusals) {
+fn refuse(pid: TreePid, mm: &MmEntry, refusals: &mut Refusals) {
     for vma in &mm.vmas {
         let place = format!("pid {pid} at {:x}-{:x}", vma.start, vma.end);
         for (_, what) in REFUSED.iter().filter(|(bit, _)| vma.status & bit != 0) {
@@ -261,15 +262,15 @@ mod tests {
         let mm = MmEntry { vmas, ..MmEntry::default() };
         let pagemap = Pagemap { pages_id: 1, entries: vec![entry(0x1f000, 2)] };
         let task = TaskImage { mm: Some(mm), pagemap: Some(pagemap), ..TaskImage::default() };
-        Snapshot { tasks: [(PID, task)].into(), ..Snapshot::default() }
+        Snapshot { tasks: [(TreePid::new(PID), task)].into(), ..Snapshot::default() }
     }
 
     fn judge(change: impl FnOnce(&mut MmEntry, &mut Vec<PagemapEntry>)) -> Result<()> {
         let mut snapshot = good();
-        let task = snapshot.tasks.get_mut(&PID).unwrap();
+        let task = snapshot.tasks.get_mut(&TreePid::new(PID)).unwrap();
         change(task.mm.as_mut().unwrap(), &mut task.pagemap.as_mut().unwrap().entries);
         let mut refusals = Refusals::default();
-        validate(&snapshot, PID, &mut refusals)?;
+        validate(&snapshot, TreePid::new(PID), &mut refusals)?;
         refusals.check()
     }
 

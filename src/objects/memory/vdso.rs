@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::VmaEntry;
 
 use super::bits::status;
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 
 /// The vDSO and its data, which stand together.
@@ -41,7 +42,7 @@ impl Vdso {
     }
 
     fn read() -> Result<Option<Self>> {
-        let all = proc::maps(std::process::id().cast_signed())?;
+        let all = proc::maps(HostPid::own())?;
         let Some(code_at) = all.iter().find(|mapping| mapping.name == "[vdso]") else {
             return Ok(None);
         };

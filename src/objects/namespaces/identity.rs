@@ -3,6 +3,7 @@
 //! Kernel facts: a namespace is known by the inode of /proc/PID/ns/NAME; `*_for_children` differ
 //! from the task's own between unshare and the first fork (pid, time).
 
+use crate::kernel::pid::HostPid;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{OFlag, open, readlinkat};
@@ -24,7 +25,7 @@ impl Ids {
     /// The engine's own namespaces have the ids from 1 on.
     pub fn of_engine() -> Result<Self> {
         let mut engine = [0; KINDS.len()];
-        let all = Directory::open(std::process::id().cast_signed())?;
+        let all = Directory::open(HostPid::own())?;
         for (place, kind) in engine.iter_mut().zip(KINDS) {
             *place = all.inode(kind.name)?;
         }
@@ -41,7 +42,7 @@ impl Ids {
     /// Writes the ids of `pid`; namespaces that cannot be carried are refused.
     pub fn identify(
         &mut self,
-        pid: i32,
+        pid: HostPid,
         ids: &mut TaskKobjIdsEntry,
         refusals: &mut Refusals,
     ) -> Result<()> {
@@ -72,7 +73,7 @@ impl Ids {
     }
 }
 
-fn refuse_foreign(pid: i32, name: &str, inode: u64, refusals: &mut Refusals) {
+fn refuse_foreign(pid: HostPid, name: &str, inode: u64, refusals: &mut Refusals) {
     refusals.refuse(
         format!("pid {pid}"),
         format!("{name} namespace {name}:[{inode}]"),
@@ -82,7 +83,7 @@ fn refuse_foreign(pid: i32, name: &str, inode: u64, refusals: &mut Refusals) {
 }
 
 fn check_for_children(
-    pid: i32,
+    pid: HostPid,
     all: &Directory,
     kind: &NamespaceKind,
     own: u64,
@@ -106,7 +107,7 @@ struct Directory {
 }
 
 impl Directory {
-    fn open(pid: i32) -> Result<Self> {
+    fn open(pid: HostPid) -> Result<Self> {
         let path = format!("/proc/{pid}/ns");
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(path.as_str(), flags, Mode::empty()).doing(|| format!("open {path}"))?;
@@ -135,7 +136,7 @@ mod tests {
         let (mut engine, mut own) = (TaskKobjIdsEntry::default(), TaskKobjIdsEntry::default());
         known.fill_engine(&mut engine);
         let mut refusals = Refusals::default();
-        known.identify(std::process::id().cast_signed(), &mut own, &mut refusals).unwrap();
+        known.identify(HostPid::own(), &mut own, &mut refusals).unwrap();
         refusals.check().unwrap();
         assert_eq!(own, engine);
         assert_eq!((own.pid_ns_id, own.ipc_ns_id, own.cgroup_ns_id), (Some(1), Some(3), Some(8)));

@@ -183,7 +183,7 @@ fn to_carry<'s>(
     snapshot: &Snapshot,
     joined: &'s [Join],
 ) -> impl Iterator<Item = (&'s Space, &'static Carried)> + use<'s> {
-    spaces.of_task(snapshot.root().pid).filter_map(|space| {
+    spaces.of_task(snapshot.root().tree_pid()).filter_map(|space| {
         let carried = space.kind.carried.as_ref()?;
         let stays = space.is_engines && !carried.engines_too;
         (!stays && !entering::is_joined(joined, space.kind.name)).then_some((space, carried))
@@ -192,7 +192,7 @@ fn to_carry<'s>(
 
 /// Refuses tasks in another namespace than the root, of a kind that the root may have its own of.
 fn refuse_nested(spaces: &Spaces, snapshot: &Snapshot, refusals: &mut Refusals) {
-    let root = snapshot.root().pid;
+    let root = snapshot.root().tree_pid();
     let carried = spaces.all().filter(|space| space.kind.carried.is_some());
     for space in carried.filter(|space| !space.members.contains(&root)) {
         refuse_members(space, "differs from that of the root of the tree", refusals);

@@ -1,6 +1,8 @@
 //! The namespaces of a tree as values.
 
 use super::{KINDS, NamespaceKind};
+use crate::images::pid::TreePid;
+use crate::images::proto::PstreeEntry;
 use crate::images::proto::TaskKobjIdsEntry;
 use crate::images::snapshot::Snapshot;
 
@@ -20,7 +22,7 @@ pub struct Space {
     /// another. None for the engine's: what is around that cannot be seen.
     pub parent: Option<u32>,
     /// The tasks in it, parents first.
-    pub members: Vec<u32>,
+    pub members: Vec<TreePid>,
 }
 
 /// All namespaces of a tree.
@@ -33,7 +35,7 @@ impl Spaces {
         let engine = snapshot.inventory.root_ids.unwrap_or_default();
         let mut spaces = Self::default();
         for kind in KINDS {
-            for pid in snapshot.tree.iter().map(|entry| entry.pid) {
+            for pid in snapshot.tree.iter().map(PstreeEntry::tree_pid) {
                 if let Some(ids) = snapshot.tasks.get(&pid).and_then(|task| task.ids) {
                     spaces.add(kind, pid, ids, engine);
                 }
@@ -45,7 +47,7 @@ impl Spaces {
     fn add(
         &mut self,
         kind: &'static NamespaceKind,
-        pid: u32,
+        pid: TreePid,
         ids: TaskKobjIdsEntry,
         engine: TaskKobjIdsEntry,
     ) {
@@ -73,7 +75,7 @@ impl Spaces {
     }
 
     /// Those that a task is in, one of each kind.
-    pub fn of_task(&self, pid: u32) -> impl Iterator<Item = &Space> {
+    pub fn of_task(&self, pid: TreePid) -> impl Iterator<Item = &Space> {
         self.all().filter(move |space| space.members.contains(&pid))
     }
 }
@@ -84,12 +86,12 @@ mod tests {
     use crate::images::proto::{InventoryEntry, PstreeEntry};
     use crate::images::snapshot::TaskImage;
 
-    fn ids(uts: u32, pid: u32) -> TaskKobjIdsEntry {
+    fn ids(uts: u32, pid_space: u32) -> TaskKobjIdsEntry {
         let mut ids = TaskKobjIdsEntry::default();
         for (id, kind) in (1..).zip(KINDS) {
             *(kind.id)(&mut ids) = Some(id);
         }
-        (ids.uts_ns_id, ids.pid_ns_id) = (Some(uts), Some(pid));
+        (ids.uts_ns_id, ids.pid_ns_id) = (Some(uts), Some(pid_space));
         ids
     }
 
@@ -101,7 +103,9 @@ mod tests {
             inventory: InventoryEntry { root_ids: Some(engine), ..InventoryEntry::default() },
             tree: tasks.map(|(pid, _)| PstreeEntry { pid, ..PstreeEntry::default() }).into(),
             tasks: tasks
-                .map(|(pid, ids)| (pid, TaskImage { ids: Some(ids), ..TaskImage::default() }))
+                .map(|(pid, ids)| {
+                    (TreePid::new(pid), TaskImage { ids: Some(ids), ..TaskImage::default() })
+                })
                 .into(),
             ..Snapshot::default()
         }
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn every_task_is_in_one_namespace_of_each_kind() {
         let spaces = Spaces::of(&tree());
-        for pid in [70, 71, 72] {
+        for pid in [70, 71, 72].map(TreePid::new) {
             let kinds: Vec<&str> = spaces.of_task(pid).map(|space| space.kind.name).collect();
             assert_eq!(kinds, KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>());
         }
@@ -121,12 +125,10 @@ mod tests {
     fn a_namespace_knows_its_members_owner_and_parent() {
         let spaces = Spaces::of(&tree());
         let find = |id| spaces.all().find(|space| space.id == id).unwrap();
-        assert_eq!((find(4).members.as_slice(), find(4).is_engines), (&[70, 72][..], true));
+        let members = |id| find(id).members.iter().map(|pid| pid.number()).collect::<Vec<_>>();
+        assert_eq!((members(4), find(4).is_engines), (vec![70, 72], true));
         let own = find(9);
-        assert_eq!(
-            (own.kind.name, own.members.as_slice(), own.is_engines),
-            ("uts", &[71][..], false)
-        );
+        assert_eq!((own.kind.name, members(9), own.is_engines), ("uts", vec![71], false));
         assert_eq!(
             (own.owner, own.parent),
             (7, None),

@@ -10,6 +10,7 @@
 //! never go back.
 //! Image: timens-ID.img, timens-0.img for a tree dumped in the engine's own namespace.
 
+use crate::objects::pids;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::{Carried, Maker, NamespaceKind, Recipe, Space};
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{TimensEntry, Timespec};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::{capability, namespace, proc, sys};
 
 pub const KIND: NamespaceKind = NamespaceKind {
@@ -48,7 +50,7 @@ fn image_id(space: &Space) -> u32 {
 }
 
 fn capture(space: &Space, snapshot: &mut Snapshot, _: &mut Refusals) -> Result<()> {
-    let clocks = clocks_of(space.members[0].cast_signed())?;
+    let clocks = clocks_of(pids::host(space.members[0]))?;
     snapshot.timens.insert(image_id(space), clocks);
     Ok(())
 }
@@ -71,7 +73,7 @@ fn missing(space: &Space, snapshot: &Snapshot) -> Result<Option<String>> {
 }
 
 /// What the clocks in the namespace of `pid` show now.
-fn clocks_of(pid: i32) -> Result<TimensEntry> {
+fn clocks_of(pid: HostPid) -> Result<TimensEntry> {
     let theirs = offsets(pid)?;
     let host = host_clocks()?;
     Ok(TimensEntry {
@@ -130,14 +132,14 @@ struct Clocks {
 
 /// The clocks of the host's root time namespace.
 fn host_clocks() -> Result<Clocks> {
-    let own = offsets(std::process::id().cast_signed())?;
+    let own = offsets(HostPid::own())?;
     Ok(Clocks {
         monotonic: now(ClockId::CLOCK_MONOTONIC)? - own.monotonic,
         boottime: now(ClockId::CLOCK_BOOTTIME)? - own.boottime,
     })
 }
 
-fn offsets(pid: i32) -> Result<Clocks> {
+fn offsets(pid: HostPid) -> Result<Clocks> {
     let path = format!("/proc/{pid}/timens_offsets");
     let text = match proc::text(&path) {
         Ok(text) => text,
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn clocks_jump_ahead_but_never_back() {
-        let mut entry = clocks_of(std::process::id().cast_signed()).unwrap();
+        let mut entry = clocks_of(HostPid::own()).unwrap();
         entry.monotonic.tv_sec -= 2;
         assert!(jump(&entry).unwrap() >= Duration::from_secs(2));
         entry.boottime.tv_sec += 5000;
@@ -198,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_namespace_can_be_made_ahead_of_the_host() {
-        let mut entry = clocks_of(std::process::id().cast_signed()).unwrap();
+        let mut entry = clocks_of(HostPid::own()).unwrap();
         entry.monotonic.tv_sec += 5000;
         assert!(namespace::elsewhere(|| rebuild_here(&entry)).is_ok());
     }

@@ -2,6 +2,7 @@
 
 use super::Phase;
 use crate::error::Result;
+use crate::kernel::pid::HostPid;
 use crate::tracee::batch::{Batch, Outcome};
 use crate::tracee::blank::{Blank, Delivery};
 
@@ -42,7 +43,7 @@ impl<'b> Turn<'b> {
     }
 
     /// The pid.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.delivery.pid()
     }
 

@@ -6,6 +6,7 @@ use super::status::Status;
 use super::{Reach, Rebuild};
 use crate::error::{Refusals, Result};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::{Batch, Outcome};
 use crate::tracee::blank::FinalState;
@@ -83,7 +84,7 @@ pub type ThreadReply = Box<dyn FnOnce(&Outcome, &mut ThreadDraft) -> Result<()>>
 /// A thread as it can be seen while its process is busy.
 pub struct Seen<'a> {
     /// The id of its process.
-    pub pid: i32,
+    pub pid: HostPid,
     /// The thread as it was when it was stopped.
     pub frozen: &'a FrozenThread,
     /// The text of `/proc/PID/task/TID/status`.

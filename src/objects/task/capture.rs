@@ -6,6 +6,7 @@ use super::attribute::Seen;
 use super::draft::{Draft, ThreadDraft};
 use super::status::Status;
 use crate::error::{Context, Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{CoreEntry, MmEntry, TaskExtrasEntry};
 use crate::images::snapshot::Snapshot;
 use crate::tracee::dumpee::{FrozenTask, Injection};
@@ -16,7 +17,7 @@ pub struct Captured {
     /// core-PID.img
     pub leader: CoreEntry,
     /// core-TID.img of every thread but the leader, in the order of the frozen threads.
-    pub threads: Vec<(u32, CoreEntry)>,
+    pub threads: Vec<(TreePid, CoreEntry)>,
     /// What the process told about its address space.
     pub mm: MmEntry,
     /// What CRIU's format has no field for; none if there is nothing of the kind.

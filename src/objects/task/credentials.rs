@@ -21,6 +21,7 @@ use crate::kernel::capability::{
     PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAP_AMBIENT_RAISE, Request, SETGID, SETPCAP,
     SETUID, members,
 };
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 use crate::objects::phases::Phase;
 use crate::tracee::batch::Batch;
@@ -118,7 +119,7 @@ fn labels_exist() -> bool {
 }
 
 /// Refuses a thread that a security module confines: labels are not carried.
-fn refuse_label(tid: i32, label: &str, refusals: &mut Refusals) {
+fn refuse_label(tid: HostPid, label: &str, refusals: &mut Refusals) {
     let label = label.trim_end_matches(['\0', '\n']);
     if !matches!(label, "" | "unconfined" | "kernel") {
         let object = format!("security label \"{label}\"");
@@ -390,9 +391,9 @@ mod tests {
     #[test]
     fn a_confined_thread_is_refused_by_its_label() {
         let mut refusals = Refusals::default();
-        refuse_label(7, "unconfined\n", &mut refusals);
-        refuse_label(7, "", &mut refusals);
-        refuse_label(7, "docker-default (enforce)\n", &mut refusals);
+        refuse_label(HostPid::new(7), "unconfined\n", &mut refusals);
+        refuse_label(HostPid::new(7), "", &mut refusals);
+        refuse_label(HostPid::new(7), "docker-default (enforce)\n", &mut refusals);
         let text = refusals.check().unwrap_err().to_string();
         let want = "thread 7: security label \"docker-default (enforce)\": labels are not carried";
         assert_eq!(text, want);

@@ -1,10 +1,13 @@
 //! The images of a process while they are gathered.
 
 use super::Captured;
+use crate::images::pid::TreePid;
 use crate::images::proto::{
     CoreEntry, MmEntry, TaskCoreEntry, TaskExtrasEntry, TaskTimersEntry, ThreadCoreEntry,
     ThreadExtrasEntry, ThreadInfoX86, core_entry,
 };
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use crate::tracee::dumpee::FrozenTask;
 
 /// The set of control groups that every task is in: they are not managed.
@@ -14,7 +17,7 @@ const CONTROL_GROUP_SET: u32 = 1;
 #[derive(Debug)]
 pub struct Draft {
     /// Its pid.
-    pub pid: i32,
+    pub pid: HostPid,
     /// What it has as a whole.
     pub entry: TaskCoreEntry,
     /// What it said about its address space.
@@ -29,7 +32,7 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct ThreadDraft {
     /// Its id.
-    pub tid: i32,
+    pub tid: HostPid,
     /// What any processor could have.
     pub entry: ThreadCoreEntry,
     /// Its processor state.
@@ -43,7 +46,7 @@ impl Draft {
     pub fn of(task: &FrozenTask) -> Self {
         let threads = task.threads.iter().map(|thread| ThreadDraft::of(thread.tid)).collect();
         let extras =
-            TaskExtrasEntry { pid: task.pid.cast_unsigned(), ..TaskExtrasEntry::default() };
+            TaskExtrasEntry { pid: pids::tree(task.pid).number(), ..TaskExtrasEntry::default() };
         Self {
             pid: task.pid,
             entry: TaskCoreEntry::default(),
@@ -81,7 +84,7 @@ impl Draft {
 }
 
 impl ThreadDraft {
-    fn of(tid: i32) -> Self {
+    fn of(tid: HostPid) -> Self {
         Self {
             tid,
             entry: ThreadCoreEntry {
@@ -89,13 +92,16 @@ impl ThreadDraft {
                 ..ThreadCoreEntry::default()
             },
             info: ThreadInfoX86::default(),
-            extras: ThreadExtrasEntry { tid: tid.cast_unsigned(), ..ThreadExtrasEntry::default() },
+            extras: ThreadExtrasEntry {
+                tid: pids::tree(tid).number(),
+                ..ThreadExtrasEntry::default()
+            },
         }
     }
 
-    fn finish(self) -> ((u32, CoreEntry), Option<ThreadExtrasEntry>) {
-        let tid = self.tid.cast_unsigned();
-        let none = ThreadExtrasEntry { tid, ..ThreadExtrasEntry::default() };
+    fn finish(self) -> ((TreePid, CoreEntry), Option<ThreadExtrasEntry>) {
+        let tid = pids::tree(self.tid);
+        let none = ThreadExtrasEntry { tid: tid.number(), ..ThreadExtrasEntry::default() };
         let core = CoreEntry {
             mtype: core_entry::March::X8664.into(),
             thread_info: Some(self.info),

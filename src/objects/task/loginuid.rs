@@ -7,6 +7,7 @@ use super::attribute::{Attribute, Step};
 use super::draft::Draft;
 use crate::args;
 use crate::error::{Context, Error, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 use crate::kernel::remote::RemoteFd;
 use crate::objects::phases::{Phase, Turn};
@@ -27,7 +28,7 @@ impl Attribute for LoginUid {
 }
 
 /// The login uid of a process; none on a kernel without audit.
-fn of(pid: i32) -> Result<Option<u32>> {
+fn of(pid: HostPid) -> Result<Option<u32>> {
     let path = format!("/proc/{pid}/loginuid");
     match proc::text(&path) {
         Ok(text) => match text.trim().parse() {
@@ -42,7 +43,7 @@ fn of(pid: i32) -> Result<Option<u32>> {
 /// Makes the process write its login uid, unless it is already so.
 fn rebuild(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
     let Some(uid) = process.task.entry.loginuid else { return Ok(()) };
-    if of(process.task.number())?.is_none_or(|current| current == uid) {
+    if of(process.task.host_pid())?.is_none_or(|current| current == uid) {
         return Ok(());
     }
     let blank = turn.blank()?;

@@ -6,6 +6,7 @@ use super::attribute::{Attribute, Step};
 use super::draft::Draft;
 use super::{Rebuild, Recorded};
 use crate::error::{Context, Error, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::dumpee::FrozenTask;
@@ -31,7 +32,7 @@ impl Attribute for OomScore {
 }
 
 /// The adjustment of a process.
-fn of(pid: i32) -> Result<i32> {
+fn of(pid: HostPid) -> Result<i32> {
     let path = path(pid);
     let text = proc::text(&path).doing(|| format!("read {path}"))?;
     text.trim().parse().map_err(|_| Error::image(&path, format!("{text:?} is no number")))
@@ -39,7 +40,7 @@ fn of(pid: i32) -> Result<i32> {
 
 /// Sets the adjustment, unless it is already so.
 fn rebuild(process: &Rebuild<'_>, _: &mut Turn<'_>) -> Result<()> {
-    let pid = process.task.number();
+    let pid = process.task.host_pid();
     let Some(adjustment) = process.task.entry.oom_score_adj else { return Ok(()) };
     if of(pid)? == adjustment {
         return Ok(());
@@ -52,6 +53,6 @@ fn rebuild(process: &Rebuild<'_>, _: &mut Turn<'_>) -> Result<()> {
         })
 }
 
-fn path(pid: i32) -> String {
+fn path(pid: HostPid) -> String {
     format!("/proc/{pid}/oom_score_adj")
 }

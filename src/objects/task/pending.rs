@@ -4,6 +4,7 @@
 //! only be queued by the very thread it is for (for the process: its leader), so that is who
 //! queues all of them. Order within a queue is kept.
 
+use crate::images::pid::TreePid;
 use libc::{SI_KERNEL, SIGALRM, SIGSTOP, SIGTRAP};
 
 use super::attribute::{Attribute, Step};
@@ -14,6 +15,7 @@ use super::{Rebuild, Recorded, RecordedThread, itimers};
 use crate::args;
 use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::{SaEntry, SiginfoEntry, SignalQueueEntry, TaskCoreEntry};
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, Queue, SIGINFO_SIZE};
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::Batch;
@@ -56,7 +58,7 @@ impl Attribute for PendingSignals {
 }
 
 /// A queue of a stopped thread as an image holds it.
-pub(super) fn capture(tid: i32, queue: Queue) -> Result<SignalQueueEntry> {
+pub(super) fn capture(tid: HostPid, queue: Queue) -> Result<SignalQueueEntry> {
     let infos = ptrace::peek_siginfo(tid, queue)
         .doing(|| format!("read the pending signals of thread {tid}"))?;
     let signals = infos.iter().map(|info| SiginfoEntry { siginfo: info.to_vec() }).collect();
@@ -95,36 +97,40 @@ fn reserve(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
 fn rebuild_shared(process: &Rebuild<'_>, batch: &mut Batch) {
     let entry = process.task.entry;
     if let Some(queue) = &entry.signals_s {
-        queue_shared(batch, process.task.number(), queue, itimers::queues_alarm(entry));
+        queue_shared(batch, process.task.pid, queue, itimers::queues_alarm(entry));
     }
 }
 
 fn rebuild_private(process: &Rebuild<'_>, thread: &RecordedThread<'_>, batch: &mut Batch) {
     if let Some(queue) = &thread.entry.signals_p {
-        queue_private(batch, process.task.number(), thread.number(), queue);
+        queue_private(batch, process.task.pid, thread.tid, queue);
     }
 }
 
 /// Queues the signals of the process; for the leader's batch.
 ///
 /// `skip_alarm`: the expiry of the real-time interval timer is about to queue its own.
-fn queue_shared(batch: &mut Batch, pid: i32, queue: &SignalQueueEntry, skip_alarm: bool) {
+fn queue_shared(batch: &mut Batch, pid: TreePid, queue: &SignalQueueEntry, skip_alarm: bool) {
     for info in queue.signals.iter().filter(|info| !(skip_alarm && is_alarm(info))) {
         let (signal, place) = (signal(info), batch.bytes(&info.siginfo));
         if signal != SIGSTOP {
             let what = format!("queue signal {signal} for process {pid}");
-            batch.must(what, libc::SYS_rt_sigqueueinfo, args![pid, signal, place]);
+            batch.must(what, libc::SYS_rt_sigqueueinfo, args![pid.number(), signal, place]);
         }
     }
 }
 
 /// Queues the signals of a thread; for the thread's own batch.
-fn queue_private(batch: &mut Batch, pid: i32, tid: i32, queue: &SignalQueueEntry) {
+fn queue_private(batch: &mut Batch, pid: TreePid, tid: TreePid, queue: &SignalQueueEntry) {
     for info in &queue.signals {
         let (signal, place) = (signal(info), batch.bytes(&info.siginfo));
         if signal != SIGSTOP {
             let what = format!("queue signal {signal} for thread {tid}");
-            batch.must(what, libc::SYS_rt_tgsigqueueinfo, args![pid, tid, signal, place]);
+            batch.must(
+                what,
+                libc::SYS_rt_tgsigqueueinfo,
+                args![pid.number(), tid.number(), signal, place],
+            );
         }
     }
 }
@@ -256,7 +262,7 @@ mod tests {
         assert!(!holds_alarm(&queue(&[(SIGALRM, 0)])));
         let mut batch = Batch::new();
         let both = queue(&[(SIGALRM, SI_KERNEL), (SIGALRM, 0)]);
-        queue_shared(&mut batch, 1, &both, true);
+        queue_shared(&mut batch, TreePid::new(1), &both, true);
         assert_eq!(batch.len(), 1);
     }
 
@@ -264,7 +270,7 @@ mod tests {
     fn a_stop_is_not_queued() {
         let mut batch = Batch::new();
         let stop = queue(&[(SIGSTOP, 0), (libc::SIGTERM, 0)]);
-        queue_private(&mut batch, 1, 2, &stop);
+        queue_private(&mut batch, TreePid::new(1), TreePid::new(2), &stop);
         assert_eq!(batch.len(), 1);
         assert!(holds_stop(&stop));
     }

@@ -10,7 +10,9 @@ use super::draft::Draft;
 use super::{Rebuild, Recorded};
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::PosixTimerEntry;
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::{Batch, CallId, DataRef, Outcome};
@@ -48,7 +50,7 @@ impl Attribute for PosixTimers {
     fn validate(&self, task: &Recorded<'_>) -> Result<()> {
         let timers =
             task.entry.timers.as_ref().ok_or_else(|| task.missing("the list of timers"))?;
-        let tids: Vec<u32> = task.threads.iter().map(|thread| thread.tid).collect();
+        let tids: Vec<TreePid> = task.threads.iter().map(|thread| thread.tid).collect();
         validate(&task.file(), &timers.posix, &tids)
     }
 
@@ -142,7 +144,7 @@ impl Answer {
 }
 
 /// Checks times, signals and threads; `tids` are the threads of the process.
-fn validate(file: &str, timers: &[PosixTimerEntry], tids: &[u32]) -> Result<()> {
+fn validate(file: &str, timers: &[PosixTimerEntry], tids: &[TreePid]) -> Result<()> {
     let mut ids: Vec<u32> = timers.iter().map(|timer| timer.it_id).collect();
     ids.sort_unstable();
     if ids.windows(2).any(|pair| pair[0] == pair[1]) || ids.iter().any(|id| *id > i32::MAX as u32) {
@@ -156,7 +158,7 @@ fn validate(file: &str, timers: &[PosixTimerEntry], tids: &[u32]) -> Result<()> 
     Ok(())
 }
 
-fn problem(timer: &PosixTimerEntry, tids: &[u32]) -> Option<&'static str> {
+fn problem(timer: &PosixTimerEntry, tids: &[TreePid]) -> Option<&'static str> {
     let seconds = i64::try_from(timer.isec).is_ok() && i64::try_from(timer.vsec).is_ok();
     if !seconds || timer.insec >= NANOS || timer.vnsec >= NANOS {
         return Some("its times are impossible");
@@ -166,7 +168,7 @@ fn problem(timer: &PosixTimerEntry, tids: &[u32]) -> Option<&'static str> {
         return Some("it sends no signal");
     }
     match timer.notify_thread_id {
-        Some(tid) if !tids.contains(&tid.cast_unsigned()) => {
+        Some(tid) if !tids.contains(&TreePid::new(tid.cast_unsigned())) => {
             Some("it signals a thread that does not exist")
         }
         _ => None,
@@ -174,7 +176,7 @@ fn problem(timer: &PosixTimerEntry, tids: &[u32]) -> Option<&'static str> {
 }
 
 /// Refuses clocks that would not exist at the restore.
-fn refuse(pid: i32, timers: &[PosixTimerEntry], refusals: &mut Refusals) {
+fn refuse(pid: HostPid, timers: &[PosixTimerEntry], refusals: &mut Refusals) {
     /// Clocks with descriptors behind them end in these bits.
     const CLOCKFD: i32 = 3;
     for timer in timers {
@@ -321,7 +323,7 @@ ClockID: -6
         assert_eq!((timers[1].sival_ptr, timers[1].it_sigev_notify), (0x7ffc_327b_61f8, 1));
         assert_eq!((timers[2].notify_thread_id, timers[2].it_sigev_notify), (Some(14768), 4));
         assert_eq!((timers[2].si_signo, timers[2].sival_ptr), (10, 0x1234));
-        validate("core-1.img", &timers, &[14768]).unwrap();
+        validate("core-1.img", &timers, &[TreePid::new(14768)]).unwrap();
         assert!(parse("").unwrap().is_empty());
     }
 
@@ -333,7 +335,7 @@ ClockID: -6
     #[test]
     fn impossible_timers_are_refused() {
         let timers = parse(SAVED).unwrap();
-        assert!(validate("core-1.img", &timers, &[1]).is_err());
+        assert!(validate("core-1.img", &timers, &[TreePid::new(1)]).is_err());
         let twice = [timers[0], timers[0]];
         assert!(validate("core-1.img", &twice, &[]).is_err());
         let late = [PosixTimerEntry { vnsec: NANOS, ..timers[0] }];

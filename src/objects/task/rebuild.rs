@@ -3,6 +3,7 @@
 use super::attribute::Step;
 use super::{ATTRIBUTES, Reach, Recorded};
 use crate::error::Result;
+use crate::images::pid::TreePid;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::ptrace::zero_regs;
 use crate::objects::phases::{Phase, Turn};
@@ -18,7 +19,7 @@ pub struct Rebuild<'a> {
 
 impl<'a> Rebuild<'a> {
     /// Of a process of an image.
-    pub fn new(all: &'a Snapshot, pid: u32, reach: &'a Reach) -> Result<Self> {
+    pub fn new(all: &'a Snapshot, pid: TreePid, reach: &'a Reach) -> Result<Self> {
         Ok(Self { task: Recorded::of(all, pid)?, reach })
     }
 

@@ -1,9 +1,12 @@
 //! A process as the images have it.
 
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::iter;
 
 use super::state;
 use crate::error::{Error, Kind, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{
     CoreEntry, TaskCoreEntry, TaskExtrasEntry, ThreadCoreEntry, ThreadExtrasEntry, ThreadInfoX86,
     core_entry,
@@ -16,7 +19,7 @@ pub struct Recorded<'a> {
     /// The whole image.
     pub all: &'a Snapshot,
     /// Its pid.
-    pub pid: u32,
+    pub pid: TreePid,
     /// Its own files.
     pub image: &'a TaskImage,
     /// What it has as a whole.
@@ -32,7 +35,7 @@ pub struct RecordedThread<'a> {
     /// Its place among the threads of the process: 0 is the leader.
     pub index: usize,
     /// Its id.
-    pub tid: u32,
+    pub tid: TreePid,
     /// What any processor could have.
     pub entry: &'a ThreadCoreEntry,
     /// Its processor state.
@@ -43,14 +46,14 @@ pub struct RecordedThread<'a> {
 
 impl<'a> Recorded<'a> {
     /// A process of an image; one of which a part is missing is an error.
-    pub fn of(all: &'a Snapshot, pid: u32) -> Result<Self> {
+    pub fn of(all: &'a Snapshot, pid: TreePid) -> Result<Self> {
         let image = all.tasks.get(&pid).ok_or_else(|| {
             Error::new(Kind::Internal, format!("pid {pid} is not a process of the image"))
         })?;
         let file = SECTIONS.core.of(pid);
         let entry = image.core.tc.as_ref().ok_or_else(|| missing(&file, "the task"))?;
         state::validate(&file, entry)?;
-        let extras = all.extras.iter().find(|extras| extras.pid == pid);
+        let extras = all.extras.iter().find(|extras| extras.pid == pid.number());
         let mut task = Self { all, pid, image, entry, extras, threads: Vec::new() };
         if !task.is_dead() {
             let others = image.threads.iter().map(|(tid, core)| (*tid, core));
@@ -61,7 +64,12 @@ impl<'a> Recorded<'a> {
         Ok(task)
     }
 
-    fn thread(&self, index: usize, tid: u32, core: &'a CoreEntry) -> Result<RecordedThread<'a>> {
+    fn thread(
+        &self,
+        index: usize,
+        tid: TreePid,
+        core: &'a CoreEntry,
+    ) -> Result<RecordedThread<'a>> {
         let file = SECTIONS.core.of(tid);
         if core.mtype() != core_entry::March::X8664 {
             return Err(Error::image(file, "the task ran on another kind of processor"));
@@ -72,7 +80,9 @@ impl<'a> Recorded<'a> {
             tid,
             entry: entry.ok_or_else(|| missing(&file, "the thread"))?,
             info: info.ok_or_else(|| missing(&file, "the processor state"))?,
-            extras: self.extras.and_then(|all| all.threads.iter().find(|one| one.tid == tid)),
+            extras: self
+                .extras
+                .and_then(|all| all.threads.iter().find(|one| one.tid == tid.number())),
         })
     }
 
@@ -86,9 +96,9 @@ impl<'a> Recorded<'a> {
         SECTIONS.core.of(self.pid)
     }
 
-    /// Its pid as the kernel takes it.
-    pub fn number(&self) -> i32 {
-        self.pid.cast_signed()
+    /// Its pid as the engine sees it.
+    pub fn host_pid(&self) -> HostPid {
+        pids::host(self.pid)
     }
 
     /// The error that a part is not there.
@@ -103,9 +113,9 @@ impl RecordedThread<'_> {
         SECTIONS.core.of(self.tid)
     }
 
-    /// Its id as the kernel takes it.
-    pub fn number(&self) -> i32 {
-        self.tid.cast_signed()
+    /// Its id as the engine sees it.
+    pub fn host_tid(&self) -> HostPid {
+        pids::host(self.tid)
     }
 
     /// The error that a part is not there.

@@ -12,6 +12,7 @@ use super::{Rebuild, Recorded, RecordedThread, pending, sigmask, syscall_restart
 use crate::error::{Error, Refusals, Result};
 use crate::images::proto::{UserDescT, UserX86RegsEntry, UserX86RegsMode};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::zero_regs;
 use crate::kernel::thread_area::{self, Descriptor};
 use crate::objects::phases::{Phase, Turn};
@@ -144,7 +145,7 @@ fn from_image(entry: &UserX86RegsEntry) -> user_regs_struct {
 }
 
 /// Refuses what is no plain 64-bit thread.
-fn refuse(tid: i32, regs: &user_regs_struct, refusals: &mut Refusals) {
+fn refuse(tid: HostPid, regs: &user_regs_struct, refusals: &mut Refusals) {
     let reason = match regs.cs {
         USER_CS => return,
         USER32_CS => "32-bit code is not carried",
@@ -168,7 +169,7 @@ fn validate(file: &str, entry: &UserX86RegsEntry) -> Result<()> {
 }
 
 /// The three GDT slots of a stopped thread as an image holds them.
-fn capture_tls(tid: i32) -> Result<Vec<UserDescT>> {
+fn capture_tls(tid: HostPid) -> Result<Vec<UserDescT>> {
     let slots = thread_area::get(tid)
         .map_err(|errno| Error::sys(format!("get the TLS slots of thread {tid}"), errno))?;
     Ok(slots.iter().map(tls_to_image).collect())
@@ -177,11 +178,11 @@ fn capture_tls(tid: i32) -> Result<Vec<UserDescT>> {
 /// From outside, and when all threads are there.
 fn rebuild_tls(process: &Rebuild<'_>, _: &mut Turn<'_>) -> Result<()> {
     let mut threads = process.task.threads.iter();
-    threads.try_for_each(|thread| set_tls(thread.number(), &thread.info.tls))
+    threads.try_for_each(|thread| set_tls(thread.host_tid(), &thread.info.tls))
 }
 
 /// Gives a stopped thread the GDT slots of an image.
-fn set_tls(tid: i32, entries: &[UserDescT]) -> Result<()> {
+fn set_tls(tid: HostPid, entries: &[UserDescT]) -> Result<()> {
     for entry in entries.iter().filter(|entry| !entry.seg_not_present) {
         thread_area::set(tid, &tls_from_image(entry))
             .map_err(|errno| Error::sys(format!("set a TLS slot of thread {tid}"), errno))?;
@@ -297,9 +298,9 @@ mod tests {
     #[test]
     fn a_32_bit_thread_is_refused_by_name() {
         let mut refusals = Refusals::default();
-        refuse(7, &odd_regs(), &mut refusals);
+        refuse(HostPid::new(7), &odd_regs(), &mut refusals);
         let regs = user_regs_struct { cs: USER32_CS, ..odd_regs() };
-        refuse(8, &regs, &mut refusals);
+        refuse(HostPid::new(8), &regs, &mut refusals);
         let text = refusals.check().unwrap_err().to_string();
         assert_eq!(text, "thread 8: code segment 0x23: 32-bit code is not carried");
     }

@@ -8,6 +8,7 @@ use super::draft::ThreadDraft;
 use super::{Rebuild, RecordedThread};
 use crate::error::{Context, Error, Refusals, Result};
 use crate::images::proto::ThreadCoreEntry;
+use crate::kernel::pid::HostPid;
 use crate::kernel::sched::{self, Policy};
 use crate::objects::phases::{Phase, Turn};
 
@@ -40,7 +41,7 @@ impl Attribute for Scheduling {
 }
 
 /// Reads policy, priority and nice value into the entry of a thread.
-fn capture(tid: i32, entry: &mut ThreadCoreEntry, refusals: &mut Refusals) -> Result<()> {
+fn capture(tid: HostPid, entry: &mut ThreadCoreEntry, refusals: &mut Refusals) -> Result<()> {
     let policy = sched::policy(tid).doing(|| format!("get the policy of thread {tid}"))?;
     if plain(policy.number) == DEADLINE {
         let reason = "runtime, deadline and period have no field in the image format";
@@ -83,11 +84,11 @@ fn validate(file: &str, entry: &ThreadCoreEntry) -> Result<()> {
 /// else.
 fn rebuild(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
     turn.blank()?;
-    process.task.threads.iter().try_for_each(|thread| set(thread.number(), thread.entry))
+    process.task.threads.iter().try_for_each(|thread| set(thread.host_tid(), thread.entry))
 }
 
 /// Gives a thread its nice value and policy.
-fn set(tid: i32, entry: &ThreadCoreEntry) -> Result<()> {
+fn set(tid: HostPid, entry: &ThreadCoreEntry) -> Result<()> {
     if let Some(nice) = entry.sched_nice {
         sched::set_nice(tid, nice).doing(|| format!("set nice {nice} of thread {tid}"))?;
     }

@@ -15,6 +15,7 @@ use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::{SeccompEntry, SeccompFilter, SeccompMode, ThreadCoreEntry};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::seccomp::{self, Filter, INSTRUCTION, INSTRUCTIONS_MAX};
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::batch::{Batch, CallId, Outcome};
@@ -83,7 +84,7 @@ fn capture(threads: &mut [ThreadDraft], table: &mut SeccompEntry) -> Result<()> 
 }
 
 /// The filters of a thread, oldest first.
-fn chain(tid: i32) -> Result<Vec<Filter>> {
+fn chain(tid: HostPid) -> Result<Vec<Filter>> {
     let mut chain = Vec::new();
     while let Some(filter) = seccomp::filter(tid, chain.len())
         .doing(|| format!("read the seccomp filters of thread {tid}"))

@@ -1,6 +1,7 @@
 //! What `/proc/PID/task/TID/status` tells about a thread.
 
 use crate::error::{Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 
 /// The lines that are needed, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Status {
     /// Mode of seccomp: 0 none, 1 strict, 2 filters.
     pub seccomp: u32,
     /// Who traces the thread.
-    pub tracer: i32,
+    pub tracer: HostPid,
     /// Whether it runs on a shadow stack.
     pub shadow_stack: bool,
 }
@@ -53,7 +54,7 @@ impl Status {
             ambient: set("CapAmb")?,
             no_new_privs: number("NoNewPrivs")? != 0,
             seccomp: number("Seccomp")?,
-            tracer: number("TracerPid")?.cast_signed(),
+            tracer: HostPid::new(number("TracerPid")?.cast_signed()),
             shadow_stack: line("x86_Thread_features")
                 .is_ok_and(|features| features.split_whitespace().any(|word| word == "shstk")),
         })
@@ -106,7 +107,7 @@ mod tests {
         assert_eq!(status.gids, [1001, 1002, 1003, 1004]);
         assert_eq!(status.groups, [5, 1000, 70000]);
         assert_eq!((status.permitted, status.bounding), (0x2020, 0x1ff_febf_ffff));
-        assert_eq!((status.seccomp, status.tracer), (2, 77));
+        assert_eq!((status.seccomp, status.tracer), (2, HostPid::new(77)));
         assert!(status.no_new_privs && status.shadow_stack);
     }
 

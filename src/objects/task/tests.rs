@@ -7,14 +7,17 @@ use std::time::Duration;
 use super::*;
 use crate::args;
 use crate::error::{Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{
     CoreEntry, CredsEntry, ItimerEntry, PosixTimerEntry, RlimitEntry, SeccompEntry, SeccompMode,
     TaskCoreEntry, ThreadCoreEntry,
 };
 use crate::images::snapshot::{Snapshot, TaskImage, task_state};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{ptrace, sys};
 use crate::objects::phases::{Circumstances, Phase, Turn, Walk, World};
+use crate::objects::pids;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::tests::support;
 use crate::tracee::blank::{Blank, SpawnSpec};
@@ -53,8 +56,8 @@ impl Odd {
         }
     }
 
-    fn pid(&self) -> i32 {
-        self.child.as_ref().unwrap().id().cast_signed()
+    fn pid(&self) -> HostPid {
+        HostPid::new(self.child.as_ref().unwrap().id().cast_signed())
     }
 
     /// Waits for its end: it is our own child, which a dump leaves to its parent.
@@ -136,7 +139,7 @@ fn check_process(captured: &Captured) {
     assert_eq!(values, [(39, 42), (39, 43), (10, 0)]);
 }
 
-fn check_timers(captured: &Captured, pid: i32) {
+fn check_timers(captured: &Captured, pid: HostPid) {
     let timers = process(captured).timers.as_ref().unwrap();
     assert_eq!((timers.real.isec, timers.real.iusec), (7, 250));
     assert!((2990..=3000).contains(&timers.real.vsec), "{timers:?}");
@@ -147,7 +150,7 @@ fn check_timers(captured: &Captured, pid: i32) {
     assert_eq!((timers.posix[0].isec, timers.posix[0].insec), (11, 3));
     assert!((4990..=5000).contains(&timers.posix[0].vsec), "{timers:?}");
     assert_eq!((timers.posix[0].clock_id, timers.posix[0].sival_ptr), (1, 0x1234));
-    assert_eq!(timers.posix[2].notify_thread_id, Some(pid));
+    assert_eq!(timers.posix[2].notify_thread_id, Some(pid.number()));
 }
 
 fn check_threads(captured: &Captured) {
@@ -222,9 +225,9 @@ impl World for Made<'_> {
 
 /// Writes a process into a blank of the same pid, with a program that only waits. Returns how often
 /// its calls ran in the last turn.
-fn rebuild(pid: i32, all: &Snapshot) -> usize {
+fn rebuild(pid: HostPid, all: &Snapshot) -> usize {
     let reach = Reach::ours().unwrap();
-    let number = pid.cast_unsigned();
+    let number = pids::tree(pid);
     validate(all, number).unwrap();
     check_reach(all, number, &reach).unwrap();
     let process = Rebuild::new(all, number, &reach).unwrap();
@@ -258,7 +261,7 @@ fn map_memory(blank: &mut Blank, image: &TaskImage) {
 }
 
 /// What must be the same before and after: all but the times left and the place in the program.
-fn comparable(captured: Captured) -> (CoreEntry, Vec<(u32, CoreEntry)>) {
+fn comparable(captured: Captured) -> (CoreEntry, Vec<(TreePid, CoreEntry)>) {
     let (mut leader, mut threads) = (captured.leader, captured.threads);
     for core in std::iter::once(&mut leader).chain(threads.iter_mut().map(|(_, core)| core)) {
         let regs = &mut core.thread_info.as_mut().unwrap().gpregs;
@@ -293,16 +296,16 @@ fn round_trip(mut odd: Odd) -> (Captured, usize) {
         mm: Some(before.mm.clone()),
         ..TaskImage::default()
     };
-    all.tasks.insert(pid.cast_unsigned(), image);
+    all.tasks.insert(pids::tree(pid), image);
     all.extras.extend(before.extras.clone());
     let rounds = rebuild(pid, &all);
-    if stop_signal(&all.tasks[&pid.cast_unsigned()]).is_some() {
+    if stop_signal(&all.tasks[&pids::tree(pid)]).is_some() {
         wait_stopped(pid);
     }
     let task = FrozenTask::seize(pid).unwrap();
     let (after, all_after) = captured(&task);
     task.kill().unwrap();
-    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+    nix::sys::wait::waitpid(pid.nix(), None).unwrap();
     assert_eq!(all.seccomp, all_after.seccomp);
     assert_eq!(before.mm.dumpable, after.mm.dumpable);
     assert_eq!(before.mm.thp_disabled, after.mm.thp_disabled);
@@ -333,7 +336,7 @@ fn steps_belong_to_phases_that_processes_take() {
 }
 
 /// A process is stopped when its threads have noticed.
-fn wait_stopped(pid: i32) {
+fn wait_stopped(pid: HostPid) {
     while !status_line(pid, "State:").starts_with('T') {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -368,7 +371,7 @@ fn filters_are_rebuilt_as_they_were() {
     assert_eq!(thread(&captured.threads[0].1).seccomp_mode, None);
 }
 
-fn status_line(pid: i32, name: &str) -> String {
+fn status_line(pid: HostPid, name: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
 }
@@ -418,6 +421,6 @@ fn batches_run_under_strict_seccomp() {
     seccomp::add(&mut batch, &core, &SeccompEntry::default());
     let call = batch.call(libc::SYS_getpid, args![]);
     let outcome = blank.run(batch).unwrap();
-    assert_eq!(outcome.ret(call), Ok(blank.pid().into()));
+    assert_eq!(outcome.ret(call), Ok(blank.pid().number().into()));
     assert_eq!(status_line(blank.pid(), "Seccomp:"), "1");
 }

@@ -18,7 +18,7 @@ fn clone_others(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
     let others = process.task.threads.iter().skip(1);
     let specs: Vec<ThreadSpec> = others
         .map(|thread| ThreadSpec {
-            tid: thread.number(),
+            tid: thread.host_tid(),
             clear_tid_addr: thread.info.clear_tid_addr,
         })
         .collect();

@@ -2,10 +2,11 @@
 
 use super::{ATTRIBUTES, Reach, Recorded};
 use crate::error::Result;
+use crate::images::pid::TreePid;
 use crate::images::snapshot::Snapshot;
 
 /// Checks a process by itself. A zombie has no more than its state.
-pub fn validate(all: &Snapshot, pid: u32) -> Result<()> {
+pub fn validate(all: &Snapshot, pid: TreePid) -> Result<()> {
     let task = Recorded::of(all, pid)?;
     if task.is_dead() {
         return Ok(());
@@ -18,7 +19,7 @@ pub fn validate(all: &Snapshot, pid: u32) -> Result<()> {
 }
 
 /// Checks that the engine has what the process is to have.
-pub fn check_reach(all: &Snapshot, pid: u32, reach: &Reach) -> Result<()> {
+pub fn check_reach(all: &Snapshot, pid: TreePid, reach: &Reach) -> Result<()> {
     let task = Recorded::of(all, pid)?;
     ATTRIBUTES.iter().try_for_each(|attribute| attribute.check_reach(&task, reach))
 }

@@ -52,7 +52,7 @@ impl Blank {
         let thread = &self.threads[index];
         let at = self.helper.start.0 + ENTRIES_AT as u64;
         let mut park = Batch::new();
-        park.call(libc::SYS_tgkill, args![self.pid(), thread.tid, self.park]);
+        park.call(libc::SYS_tgkill, args![self.pid().number(), thread.tid.number(), self.park]);
         let mut image = park.encode(RemoteAddr(at));
         let config_at = at + image.len() as u64;
         image.extend_from_slice(&tile_config());

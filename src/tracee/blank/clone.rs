@@ -14,6 +14,7 @@ use super::spawn::{CloneArgs, Patience, clone_error};
 use super::{Blank, BlankThread, HelperArea};
 use crate::args;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, WaitStatus};
 use crate::tracee::batch::{Batch, CallId, ENTRY_SIZE, Outcome};
 
@@ -21,7 +22,7 @@ use crate::tracee::batch::{Batch, CallId, ENTRY_SIZE, Outcome};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloneSpec {
     /// Its pid, or `None` for any.
-    pub pid: Option<i32>,
+    pub pid: Option<HostPid>,
     /// What it shares with its creator (CLONE_FILES, CLONE_FS, CLONE_VM, CLONE_SIGHAND), and
     /// CLONE_PARENT to be the creator's sibling (then `exit_signal` must be 0).
     pub flags: u64,
@@ -31,7 +32,7 @@ pub struct CloneSpec {
 
 impl CloneSpec {
     /// An ordinary child.
-    pub fn new(pid: Option<i32>) -> Self {
+    pub fn new(pid: Option<HostPid>) -> Self {
         Self { pid, flags: 0, exit_signal: libc::SIGCHLD }
     }
 }
@@ -40,7 +41,7 @@ impl CloneSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadSpec {
     /// Its id.
-    pub tid: i32,
+    pub tid: HostPid,
     /// Where the kernel writes 0 when it exits; 0 for nowhere.
     pub clear_tid_addr: u64,
 }
@@ -90,7 +91,7 @@ impl Blank {
     /// Takes over a process that a batch has made.
     pub fn adopt(&mut self, outcome: &Outcome, made: CloneCall) -> Result<Blank> {
         let CloneCall { call, spec } = made;
-        let number = spec.pid.unwrap_or(0);
+        let number = spec.pid.unwrap_or_default();
         let mut patience = Patience::default();
         let mut made = outcome.ret(call);
         while made == Err(Errno::EEXIST) && patience.is_worth(number) {
@@ -100,12 +101,12 @@ impl Blank {
         }
         let pid = made
             .map_err(|errno| clone_error(number, errno).context(format!("pid {}", self.pid())))?;
-        let child = self.child(i32::try_from(pid).expect("a pid"), spec.flags);
+        let child = self.child(HostPid::new(i32::try_from(pid).expect("a pid")), spec.flags);
         wait_born(child.pid())?;
         Ok(child)
     }
 
-    fn child(&self, pid: i32, flags: u64) -> Blank {
+    fn child(&self, pid: HostPid, flags: u64) -> Blank {
         let shares = |flag: i32| flags & flag as u64 != 0;
         let helper = if shares(libc::CLONE_VM) {
             self.helper.clone()
@@ -175,14 +176,15 @@ impl Blank {
 
     /// Lets the process wait for a child whose end the tracer has seen already, and discards the
     /// SIGCHLD of that end.
-    pub fn reap_child(&mut self, pid: i32) -> Result<()> {
+    pub fn reap_child(&mut self, pid: HostPid) -> Result<()> {
         let mut batch = Batch::new();
         let flags = libc::WNOHANG | libc::__WALL;
-        let wait = batch.must("wait for a child", libc::SYS_wait4, args![pid, 0, flags, 0]);
+        let wait =
+            batch.must("wait for a child", libc::SYS_wait4, args![pid.number(), 0, flags, 0]);
         add_sigchld_flush(&mut batch);
         let outcome = self.run(batch)?;
         match outcome.ret(wait) {
-            Ok(got) if got == i64::from(pid) => Ok(()),
+            Ok(got) if got == i64::from(pid.number()) => Ok(()),
             _ => {
                 let text = format!("pid {} has no dead child {pid}", self.pid());
                 Err(Error::new(Kind::Internal, text))
@@ -216,19 +218,19 @@ fn push_thread(batch: &mut Batch, spec: &ThreadSpec) -> CallId {
     push_clone(batch, args, Some(spec.tid))
 }
 
-fn push_clone(batch: &mut Batch, mut args: CloneArgs, pid: Option<i32>) -> CallId {
+fn push_clone(batch: &mut Batch, mut args: CloneArgs, pid: Option<HostPid>) -> CallId {
     const SET_TID: usize = 64;
     args.set_tid_size = pid.is_some().into();
     let place = batch.bytes(&args.to_bytes());
     if let Some(pid) = pid {
-        let number = batch.bytes(&pid.to_le_bytes());
+        let number = batch.bytes(&pid.number().to_le_bytes());
         batch.point(place.skip(SET_TID), number);
     }
     batch.call(libc::SYS_clone3, args![place, size_of::<CloneArgs>()])
 }
 
 /// Waits for the stop at which a traced process or thread begins its life.
-fn wait_born(tid: i32) -> Result<()> {
+fn wait_born(tid: HostPid) -> Result<()> {
     match ptrace::wait(tid) {
         Ok(WaitStatus::Stopped(stop)) if stop.is_interrupt() => Ok(()),
         Ok(other) => Err(died(tid, &format!("{other:?} at its birth"))),

@@ -21,6 +21,7 @@ use nix::sys::socket::{
 use super::Blank;
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::tracee::batch::{Batch, CallId, DataRef, Outcome};
 
@@ -104,7 +105,7 @@ impl<'b> Delivery<'b> {
     }
 
     /// The pid.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.blank.pid()
     }
 

@@ -13,6 +13,7 @@ use super::run::lost;
 use super::stub::SYSCALL_AT;
 use super::{Blank, HelperArea, amx, bit, holder};
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, Stat};
 use crate::kernel::ptrace::{self, Stop};
 use crate::kernel::sys;
@@ -124,12 +125,12 @@ impl Blank {
 
 impl Armed {
     /// The pid.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.blank.pid()
     }
 
     /// The ids of all threads, the leader's first.
-    pub fn thread_ids(&self) -> impl Iterator<Item = i32> + '_ {
+    pub fn thread_ids(&self) -> impl Iterator<Item = HostPid> + '_ {
         self.blank.thread_ids()
     }
 
@@ -151,7 +152,7 @@ impl Armed {
     }
 }
 
-fn set_final(tid: i32, state: &FinalState) -> Result<()> {
+fn set_final(tid: HostPid, state: &FinalState) -> Result<()> {
     if !state.xstate.is_empty() {
         ptrace::set_xstate(tid, &state.xstate)
             .doing(|| format!("set the processor state of thread {tid}"))?;
@@ -162,15 +163,15 @@ fn set_final(tid: i32, state: &FinalState) -> Result<()> {
 }
 
 /// Whether there is neither a handler nor SIG_IGN for the signal.
-fn has_default_action(pid: i32, signal: i32) -> bool {
+fn has_default_action(pid: HostPid, signal: i32) -> bool {
     proc::status(pid, pid).is_ok_and(|status| (status.ignored | status.caught) & bit(signal) == 0)
 }
 
 /// Whether the process group of `pid` is not orphaned: the parent of one of its living members is
 /// in the same session and another group. The machine's init continues nobody.
-fn is_job(pid: i32) -> bool {
+fn is_job(pid: HostPid) -> bool {
     let Ok(process) = proc::stat(pid) else { return false };
-    let is_init = |pid| pid == 1 && proc::in_first_pid_namespace();
+    let is_init = |pid| pid == HostPid::INIT && proc::in_first_pid_namespace();
     let continues = |member: &Stat| {
         let lives = member.pgrp == process.pgrp && !matches!(member.state, 'Z' | 'X');
         lives
@@ -207,7 +208,7 @@ mod tests {
         let mut outer = outer.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(outer.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let mut pids = line.split_whitespace().map(|pid| pid.parse::<i32>().unwrap());
+        let mut pids = line.split_whitespace().map(|pid| pid.parse::<HostPid>().unwrap());
         let (shell, sleeper) = (pids.next().unwrap(), pids.next().unwrap());
         let before = (is_job(shell), is_job(sleeper));
         let gone = pidfd::open(shell).unwrap();
@@ -221,6 +222,6 @@ mod tests {
         // The shell has a parent in another group; the sleeper has not.
         assert_eq!(before, (true, true));
         assert!(orphaned, "nobody is left to continue it");
-        assert!(!is_job(i32::MAX));
+        assert!(!is_job(HostPid::new(i32::MAX)));
     }
 }

@@ -5,10 +5,11 @@
 
 use std::fs;
 
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, Stat};
 
 /// A sentence about who holds the number, or `None` if nobody seems to.
-pub fn holder_of(pid: i32) -> Option<String> {
+pub fn holder_of(pid: HostPid) -> Option<String> {
     if let Ok(stat) = proc::stat(pid) {
         return Some(describe(pid, &stat));
     }
@@ -16,12 +17,12 @@ pub fn holder_of(pid: i32) -> Option<String> {
 }
 
 /// The ids of all processes that exist.
-pub fn processes() -> impl Iterator<Item = i32> {
+pub fn processes() -> impl Iterator<Item = HostPid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn membership(pid: i32, member: i32) -> Option<String> {
+fn membership(pid: HostPid, member: HostPid) -> Option<String> {
     let stat = proc::stat(member).ok()?;
     let what = match pid {
         pid if pid == stat.pgrp => "process group",
@@ -31,7 +32,7 @@ fn membership(pid: i32, member: i32) -> Option<String> {
     Some(format!("{what} {pid} still has {}", describe(member, &stat)))
 }
 
-fn describe(pid: i32, stat: &Stat) -> String {
+fn describe(pid: HostPid, stat: &Stat) -> String {
     match stat.state {
         'Z' => format!("the zombie {pid} ({}), not waited for yet", stat.comm),
         _ => format!("process {pid} ({})", stat.comm),
@@ -44,10 +45,13 @@ mod tests {
 
     #[test]
     fn a_living_process_is_named() {
-        let text = holder_of(1).unwrap();
+        let text = holder_of(HostPid::INIT).unwrap();
         assert!(text.starts_with("process 1 ("), "{text}");
-        let stat = proc::stat(1).unwrap();
+        let stat = proc::stat(HostPid::INIT).unwrap();
         let zombie = Stat { comm: "a) (b".into(), state: 'Z', ..stat };
-        assert_eq!(describe(12, &zombie), "the zombie 12 (a) (b), not waited for yet");
+        assert_eq!(
+            describe(HostPid::new(12), &zombie),
+            "the zombie 12 (a) (b), not waited for yet"
+        );
     }
 }

@@ -40,6 +40,7 @@ use libc::user_regs_struct;
 
 use self::descriptors::ServiceFd;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{memory, ptrace, sys};
 
@@ -71,7 +72,7 @@ pub struct Blank {
 }
 
 struct BlankThread {
-    tid: i32,
+    tid: HostPid,
 }
 
 /// Where the stub and the entries stand; one value for all blanks that share an address space.
@@ -82,12 +83,12 @@ struct HelperArea {
 
 impl Blank {
     /// The pid.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> HostPid {
         self.threads[0].tid
     }
 
     /// The ids of all threads, the leader's first, in the order of their creation.
-    pub fn thread_ids(&self) -> impl ExactSizeIterator<Item = i32> + '_ {
+    pub fn thread_ids(&self) -> impl ExactSizeIterator<Item = HostPid> + '_ {
         self.threads.iter().map(|thread| thread.tid)
     }
 

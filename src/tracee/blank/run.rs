@@ -9,6 +9,7 @@ use super::{Blank, BlankThread};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::{Batch, ENTRY_SIZE, Outcome};
@@ -75,7 +76,7 @@ impl Blank {
     /// Adds the call that ends a batch: the thread sends the park signal to itself.
     fn with_park(&self, thread: usize, mut batch: Batch) -> Batch {
         let tid = self.threads[thread].tid;
-        batch.call(libc::SYS_tgkill, args![self.pid(), tid, self.park]);
+        batch.call(libc::SYS_tgkill, args![self.pid().number(), tid.number(), self.park]);
         batch
     }
 
@@ -201,13 +202,13 @@ impl Wave {
 }
 
 /// A ptrace call failed: the thread is gone if the kernel says so.
-pub(super) fn lost(tid: i32, doing: &str, errno: Errno) -> Error {
+pub(super) fn lost(tid: HostPid, doing: &str, errno: Errno) -> Error {
     match errno {
         Errno::ESRCH | Errno::ECHILD => died(tid, "it is gone"),
         errno => Error::sys(format!("{doing} (thread {tid})"), errno),
     }
 }
 
-pub(super) fn died(tid: i32, how: &str) -> Error {
+pub(super) fn died(tid: HostPid, how: &str) -> Error {
     Error::new(Kind::TaskDied, format!("thread {tid} died while it was being restored: {how}"))
 }

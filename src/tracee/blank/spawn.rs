@@ -20,6 +20,7 @@ use crate::args;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::capability::{self, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE};
 use crate::kernel::memory;
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::Batch;
@@ -28,7 +29,7 @@ use crate::tracee::batch::Batch;
 #[derive(Debug)]
 pub struct SpawnSpec {
     /// Its pid in the engine's pid namespace.
-    pub pid: i32,
+    pub pid: HostPid,
     /// Start of the helper area: a page-aligned hole in the final layout of every process of the
     /// tree, at 64 KiB or above.
     pub helper: u64,
@@ -42,7 +43,7 @@ pub struct SpawnSpec {
 
 impl SpawnSpec {
     /// A child of the engine in the engine's namespaces, with a helper area of 1 MiB.
-    pub fn new(pid: i32, helper: u64) -> Self {
+    pub fn new(pid: HostPid, helper: u64) -> Self {
         Self { pid, helper, helper_len: 1 << 20, service_fd: 64, sibling: false }
     }
 }
@@ -121,7 +122,7 @@ impl Blank {
         Ok(blank)
     }
 
-    fn of_child(pid: i32, spec: &SpawnSpec, service: Rc<Service>) -> Blank {
+    fn of_child(pid: HostPid, spec: &SpawnSpec, service: Rc<Service>) -> Blank {
         Blank {
             threads: vec![BlankThread { tid: pid }],
             helper: Rc::new(HelperArea { start: RemoteAddr(spec.helper), len: spec.helper_len }),
@@ -337,15 +338,15 @@ impl Launchpad {
 }
 
 /// Clones the child, which begins to run the list at once.
-fn clone_first(spec: &SpawnSpec, pad: &mut Launchpad) -> Result<i32> {
+fn clone_first(spec: &SpawnSpec, pad: &mut Launchpad) -> Result<HostPid> {
     pad.relocate();
-    let tid = spec.pid;
+    let (tid, number) = (spec.pid, spec.pid.number());
     let (parent, exit_signal) =
         if spec.sibling { (libc::CLONE_PARENT, 0) } else { (0, libc::SIGCHLD) };
     let clone = CloneArgs {
         flags: (libc::CLONE_VM | parent) as u64,
         exit_signal: exit_signal as u64,
-        set_tid: (&raw const tid) as u64,
+        set_tid: (&raw const number) as u64,
         set_tid_size: 1,
         ..CloneArgs::default()
     };
@@ -366,7 +367,7 @@ fn clone_first(spec: &SpawnSpec, pad: &mut Launchpad) -> Result<i32> {
         .doing(|| "unblock signals".to_owned())?;
     match ret {
         -4095..0 => Err(clone_error(tid, Errno::from_raw(i32::try_from(-ret).expect("an errno")))),
-        pid => Ok(i32::try_from(pid).expect("a pid")),
+        pid => Ok(HostPid::new(i32::try_from(pid).expect("a pid"))),
     }
 }
 
@@ -421,7 +422,7 @@ impl Patience {
     const MOMENTS: u32 = 200;
 
     /// Waits for a moment, unless somebody has the number or it takes too long.
-    pub fn is_worth(&mut self, number: i32) -> bool {
+    pub fn is_worth(&mut self, number: HostPid) -> bool {
         if self.moments == Self::MOMENTS || holder::holder_of(number).is_some() {
             return false;
         }
@@ -432,7 +433,7 @@ impl Patience {
 }
 
 /// The error of a clone with a chosen pid.
-pub(super) fn clone_error(pid: i32, errno: Errno) -> Error {
+pub(super) fn clone_error(pid: HostPid, errno: Errno) -> Error {
     match errno {
         Errno::EEXIST => {
             let who = holder::holder_of(pid).unwrap_or_else(|| "unknown".to_owned());
@@ -447,7 +448,7 @@ pub(super) fn clone_error(pid: i32, errno: Errno) -> Error {
 }
 
 /// Seizes the new process. The result is whether its seccomp filters are suspended.
-fn seize(pid: i32) -> Result<bool> {
+fn seize(pid: HostPid) -> Result<bool> {
     let options = ptrace::O_EXITKILL | ptrace::O_TRACEEXEC | ptrace::O_TRACESYSGOOD;
     let suspended = match ptrace::seize(pid, options | ptrace::O_SUSPEND_SECCOMP) {
         Err(Errno::EPERM | Errno::EINVAL) => ptrace::seize(pid, options).map(|()| false),
@@ -457,11 +458,11 @@ fn seize(pid: i32) -> Result<bool> {
 }
 
 trait ContextPid {
-    fn context_pid(self, pid: i32) -> Self;
+    fn context_pid(self, pid: HostPid) -> Self;
 }
 
 impl<T> ContextPid for Result<T> {
-    fn context_pid(self, pid: i32) -> Self {
+    fn context_pid(self, pid: HostPid) -> Self {
         self.map_err(|error| error.context(format!("create pid {pid}")))
     }
 }

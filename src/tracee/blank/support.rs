@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::{Blank, FinalState, SpawnSpec, ThreadSpec, holder_of};
 use crate::args;
 use crate::error::Kind;
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace;
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::Batch;
@@ -13,12 +14,12 @@ use crate::tracee::batch::Batch;
 pub const HELPER: u64 = 0x1000_0000;
 
 /// A number that was free a moment ago, different in every call.
-pub fn free_pid() -> i32 {
+pub fn free_pid() -> HostPid {
     static NEXT: AtomicI32 = AtomicI32::new(0);
     loop {
-        let own = std::process::id().cast_signed();
+        let own = HostPid::own().number();
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let pid = 10_000 + (own * 61 + step) % 20_000;
+        let pid = HostPid::new(10_000 + (own * 61 + step) % 20_000);
         if holder_of(pid).is_none() {
             return pid;
         }
@@ -52,7 +53,7 @@ pub fn blank_with_threads(count: usize, clear_tid_addr: u64) -> Blank {
             Err(error) if error.kind() == Kind::PidTaken => continue,
             made => made.unwrap(),
         }
-        let tids: Vec<i32> = blank.thread_ids().skip(1).collect();
+        let tids: Vec<HostPid> = blank.thread_ids().skip(1).collect();
         assert_eq!(tids, specs.iter().map(|spec| spec.tid).collect::<Vec<_>>());
         return blank;
     }

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use super::*;
 use crate::args;
 use crate::kernel::kcmp::{self, Kcmp};
+use crate::kernel::pid::HostPid;
 use crate::kernel::pin::Pin;
 use crate::kernel::ptrace::WaitStatus;
 use crate::kernel::remote::RemoteFd;
@@ -23,19 +24,19 @@ const EXIT_42: [u8; 12] = [0xb8, 231, 0, 0, 0, 0xbf, 42, 0, 0, 0, 0x0f, 0x05];
 /// `lock incq 0x400800; jmp .`-like counting loop.
 const COUNT: [u8; 12] = [0xf0, 0x48, 0xff, 0x04, 0x25, 0x00, 0x08, 0x40, 0x00, 0xeb, 0xf5, 0x90];
 
-fn status_field(pid: i32, name: &str) -> String {
+fn status_field(pid: HostPid, name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_start_matches(':').trim().to_owned()
 }
 
 /// The mappings, without the vsyscall page that everybody has.
-fn maps(pid: i32) -> Vec<String> {
+fn maps(pid: HostPid) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     text.lines().filter(|line| !line.ends_with("[vsyscall]")).map(str::to_owned).collect()
 }
 
-fn state(pid: i32) -> char {
+fn state(pid: HostPid) -> char {
     status_field(pid, "State").chars().next().unwrap()
 }
 
@@ -99,7 +100,7 @@ fn batches_return_results_and_data() {
     let cwd = batch.must("getcwd", libc::SYS_getcwd, args![place, 64]);
     let bad = batch.call(libc::SYS_close, args![9999]);
     let outcome = blank.run(batch).unwrap();
-    assert_eq!(outcome.ret(pid), Ok(blank.pid().into()));
+    assert_eq!(outcome.ret(pid), Ok(blank.pid().number().into()));
     assert_eq!(outcome.ret(cwd), Ok(2));
     assert_eq!(&outcome.bytes(place)[..2], b"/\0");
     assert_eq!(outcome.ret(bad), Err(nix::errno::Errno::EBADF));
@@ -120,7 +121,7 @@ fn too_large_a_batch_is_an_error() {
 
 #[test]
 fn a_taken_pid_is_named_with_its_holder() {
-    let error = Blank::spawn(&SpawnSpec::new(1, HELPER)).unwrap_err();
+    let error = Blank::spawn(&SpawnSpec::new(HostPid::INIT, HELPER)).unwrap_err();
     assert_eq!(error.kind(), Kind::PidTaken);
     assert!(error.to_string().contains("pid 1 is taken: process 1 ("), "{error}");
 }
@@ -165,11 +166,11 @@ fn a_stopped_process_executes_nothing() {
     assert_eq!(ptrace::wait(pid), Ok(WaitStatus::Exited(42)));
 }
 
-fn waitpid_untraced(pid: i32) -> i32 {
+fn waitpid_untraced(pid: HostPid) -> i32 {
     let mut status = 0;
     // SAFETY: `status` is a valid place for one int.
-    let got = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
-    assert_eq!(got, pid);
+    let got = unsafe { libc::waitpid(pid.number(), &raw mut status, libc::WUNTRACED) };
+    assert_eq!(got, pid.number());
     status
 }
 
@@ -187,7 +188,7 @@ fn threads_have_their_ids_and_run_batches_together() {
         .collect();
     let outcomes = blank.run_in_threads(batches).unwrap();
     let tids: Vec<_> = outcomes.iter().zip(calls).map(|(o, id)| o.ret(id).unwrap()).collect();
-    assert_eq!(tids, blank.thread_ids().map(i64::from).collect::<Vec<_>>());
+    assert_eq!(tids, blank.thread_ids().map(|tid| tid.number().into()).collect::<Vec<i64>>());
     drop(blank);
     assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
 }
@@ -220,9 +221,9 @@ fn zombies_get_their_status() {
         assert_eq!(state(pid), 'Z');
         let mut batch = Batch::new();
         let place = batch.space(4);
-        let wait = batch.call(libc::SYS_wait4, args![pid, place, libc::WNOHANG, 0]);
+        let wait = batch.call(libc::SYS_wait4, args![pid.number(), place, libc::WNOHANG, 0]);
         let outcome = parent.run(batch).unwrap();
-        assert_eq!(outcome.ret(wait), Ok(pid.into()));
+        assert_eq!(outcome.ret(wait), Ok(pid.number().into()));
         assert_eq!(outcome.u32(place).cast_signed(), status);
     }
 }
@@ -243,7 +244,7 @@ fn many_descriptors_arrive_in_order() {
     blank.move_service_fd(5000).unwrap();
     let numbers = blank.send_fds(&borrowed).unwrap();
     assert_eq!(numbers, (0..3000).map(RemoteFd).collect::<Vec<_>>());
-    let (own, pid) = (std::process::id().cast_signed(), blank.pid());
+    let (own, pid) = (HostPid::own(), blank.pid());
     for index in [0usize, 19, 252, 253, 2999] {
         use std::os::fd::AsRawFd;
         let ours = borrowed[index].as_raw_fd() as u64;
@@ -330,8 +331,8 @@ fn reserved_signals_stay_pending() {
     blank.reserve_signals(bit(libc::SIGTRAP) | bit(libc::SIGURG)).unwrap();
     let mut batch = Batch::new();
     batch.must("no core file", libc::SYS_prctl, args![libc::PR_SET_DUMPABLE, 0]);
-    batch.must("tgkill", libc::SYS_tgkill, args![pid, pid, libc::SIGTRAP]);
-    batch.must("kill", libc::SYS_kill, args![pid, libc::SIGURG]);
+    batch.must("tgkill", libc::SYS_tgkill, args![pid.number(), pid.number(), libc::SIGTRAP]);
+    batch.must("kill", libc::SYS_kill, args![pid.number(), libc::SIGURG]);
     blank.run(batch).unwrap();
     for _ in 0..3 {
         let mut batch = Batch::new();
@@ -377,7 +378,7 @@ fn namespaces_are_joined() {
     blank.join(&[open("uts"), open("ipc")]).unwrap();
     for name in ["uts", "ipc"] {
         assert_eq!(link(blank.pid(), name), link(donor.pid(), name));
-        assert_ne!(link(blank.pid(), name), link(std::process::id().cast_signed(), name));
+        assert_ne!(link(blank.pid(), name), link(HostPid::own(), name));
     }
     assert_eq!(fs::read_dir(format!("/proc/{}/fd", blank.pid())).unwrap().count(), 1);
 }
@@ -406,7 +407,7 @@ fn a_stop_from_outside_is_kept_for_the_end() {
     sys::kill(pid, libc::SIGSTOP).unwrap();
     let mut batch = Batch::new();
     let call = batch.call(libc::SYS_getpid, args![]);
-    assert_eq!(blank.run(batch).unwrap().ret(call), Ok(pid.into()));
+    assert_eq!(blank.run(batch).unwrap().ret(call), Ok(pid.number().into()));
     blank.launch(&[entry(CODE)], None).unwrap();
     waitpid_untraced(pid);
     assert_eq!(state(pid), 'T');
@@ -418,7 +419,7 @@ fn a_stop_from_outside_is_kept_for_the_end() {
 fn processor_state_is_set_including_tiles() {
     let has_amx = fs::read_to_string("/proc/cpuinfo").unwrap().contains("amx_tile");
     let mut blank = blank_with_threads(1, 0);
-    let ids: Vec<i32> = blank.thread_ids().collect();
+    let ids: Vec<HostPid> = blank.thread_ids().collect();
     map_code(&mut blank, CODE, &COUNT);
     let mut donor = super::support::blank();
     if has_amx {
@@ -459,8 +460,8 @@ fn blanks_die_with_the_engine() {
             nix::unistd::read(&ready, &mut byte).unwrap();
             assert_eq!(byte, [1]);
             let gone = [pidfd::open(pids[0]).unwrap(), pidfd::open(pids[2]).unwrap()];
-            sys::kill(child.as_raw(), libc::SIGKILL).unwrap();
-            ptrace::wait(child.as_raw()).unwrap();
+            sys::kill(HostPid::new(child.as_raw()), libc::SIGKILL).unwrap();
+            ptrace::wait(HostPid::new(child.as_raw())).unwrap();
             for pidfd in &gone {
                 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
                 let mut waited = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
@@ -486,7 +487,7 @@ fn a_sibling_is_a_child_of_the_engines_parent() {
             unsafe { libc::_exit(i32::from(done.is_err())) }
         }
         nix::unistd::ForkResult::Parent { child } => {
-            assert_eq!(ptrace::wait(child.as_raw()), Ok(WaitStatus::Exited(0)));
+            assert_eq!(ptrace::wait(HostPid::new(child.as_raw())), Ok(WaitStatus::Exited(0)));
             assert_eq!(ptrace::wait(pid), Ok(WaitStatus::Exited(42)));
         }
     }

@@ -21,6 +21,7 @@ use super::FrozenThread;
 use super::code;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Sys;
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 
@@ -49,7 +50,7 @@ impl Park {
         }
     }
 
-    fn resume(self, tid: i32, signal: i32) -> Sys<()> {
+    fn resume(self, tid: HostPid, signal: i32) -> Sys<()> {
         match self {
             Self::Signal(_) => ptrace::cont(tid, signal),
             Self::Calls => ptrace::cont_to_syscall(tid, signal),
@@ -113,7 +114,7 @@ pub(super) enum Stub {
 #[derive(Debug)]
 #[must_use = "the thread has to be given its registers back"]
 pub(super) struct Healable {
-    tid: i32,
+    tid: HostPid,
     original: user_regs_struct,
     mask: u64,
     code: Code,
@@ -271,7 +272,7 @@ impl Healable {
 /// Waits for a stop that is microseconds away. To sleep at once would put this CPU to rest, and
 /// waking it takes longer than most batches. The loop does not yield either, because on a busy
 /// machine that gives away a whole time slice.
-fn wait_stop(tid: i32) -> Sys<WaitStatus> {
+fn wait_stop(tid: HostPid) -> Sys<WaitStatus> {
     const SPIN: Duration = Duration::from_micros(50);
     let begun = Instant::now();
     while begun.elapsed() < SPIN {

@@ -17,6 +17,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::memory;
 use crate::kernel::pagemap::Pagemap;
 use crate::kernel::pagemap::entry::{OF_FILE, PRESENT, SWAPPED};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::Mapping;
 use crate::kernel::remote::RemoteAddr;
 
@@ -155,13 +156,13 @@ fn near(rsp: u64, stack: &Range<u64>, limit: u64) -> bool {
 }
 
 /// The pagemap's entries of `count` pages; none if the pagemap cannot be read.
-fn entries(pid: i32, page: u64, count: usize) -> Vec<u64> {
+fn entries(pid: HostPid, page: u64, count: usize) -> Vec<u64> {
     let mut entries = vec![0; count];
     let read = Pagemap::open(pid).and_then(|pagemap| pagemap.read(page, &mut entries));
     read.map(|()| entries).unwrap_or_default()
 }
 
-fn entry(pid: i32, page: u64) -> Option<u64> {
+fn entry(pid: HostPid, page: u64) -> Option<u64> {
     entries(pid, page, 1).first().copied()
 }
 
@@ -172,13 +173,13 @@ fn is_untouched(entry: u64) -> bool {
 
 /// Whether a page of the process has been touched. Reading an untouched page would touch it. If the
 /// pagemap cannot be read, the page counts as not touched.
-pub(super) fn is_touched(pid: i32, page: u64) -> bool {
+pub(super) fn is_touched(pid: HostPid, page: u64) -> bool {
     entry(pid, page).is_some_and(|entry| !is_untouched(entry))
 }
 
 /// Whether the page at `addr` is still the file's or the kernel's, so that nothing was ever written
 /// there.
-pub(super) fn is_pristine(pid: i32, addr: u64) -> bool {
+pub(super) fn is_pristine(pid: HostPid, addr: u64) -> bool {
     entry(pid, addr).is_some_and(|entry| entry & (PRESENT | SWAPPED | OF_FILE) == PRESENT | OF_FILE)
 }
 
@@ -196,7 +197,7 @@ mod tests {
     use crate::kernel::proc;
 
     fn own_maps() -> Vec<Mapping> {
-        proc::maps(std::process::id().cast_signed()).unwrap()
+        proc::maps(HostPid::own()).unwrap()
     }
 
     #[test]

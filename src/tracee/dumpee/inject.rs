@@ -10,6 +10,7 @@ use super::site::{self, Leftover, Site};
 use super::{FrozenTask, FrozenThread, Restart, cave};
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusal, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, Status};
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{memory, ptrace};
@@ -539,7 +540,7 @@ fn thread_block(thread: &FrozenThread, code: Code, at: RemoteAddr, fpstate: u64)
 }
 
 /// Lets a thread make calls that its seccomp filter would not allow.
-fn suspend_seccomp(pid: i32, tid: i32) -> Result<()> {
+fn suspend_seccomp(pid: HostPid, tid: HostPid) -> Result<()> {
     let options = ptrace::O_TRACESYSGOOD | ptrace::O_SUSPEND_SECCOMP;
     let Err(errno) = ptrace::set_options(tid, options) else { return Ok(()) };
     if proc::status(pid, tid)?.seccomp == 0 {

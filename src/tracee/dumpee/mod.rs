@@ -31,6 +31,7 @@ use nix::errno::Errno;
 use once_cell::unsync::OnceCell;
 
 use crate::error::{Context, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::{memory, proc, ptrace, sys};
 
 pub use inject::{Injection, RunningBatch, SCRATCH};
@@ -40,7 +41,7 @@ pub use thread::{FrozenThread, Restart};
 #[derive(Debug)]
 pub struct FrozenTask {
     /// Its process id.
-    pub pid: i32,
+    pub pid: HostPid,
     /// Its threads, the leader first.
     pub threads: Vec<FrozenThread>,
     /// The stop signal, if the process was stopped (state T) before it was seized.
@@ -59,12 +60,12 @@ impl FrozenTask {
     /// Stops all threads of `pid` and reads their registers.
     ///
     /// Everything that follows has to happen in the thread that calls this.
-    pub fn seize(pid: i32) -> Result<Self> {
+    pub fn seize(pid: HostPid) -> Result<Self> {
         Self::seize_within(pid, seize::PATIENCE)
     }
 
     /// The same with a limit of its own for the time that the threads may take to stop.
-    pub fn seize_within(pid: i32, patience: Duration) -> Result<Self> {
+    pub fn seize_within(pid: HostPid, patience: Duration) -> Result<Self> {
         let stopped = seize::all(pid, patience)?;
         let group_stop = stopped.iter().find_map(|thread| thread.group_stop);
         let threads: Vec<FrozenThread> =
@@ -144,7 +145,7 @@ impl FrozenTask {
     pub fn kill(mut self) -> Result<()> {
         let pid = self.pid;
         let threads = std::mem::take(&mut self.threads);
-        let ours = proc::status(pid, pid)?.parent == std::process::id().cast_signed();
+        let ours = proc::status(pid, pid)?.parent == HostPid::own();
         sys::kill(pid, libc::SIGKILL).doing(|| format!("kill pid {pid}"))?;
         // The kernel reports the end of the leader only after that of the other threads.
         let reaped = threads.iter().rev().filter(|thread| !(ours && thread.tid == pid));

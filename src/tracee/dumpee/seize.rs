@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Kind, Refusal, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::{Sys, proc};
 
@@ -22,25 +23,25 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A thread that has stopped as asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopped {
-    pub tid: i32,
+    pub tid: HostPid,
     /// The signal of the group-stop it was in.
     pub group_stop: Option<i32>,
 }
 
 /// The threads seized so far. They are let go if this is dropped before [`all`] succeeds.
 struct Seizure {
-    pid: i32,
+    pid: HostPid,
     stopped: Vec<Stopped>,
     /// Threads that are seized and interrupted but have not stopped yet.
-    awaited: Vec<i32>,
+    awaited: Vec<HostPid>,
     /// The threads that were ever seized.
-    known: HashSet<i32>,
+    known: HashSet<HostPid>,
     begun: Instant,
     patience: Duration,
 }
 
 /// Seizes and stops all threads of `pid`, until no new one appears. The leader comes first.
-pub(super) fn all(pid: i32, patience: Duration) -> Result<Vec<Stopped>> {
+pub(super) fn all(pid: HostPid, patience: Duration) -> Result<Vec<Stopped>> {
     let begun = Instant::now();
     let (stopped, awaited, known) = (Vec::new(), Vec::new(), HashSet::new());
     let mut seizure = Seizure { pid, stopped, awaited, known, begun, patience };
@@ -56,9 +57,9 @@ pub(super) fn all(pid: i32, patience: Duration) -> Result<Vec<Stopped>> {
 }
 
 /// Refuses a process that can never be seized, and says why.
-fn refuse(pid: i32) -> Result<()> {
+fn refuse(pid: HostPid) -> Result<()> {
     let status = proc::status(pid, pid)?;
-    let (reason, remedy) = if status.tracer != 0 {
+    let (reason, remedy) = if status.tracer != HostPid::NONE {
         (format!("it is traced by {} already", status.tracer), "detach that debugger")
     } else if matches!(status.state, 'Z' | 'X') && status.threads > 1 {
         ("its main thread has exited while others live on".to_owned(), "")
@@ -70,7 +71,7 @@ fn refuse(pid: i32) -> Result<()> {
     Err(refused(pid, reason, remedy))
 }
 
-fn refused(pid: i32, reason: impl Into<String>, remedy: &str) -> Error {
+fn refused(pid: HostPid, reason: impl Into<String>, remedy: &str) -> Error {
     Error::refused(Refusal {
         place: format!("pid {pid}"),
         object: "process".to_owned(),
@@ -104,7 +105,7 @@ impl Seizure {
     }
 
     /// Seizes one thread; false if the thread has ended or is ending.
-    fn take(&mut self, tid: i32) -> Result<bool> {
+    fn take(&mut self, tid: HostPid) -> Result<bool> {
         let seized =
             ptrace::seize(tid, ptrace::O_TRACESYSGOOD).and_then(|()| ptrace::interrupt(tid));
         match seized {
@@ -119,7 +120,7 @@ impl Seizure {
         Ok(true)
     }
 
-    fn denied(&self, tid: i32, errno: Errno) -> Error {
+    fn denied(&self, tid: HostPid, errno: Errno) -> Error {
         Error::sys(format_args!("seize thread {tid}"), errno)
             .context(format!("pid {}", self.pid))
             .remedy("tracing it needs CAP_SYS_PTRACE over it, and a kernel thread cannot be traced")
@@ -195,7 +196,7 @@ fn pause(rounds: u32) {
     }
 }
 
-fn is_exiting(pid: i32, tid: i32) -> bool {
+fn is_exiting(pid: HostPid, tid: HostPid) -> bool {
     proc::status(pid, tid).map_or(true, |status| matches!(status.state, 'Z' | 'X'))
 }
 
@@ -205,7 +206,7 @@ enum Seen {
     Stopped(Stopped),
 }
 
-fn look(tid: i32) -> Sys<Seen> {
+fn look(tid: HostPid) -> Sys<Seen> {
     match ptrace::try_wait(tid) {
         Ok(None) => Ok(Seen::Waiting),
         Ok(Some(WaitStatus::Stopped(stop))) if stop.is_interrupt() => {
@@ -221,7 +222,7 @@ fn look(tid: i32) -> Sys<Seen> {
 
 /// Answers a stop that is not the one asked for: the signal is delivered, and the stop is asked for
 /// again.
-fn pass_on(tid: i32, stop: Stop) -> Sys<Seen> {
+fn pass_on(tid: HostPid, stop: Stop) -> Sys<Seen> {
     let signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
     match ptrace::interrupt(tid).and_then(|()| ptrace::cont(tid, signal)) {
         // If the thread was killed meanwhile, the next look reports that.
@@ -231,7 +232,7 @@ fn pass_on(tid: i32, stop: Stop) -> Sys<Seen> {
 }
 
 /// Lets a stopped thread run for a moment and stops it again.
-pub(super) fn let_run(pid: i32, tid: i32, moment: Duration) -> Result<Stopped> {
+pub(super) fn let_run(pid: HostPid, tid: HostPid, moment: Duration) -> Result<Stopped> {
     let doing = || format!("pid {pid}: stop thread {tid} again");
     ptrace::cont(tid, 0).doing(doing)?;
     std::thread::sleep(moment);

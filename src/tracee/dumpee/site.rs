@@ -241,10 +241,11 @@ fn may_be_ignored(signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::pid::HostPid;
 
     #[test]
     fn the_park_signal_is_one_nobody_uses() {
-        let thread = FrozenThread::unread(1);
+        let thread = FrozenThread::unread(HostPid::new(1));
         let mut status = Status::default();
         assert_eq!(choose_park(&status, &thread), Park::Signal(libc::SIGURG));
         status.caught = bit(libc::SIGURG) | bit(libc::SIGWINCH);
@@ -257,10 +258,10 @@ mod tests {
 
     #[test]
     fn a_thread_in_user_mode_is_preferred() {
-        let mut sleeper = FrozenThread::unread(1);
+        let mut sleeper = FrozenThread::unread(HostPid::new(1));
         sleeper.regs.orig_rax = 35;
         sleeper.regs.rax = (-516i64).cast_unsigned();
-        let mut runner = FrozenThread::unread(2);
+        let mut runner = FrozenThread::unread(HostPid::new(2));
         runner.regs.orig_rax = u64::MAX;
         assert_eq!(choose_thread(&[sleeper.clone(), runner.clone()]), 1);
         runner.xstate = vec![0xff; 576];

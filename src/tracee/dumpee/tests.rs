@@ -17,6 +17,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 use super::*;
 use crate::args;
 use crate::error::Kind;
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc;
 use crate::kernel::remote::RemoteAddr;
 use crate::tracee::batch::Batch;
@@ -31,7 +32,7 @@ pub(super) fn reached() {
     match LIFE.get() {
         0 => {}
         1 => {
-            let _ = sys::kill(std::process::id().cast_signed(), libc::SIGKILL);
+            let _ = sys::kill(HostPid::own(), libc::SIGKILL);
         }
         more => LIFE.set(more - 1),
     }
@@ -48,8 +49,8 @@ impl Cat {
         cat
     }
 
-    fn pid(&self) -> i32 {
-        self.0.id().cast_signed()
+    fn pid(&self) -> HostPid {
+        HostPid::new(self.0.id().cast_signed())
     }
 
     fn echo(&mut self) {
@@ -83,7 +84,7 @@ impl Drop for Cat {
     }
 }
 
-fn session(pid: i32) -> Result<()> {
+fn session(pid: HostPid) -> Result<()> {
     let task = FrozenTask::seize(pid)?;
     let mut injection = task.inject()?;
     let mut batch = Batch::new();
@@ -91,7 +92,7 @@ fn session(pid: i32) -> Result<()> {
     batch.must("prctl", libc::SYS_prctl, args![libc::PR_GET_NAME, name]);
     let id = batch.must("getpid", libc::SYS_getpid, args![]);
     let outcome = injection.run(batch)?;
-    assert_eq!(outcome.ret(id), Ok(pid.into()));
+    assert_eq!(outcome.ret(id), Ok(pid.number().into()));
     assert!(outcome.bytes(name).starts_with(b"cat\0"));
     injection.finish()?;
     task.release()
@@ -156,7 +157,7 @@ fn a_death_at_any_state_change_leaves_no_trace() {
 
 /// An engine that dies while a process sleeps for 600 ms, which has to sleep that long and end
 /// without EINTR. (Not `sleep`: it notices an EINTR itself and sleeps on.)
-fn die_during_a_sleep(life: u32, session: impl FnOnce(i32) -> Result<()>) {
+fn die_during_a_sleep(life: u32, session: impl FnOnce(HostPid) -> Result<()>) {
     let start = Instant::now();
     let sleeper = in_child(|| {
         let time = libc::timespec { tv_sec: 0, tv_nsec: 600_000_000 };
@@ -164,7 +165,7 @@ fn die_during_a_sleep(life: u32, session: impl FnOnce(i32) -> Result<()>) {
         unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) }.abs()
     });
     std::thread::sleep(Duration::from_millis(300));
-    assert!(!die_after(life, || session(sleeper.as_raw())));
+    assert!(!die_after(life, || session(HostPid::new(sleeper.as_raw()))));
     let status = waitpid(sleeper, None).unwrap();
     assert_eq!(status, WaitStatus::Exited(sleeper, 0), "death {life}");
     let took = start.elapsed();
@@ -240,13 +241,13 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        let _ = sys::kill(self.pid.as_raw(), libc::SIGKILL);
+        let _ = sys::kill(HostPid::new(self.pid.as_raw()), libc::SIGKILL);
         let _ = waitpid(self.pid, None);
     }
 }
 
 fn ask_and_let_go(echo: &Echo) {
-    let task = FrozenTask::seize(echo.pid.as_raw()).unwrap();
+    let task = FrozenTask::seize(HostPid::new(echo.pid.as_raw())).unwrap();
     let mut injection = task.inject().unwrap();
     let mut batch = Batch::new();
     let id = batch.call(libc::SYS_getpid, args![]);
@@ -266,9 +267,9 @@ fn strict_seccomp_does_not_hinder() {
     // Frozen in a session it survives as well: healing takes a single call, which is allowed.
     for _ in 0..10 {
         let engine = in_child(|| {
-            let task = FrozenTask::seize(echo.pid.as_raw()).unwrap();
+            let task = FrozenTask::seize(HostPid::new(echo.pid.as_raw())).unwrap();
             let _injection = task.inject().unwrap();
-            let _ = sys::kill(std::process::id().cast_signed(), libc::SIGKILL);
+            let _ = sys::kill(HostPid::own(), libc::SIGKILL);
             0
         });
         waitpid(engine, None).unwrap();
@@ -288,7 +289,7 @@ fn another_user_that_is_not_dumpable_does_not_hinder() {
 #[test]
 fn without_a_vdso_another_tail_serves() {
     let echo = Echo::new(|| {
-        let maps = proc::maps(std::process::id().cast_signed()).unwrap();
+        let maps = proc::maps(HostPid::own()).unwrap();
         let vdso = maps.iter().find(|mapping| mapping.name == "[vdso]").unwrap().range.clone();
         let len = (vdso.end - vdso.start) as usize;
         // SAFETY: nothing that this process does from here on uses the vdso.
@@ -297,7 +298,7 @@ fn without_a_vdso_another_tail_serves() {
     ask_and_let_go(&echo);
     // Seized again while it heals.
     for life in 3..20 {
-        die_after(life, || FrozenTask::seize(echo.pid.as_raw())?.inject()?.finish());
+        die_after(life, || FrozenTask::seize(HostPid::new(echo.pid.as_raw()))?.inject()?.finish());
         ask_and_let_go(&echo);
     }
 }
@@ -315,12 +316,12 @@ fn signal_and_die(flags: libc::c_int) -> Echo {
         unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
     });
     let engine = in_child(|| {
-        let task = FrozenTask::seize(echo.pid.as_raw()).unwrap();
+        let task = FrozenTask::seize(HostPid::new(echo.pid.as_raw())).unwrap();
         let mut injection = task.inject().unwrap();
         let interrupts = if flags & libc::SA_RESTART == 0 { 1 << (libc::SIGUSR1 - 1) } else { 0 };
         injection.set_restart_mask(interrupts).unwrap();
-        sys::kill(echo.pid.as_raw(), libc::SIGUSR1).unwrap();
-        let _ = sys::kill(std::process::id().cast_signed(), libc::SIGKILL);
+        sys::kill(HostPid::new(echo.pid.as_raw()), libc::SIGUSR1).unwrap();
+        let _ = sys::kill(HostPid::own(), libc::SIGKILL);
         0
     });
     waitpid(engine, None).unwrap();
@@ -413,7 +414,7 @@ fn a_stop_during_a_session_takes_effect_afterwards() {
     sys::kill(cat.pid(), libc::SIGSTOP).unwrap();
     let mut batch = Batch::new();
     let id = batch.call(libc::SYS_getpid, args![]);
-    assert_eq!(injection.run(batch).unwrap().ret(id), Ok(cat.pid().into()));
+    assert_eq!(injection.run(batch).unwrap().ret(id), Ok(cat.pid().number().into()));
     injection.finish().unwrap();
     task.release().unwrap();
     cat.assert_stopped();
@@ -430,12 +431,16 @@ fn it_can_be_killed_and_is_left_to_its_parent() {
 
 #[test]
 fn what_cannot_be_seized_is_refused_by_name() {
-    assert_eq!(FrozenTask::seize(0).unwrap_err().kind(), Kind::NoSuchTask);
+    assert_eq!(FrozenTask::seize(HostPid::NONE).unwrap_err().kind(), Kind::NoSuchTask);
     let mut dead = Command::new("true").spawn().unwrap();
-    while proc::status(dead.id().cast_signed(), dead.id().cast_signed()).unwrap().state != 'Z' {
+    while proc::status(HostPid::new(dead.id().cast_signed()), HostPid::new(dead.id().cast_signed()))
+        .unwrap()
+        .state
+        != 'Z'
+    {
         std::thread::yield_now();
     }
-    let refused = FrozenTask::seize(dead.id().cast_signed()).unwrap_err();
+    let refused = FrozenTask::seize(HostPid::new(dead.id().cast_signed())).unwrap_err();
     assert!(refused.to_string().contains("it has exited"), "{refused}");
     dead.wait().unwrap();
     let cat = Cat::new();

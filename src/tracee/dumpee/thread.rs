@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::{code, frame, seize};
 use crate::error::{Context, Error, Kind, Refusal, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, RseqConfig, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
 use crate::kernel::{Sys, memory, sys};
@@ -16,7 +17,7 @@ use crate::kernel::{Sys, memory, sys};
 #[derive(Clone, Debug)]
 pub struct FrozenThread {
     /// Its thread id.
-    pub tid: i32,
+    pub tid: HostPid,
     /// The registers as at the stop; inside a restartable sequence `rip` is its abort handler,
     /// which is where the kernel would have sent it.
     pub regs: user_regs_struct,
@@ -88,7 +89,7 @@ pub(super) fn issue_again(regs: &user_regs_struct) -> user_regs_struct {
 }
 
 impl FrozenThread {
-    pub(super) fn unread(tid: i32) -> Self {
+    pub(super) fn unread(tid: HostPid) -> Self {
         Self {
             tid,
             regs: ptrace::zero_regs(),
@@ -106,7 +107,7 @@ impl FrozenThread {
 
     /// Reads everything. `healing` is where the heal code of a killed engine stands: a thread that
     /// is there runs on until it has left it. False if the thread had to run on.
-    pub(super) fn read(&mut self, pid: i32, healing: &Range<u64>) -> Result<bool> {
+    pub(super) fn read(&mut self, pid: HostPid, healing: &Range<u64>) -> Result<bool> {
         let tid = self.tid;
         let doing = || format!("pid {pid}: read thread {tid}");
         let (regs, unmoved) = settled_regs(pid, tid, healing)?;
@@ -129,7 +130,7 @@ impl FrozenThread {
     /// its interrupted call into. Such a thread seems to be in user mode, but it depends on the
     /// restart block. It is set back to the state that lets the kernel prepare the same
     /// `restart_syscall` again.
-    fn step_back_from_restart(&mut self, pid: i32) {
+    fn step_back_from_restart(&mut self, pid: HostPid) {
         const SYSCALL: [u8; 2] = [0x0f, 0x05];
         if self.regs.rax != frame::SYS_RESTART_SYSCALL {
             return;
@@ -151,7 +152,7 @@ impl FrozenThread {
     /// The kernel does so on the way back to the program, but only if it finds the registers inside
     /// the sequence. After a session it would not, and the sequence would go on as if it had not
     /// been interrupted.
-    fn abort_rseq(&mut self, pid: i32, rseq: RseqConfig) -> Sys<()> {
+    fn abort_rseq(&mut self, pid: HostPid, rseq: RseqConfig) -> Sys<()> {
         const RSEQ_CS: u64 = 8;
         let section = memory::read_u64(pid, RemoteAddr(rseq.pointer + RSEQ_CS))?;
         if section == 0 {
@@ -194,7 +195,11 @@ impl FrozenThread {
 
 /// The registers of a thread. If the thread is in the heal code of a killed engine, it runs on
 /// until it has left that code. The second result is whether it did not have to run.
-fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<(user_regs_struct, bool)> {
+fn settled_regs(
+    pid: HostPid,
+    tid: HostPid,
+    healing: &Range<u64>,
+) -> Result<(user_regs_struct, bool)> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let deadline = Instant::now() + PATIENCE;
     let mut unmoved = true;
@@ -213,12 +218,12 @@ fn settled_regs(pid: i32, tid: i32, healing: &Range<u64>) -> Result<(user_regs_s
 }
 
 /// Whether the thread is in code of an engine that stands elsewhere than behind the vdso.
-fn is_in_our_code(pid: i32, rip: u64) -> bool {
+fn is_in_our_code(pid: HostPid, rip: u64) -> bool {
     let mut bytes = [0; code::WINDOW];
     memory::read(pid, RemoteAddr(rip), &mut bytes).is_ok() && code::is_ours(&bytes)
 }
 
-fn refuse_32_bit(pid: i32, regs: &user_regs_struct) -> Result<()> {
+fn refuse_32_bit(pid: HostPid, regs: &user_regs_struct) -> Result<()> {
     const USER_CS_64: u64 = 0x33;
     if regs.cs == USER_CS_64 {
         return Ok(());
@@ -232,7 +237,7 @@ fn refuse_32_bit(pid: i32, regs: &user_regs_struct) -> Result<()> {
 }
 
 /// Waits for the death of a thread that SIGKILL was sent to.
-pub(super) fn reap(tid: i32) -> Sys<()> {
+pub(super) fn reap(tid: HostPid) -> Sys<()> {
     loop {
         match ptrace::wait(tid) {
             Ok(WaitStatus::Exited(_) | WaitStatus::Killed { .. }) | Err(Errno::ECHILD) => {
@@ -249,7 +254,7 @@ pub(super) fn reap(tid: i32) -> Sys<()> {
 ///
 /// Signals that come first are delivered, but no code of the program runs yet: handlers start when
 /// the process is continued.
-pub(super) fn enter_group_stop(tid: i32) -> Result<()> {
+pub(super) fn enter_group_stop(tid: HostPid) -> Result<()> {
     let doing = || format!("stop thread {tid}");
     let mut signal = 0;
     loop {
@@ -293,7 +298,7 @@ mod tests {
     fn a_call_about_to_be_continued_is_still_an_interrupted_one() {
         let mut sleep = std::process::Command::new("sleep").arg("0.5").spawn().unwrap();
         std::thread::sleep(Duration::from_millis(100));
-        let pid = sleep.id().cast_signed();
+        let pid = HostPid::new(sleep.id().cast_signed());
         let start = Instant::now();
         {
             let task = super::super::FrozenTask::seize(pid).unwrap();
@@ -377,14 +382,14 @@ mod tests {
         let (start, abort) = (address(criu_test_rseq as _), address(criu_test_abort as _));
         let mut aborted = 0;
         for _ in 0..20 {
-            let task = super::super::FrozenTask::seize(child.as_raw()).unwrap();
+            let task = super::super::FrozenTask::seize(HostPid::new(child.as_raw())).unwrap();
             let rip = task.threads[0].regs.rip;
             let before_section = 11;
             assert!(!(start + before_section..abort).contains(&rip), "{:#x}", rip - start);
             aborted += usize::from(rip == abort);
             task.inject().unwrap().finish().unwrap();
         }
-        super::super::FrozenTask::seize(child.as_raw()).unwrap().kill().unwrap();
+        super::super::FrozenTask::seize(HostPid::new(child.as_raw())).unwrap().kill().unwrap();
         assert!(aborted > 0);
     }
 }

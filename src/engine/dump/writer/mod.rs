@@ -12,6 +12,7 @@ mod pagemaps;
 mod schedule;
 mod shared;
 
+use crate::kernel::pid::HostPid;
 use std::sync::Arc;
 
 use self::looks::Looks;
@@ -40,7 +41,7 @@ impl<'a> Writer<'a> {
     /// already to look at the memory of the first.
     pub fn start<'scope>(
         helper: &Helper<'scope, '_>,
-        pids: &[i32],
+        pids: &[HostPid],
         first: Later<Shown>,
         store: Option<&'a Store>,
     ) -> Self
@@ -67,7 +68,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The messages of a process.
-    pub fn add_messages(&self, pid: i32, image: TaskImage) {
+    pub fn add_messages(&self, pid: HostPid, image: TaskImage) {
         self.shared.change(|schedule| schedule.add(Part::Messages(pid, Box::new(image))));
     }
 

@@ -1,6 +1,8 @@
 //! Pages files and what stands in each: their numbers are given here, and the pagemaps of all
 //! processes are kept for the end of the dump.
 
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
@@ -19,7 +21,7 @@ pub struct Pagemaps {
 #[derive(Debug, Default)]
 pub struct Private {
     /// By process.
-    pub pagemaps: BTreeMap<i32, Pagemap>,
+    pub pagemaps: BTreeMap<HostPid, Pagemap>,
     /// The highest number of a pages file.
     pub last_id: u32,
 }
@@ -33,8 +35,8 @@ impl Pagemaps {
     }
 
     /// Writes the pagemap of a process, and keeps it.
-    pub fn write(&self, pid: i32, pagemap: Pagemap, store: &Store) -> Result<()> {
-        store.pagemap(pid.cast_unsigned(), &pagemap)?;
+    pub fn write(&self, pid: HostPid, pagemap: Pagemap, store: &Store) -> Result<()> {
+        store.pagemap(pids::tree(pid), &pagemap)?;
         self.inner.lock().pagemaps.insert(pid, pagemap);
         Ok(())
     }

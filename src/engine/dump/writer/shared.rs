@@ -1,5 +1,7 @@
 //! What the two threads of the writer share, and what each of them does.
 
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -19,8 +21,8 @@ use crate::tracee::dumpee::FrozenTask;
 /// Something that was captured of a process.
 pub enum Part<'a> {
     Pages(Box<PrivatePages<'a>>),
-    Messages(i32, Box<TaskImage>),
-    Pagemap(i32, Pagemap),
+    Messages(HostPid, Box<TaskImage>),
+    Pagemap(HostPid, Pagemap),
 }
 
 impl Copying for Arc<Writing<'_>> {
@@ -52,7 +54,7 @@ struct State<'a> {
 
 /// What a thread does next.
 enum Job<'a> {
-    Look(i32),
+    Look(HostPid),
     Write(Part<'a>, &'a Store),
     Join(Arc<Writing<'a>>),
 }
@@ -137,7 +139,7 @@ impl<'a> Shared<'a> {
         Ok(self.pagemaps.take())
     }
 
-    fn look(&self, pid: i32) {
+    fn look(&self, pid: HostPid) {
         let seen = memory::look(pid);
         self.state.lock().looks.end(pid, seen);
         self.changed.notify_all();
@@ -146,7 +148,7 @@ impl<'a> Shared<'a> {
     fn write(&self, part: Part<'a>, store: &'a Store, buffer: &mut Vec<u8>) -> Result<()> {
         let part_at_work = AtWork(self);
         match part {
-            Part::Messages(pid, image) => store.task(pid.cast_unsigned(), &image),
+            Part::Messages(pid, image) => store.task(pids::tree(pid), &image),
             Part::Pagemap(pid, pagemap) => self.pagemaps.write(pid, pagemap, store),
             Part::Pages(pages) => {
                 let writing = self.begin_copying(*pages, store)?;
@@ -183,12 +185,12 @@ impl<'a> Shared<'a> {
         Ok(early)
     }
 
-    fn is_looked_at(&self, pid: i32) -> bool {
+    fn is_looked_at(&self, pid: HostPid) -> bool {
         self.state.lock().looks.is_under_way(pid)
     }
 
     /// The result of a look, which this thread takes if no other has begun to.
-    pub fn shown(&self, pid: i32) -> Result<Shown> {
+    pub fn shown(&self, pid: HostPid) -> Result<Shown> {
         let mut state = self.state.lock();
         loop {
             match state.looks.take(pid) {
@@ -220,6 +222,6 @@ fn copy(writing: &Writing<'_>, buffer: &mut Vec<u8>) -> Result<()> {
     writing.copy(buffer).doing(|| memory_of(writing.pid()))
 }
 
-fn memory_of(pid: i32) -> String {
+fn memory_of(pid: HostPid) -> String {
     format!("pid {pid}: memory")
 }

@@ -13,6 +13,7 @@
 mod rebuild;
 mod unread;
 
+use crate::objects::pids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
@@ -25,11 +26,13 @@ use super::kind::{FileId, FileKind, Step, held_as};
 use super::opened::{Captured, Opened};
 use super::paths;
 use crate::error::{Context, Error, Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{
     FdTypes, FownEntry, RegFileEntry, TermiosEntry, TtyFileEntry, TtyInfoEntry, TtyPtyEntry,
     TtyType, WinsizeEntry,
 };
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, Stat};
 use crate::kernel::tty::{self, Termios, Winsize};
 use crate::objects::phases::Phase;
@@ -153,7 +156,7 @@ struct Met {
     place: String,
     object: String,
     file: OwnedFd,
-    pid: i32,
+    pid: HostPid,
 }
 
 fn side(file: &Opened) -> Side {
@@ -223,8 +226,8 @@ fn note_side(
         ..Default::default()
     };
     if master {
-        info.sid = tty::session(&file.file).unwrap_or(0).cast_unsigned();
-        info.pgrp = tty::foreground(&file.file).unwrap_or(0).cast_unsigned();
+        info.sid = pids::tree(tty::session(&file.file).unwrap_or_default()).number();
+        info.pgrp = pids::tree(tty::foreground(&file.file).unwrap_or_default()).number();
     }
     match tty::termios(&file.file) {
         Ok(termios) => {
@@ -296,14 +299,15 @@ fn settle(met: &Terminals, cx: &mut DumpCx<'_>, refusals: &mut Refusals) -> Resu
         return Ok(());
     }
     let mut stats = BTreeMap::new();
-    for pid in cx.out.tree.iter().map(|task| task.pid.cast_signed()) {
+    for pid in cx.out.tree.iter().map(|task| pids::host(task.tree_pid())) {
         stats.insert(pid, proc::stat(pid)?);
     }
     let mut outside = BTreeSet::new();
     for info in &mut cx.out.tty_info {
         let Some(side) = met.sides.get(&info.id) else { continue };
         sit(info, side.pid, &stats);
-        let leader_in_tree = info.sid == 0 || stats.contains_key(&info.sid.cast_signed());
+        let leader_in_tree =
+            info.sid == 0 || stats.contains_key(&pids::host(TreePid::new(info.sid)));
         let lone_slave = info.r#type == TtyType::Pty as i32
             && info.id % 2 == 0
             && info.termios.is_some()
@@ -333,7 +337,7 @@ fn settle(met: &Terminals, cx: &mut DumpCx<'_>, refusals: &mut Refusals) -> Resu
 }
 
 /// Fills in the session whose controlling terminal a side is.
-fn sit(info: &mut TtyInfoEntry, holder: i32, stats: &BTreeMap<i32, Stat>) {
+fn sit(info: &mut TtyInfoEntry, holder: HostPid, stats: &BTreeMap<HostPid, Stat>) {
     let rdev = u64::from(info.rdev);
     let stat = if info.r#type == TtyType::Ctty as i32 {
         stats.get(&holder)
@@ -343,8 +347,8 @@ fn sit(info: &mut TtyInfoEntry, holder: i32, stats: &BTreeMap<i32, Stat>) {
         None
     };
     if let Some(stat) = stat {
-        info.sid = stat.session.cast_unsigned();
-        info.pgrp = stat.foreground.max(0).cast_unsigned();
+        info.sid = pids::tree(stat.session).number();
+        info.pgrp = pids::tree(stat.foreground.max(HostPid::default())).number();
     }
 }
 

@@ -3,6 +3,9 @@
 //! The kernel gives a new pseudo terminal the lowest free number. So masters are opened until one
 //! has the wanted number, and then the others are closed.
 
+use crate::images::pid::TreePid;
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -283,9 +286,9 @@ fn open_external(info: &TtyInfoEntry, cx: &RestoreCx<'_>) -> Result<OwnedFd> {
 pub(super) fn attach_all(_: &mut (), cx: &mut RestoreCx<'_>, blanks: &mut Blanks) -> Result<()> {
     let mut done = BTreeSet::new();
     for info in &cx.snapshot.tty_info {
-        let sid = info.sid.cast_signed();
+        let sid = pids::host(TreePid::new(info.sid));
         let external = is_external(info);
-        if (info.pty.is_none() && !external) || sid == 0 || !done.insert(sid) {
+        if (info.pty.is_none() && !external) || info.sid == 0 || !done.insert(sid) {
             continue;
         }
         match blanks.get_mut(&sid) {
@@ -347,9 +350,9 @@ fn bring_to_foreground(cx: &RestoreCx<'_>) -> Result<()> {
     let Some(terminal) = &cx.options.terminal else { return Ok(()) };
     let root = cx.snapshot.root();
     let group = if root.pgid == root.pid {
-        root.pgid.cast_signed()
+        pids::host(TreePid::new(root.pgid))
     } else {
-        nix::unistd::getpgrp().as_raw()
+        HostPid::new(nix::unistd::getpgrp().as_raw())
     };
     in_own_thread(|| tty::set_foreground(terminal, group))
         .doing(|| format!("make {group} the foreground group of the terminal"))
@@ -359,7 +362,7 @@ fn open_own_terminals(cx: &mut RestoreCx<'_>, blanks: &mut Blanks) -> Result<()>
     let own = sides(cx.snapshot).filter(|(info, _)| info.r#type == TtyType::Ctty as i32);
     for (_, file) in own {
         let holder = cx.snapshot.first_holder(file.id);
-        let Some(blank) = holder.and_then(|pid| blanks.get_mut(&pid.cast_signed())) else {
+        let Some(blank) = holder.and_then(|pid| blanks.get_mut(&pids::host(pid))) else {
             continue;
         };
         let path = path_of(file, cx.snapshot)?;
@@ -427,10 +430,13 @@ mod tests {
         let (mut snapshot, _) = capture_all(&holder, lenient()).unwrap();
         assert_eq!(entry_of(&snapshot, 3).tty.as_ref().unwrap().tty_info_id, 2012);
         let info = snapshot.tty_info.iter().find(|info| info.id == index * 2).unwrap();
-        assert_eq!((info.sid, info.pgrp), (holder.pid() as u32, holder.pid() as u32));
+        assert_eq!(
+            (info.sid, info.pgrp),
+            (pids::tree(holder.pid()).number(), pids::tree(holder.pid()).number())
+        );
         drop((holder, master, slave));
         let mut again = crate::tracee::blank::tests::support::blank();
-        let pid = again.pid() as u32;
+        let pid = pids::tree(again.pid()).number();
         for info in snapshot.tty_info.iter_mut().filter(|info| info.sid != 0) {
             (info.sid, info.pgrp) = (pid, pid);
         }
@@ -444,7 +450,7 @@ mod tests {
         files.run(Phase::Terminals, &mut blanks).unwrap();
         let mut again = blanks.pop_first().unwrap().1;
         let mut delivery = Delivery::to(&mut again);
-        files.install_table(&mut delivery, snapshot.table_of(pid).unwrap()).unwrap();
+        files.install_table(&mut delivery, snapshot.table_of(TreePid::new(pid)).unwrap()).unwrap();
         delivery.flush().unwrap();
         drop(files);
         check(&again, index, &termios);
