@@ -3,8 +3,8 @@
 //! The host then is the tracer: its children and its SIGCHLD are the engine's too. A restored root
 //! is the host's child in any case. A [`guest`](super::guest) is its own host.
 
-use std::ffi::OsString;
 use crate::kernel::pid::HostPid;
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 
 use super::client::{Failure, callback_refused};

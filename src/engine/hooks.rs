@@ -1,7 +1,7 @@
 //! The stages at which the caller is asked, by callback, notification or action script.
 
-use std::ffi::OsString;
 use crate::kernel::pid::HostPid;
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! The caller is asked at every stage, and answers before the work goes on.
 
-use std::ffi::OsString;
 use crate::kernel::pid::HostPid;
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 

@@ -1,8 +1,8 @@
 //! From the stopped processes to a snapshot, one process after the other.
 
-use std::ffi::OsString;
 use crate::kernel::pid::HostPid;
 use crate::objects::pids;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::freeze::{self, Member, State};

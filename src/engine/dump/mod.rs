@@ -22,8 +22,8 @@ mod output;
 mod verdict;
 mod writer;
 
-use std::ffi::OsString;
 use crate::kernel::pid::HostPid;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use self::capture::Capture;

@@ -1,7 +1,7 @@
 //! What a request asks of the tree that is to be made.
 
-use std::ffi::OsString;
 use crate::objects::pids;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::{getpgrp, getsid};
