@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::IpcVarEntry;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::namespace;
+use crate::objects::pids;
 
 pub const KIND: NamespaceKind = NamespaceKind {
     name: "ipc",
@@ -33,7 +34,7 @@ pub const KIND: NamespaceKind = NamespaceKind {
 
 /// Reads the limits of the namespace, and refuses the objects in it.
 fn capture(space: &Space, snapshot: &mut Snapshot, refusals: &mut Refusals) -> Result<()> {
-    let pid = space.members[0];
+    let pid = pids::host(space.members[0]);
     let fd = namespace::open(&format!("/proc/{pid}/ns/ipc"))?;
     let (entry, objects) = namespace::inside(&[fd], || Ok((read_limits()?, count_objects()?)))?;
     for (table, count) in objects {

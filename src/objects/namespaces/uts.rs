@@ -13,6 +13,7 @@ use crate::error::{Context, Refusals, Result};
 use crate::images::proto::UtsnsEntry;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::{namespace, sys};
+use crate::objects::pids;
 
 pub const KIND: NamespaceKind = NamespaceKind {
     name: "uts",
@@ -31,7 +32,7 @@ pub const KIND: NamespaceKind = NamespaceKind {
 };
 
 fn capture(space: &Space, snapshot: &mut Snapshot, _: &mut Refusals) -> Result<()> {
-    let fd = namespace::open(&format!("/proc/{}/ns/uts", space.members[0]))?;
+    let fd = namespace::open(&format!("/proc/{}/ns/uts", pids::host(space.members[0])))?;
     snapshot.utsns.insert(space.id, namespace::inside(&[fd], read)?);
     Ok(())
 }
