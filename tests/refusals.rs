@@ -57,8 +57,6 @@ refusals! {
     sysv_memory: "sysv" says ["SYSV"],
     /// A restore cannot put it there.
     moved_vdso: "moved_vdso" says ["could not be restored", "vDSO"],
-    /// No thread has the number that it would be made for.
-    timer_for_an_ended_thread: "timer" says ["could not be restored", "timer 0", "thread"],
     network_namespace: "netns" says ["net"],
     mount_namespace: "mntns" says ["mnt"],
     cgroup_namespace: "cgroupns" says ["cgroup"],

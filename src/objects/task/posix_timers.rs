@@ -4,6 +4,10 @@
 //! A program knows a timer by its number, so it has to get the same one again: newer kernels take
 //! it as a wish, older ones count up and are made to count as far. The count of lost expirations
 //! cannot be set; a waiting signal of a timer is in the queue of pending signals.
+//!
+//! A timer may be for a thread that has ended. The kernel keeps it running and finds nobody to signal,
+//! whoever gets the number of that thread later. No such timer can be made, so a restore makes one that
+//! signals nobody: it tells the same times.
 
 use super::attribute::{Attribute, Reply, Step};
 use super::draft::Draft;
@@ -50,8 +54,7 @@ impl Attribute for PosixTimers {
     fn validate(&self, task: &Recorded<'_>) -> Result<()> {
         let timers =
             task.entry.timers.as_ref().ok_or_else(|| task.missing("the list of timers"))?;
-        let tids: Vec<TreePid> = task.threads.iter().map(|thread| thread.tid).collect();
-        validate(&task.file(), &timers.posix, &tids)
+        validate(&task.file(), &timers.posix)
     }
 
     fn steps(&self) -> &'static [(Phase, Step)] {
@@ -143,36 +146,29 @@ impl Answer {
     }
 }
 
-/// Checks times, signals and threads; `tids` are the threads of the process.
-fn validate(file: &str, timers: &[PosixTimerEntry], tids: &[TreePid]) -> Result<()> {
+/// Checks numbers, times and signals.
+fn validate(file: &str, timers: &[PosixTimerEntry]) -> Result<()> {
     let mut ids: Vec<u32> = timers.iter().map(|timer| timer.it_id).collect();
     ids.sort_unstable();
     if ids.windows(2).any(|pair| pair[0] == pair[1]) || ids.iter().any(|id| *id > i32::MAX as u32) {
         return Err(Error::image(file, "the numbers of the timers are impossible"));
     }
     for timer in timers {
-        if let Some(problem) = problem(timer, tids) {
+        if let Some(problem) = problem(timer) {
             return Err(Error::image(file, format!("timer {}: {problem}", timer.it_id)));
         }
     }
     Ok(())
 }
 
-fn problem(timer: &PosixTimerEntry, tids: &[TreePid]) -> Option<&'static str> {
+fn problem(timer: &PosixTimerEntry) -> Option<&'static str> {
     let seconds = i64::try_from(timer.isec).is_ok() && i64::try_from(timer.vsec).is_ok();
     if !seconds || timer.insec >= NANOS || timer.vnsec >= NANOS {
         return Some("its times are impossible");
     }
-    if timer.it_sigev_notify != libc::SIGEV_NONE as u32 && !(1..=SIGNALS).contains(&timer.si_signo)
-    {
-        return Some("it sends no signal");
-    }
-    match timer.notify_thread_id {
-        Some(tid) if !tids.contains(&TreePid::new(tid.cast_unsigned())) => {
-            Some("it signals a thread that does not exist")
-        }
-        _ => None,
-    }
+    let silent = timer.it_sigev_notify == libc::SIGEV_NONE as u32;
+    let signals = silent || (1..=SIGNALS).contains(&timer.si_signo);
+    (!signals).then_some("it sends no signal")
 }
 
 /// Refuses clocks that would not exist at the restore.
@@ -191,18 +187,33 @@ fn refuse(pid: HostPid, timers: &[PosixTimerEntry], refusals: &mut Refusals) {
 
 /// Makes the timers under their own numbers.
 fn make(process: &Rebuild<'_>, turn: &mut Turn<'_>) -> Result<()> {
-    let timers = of(process);
+    let tids: Vec<TreePid> = process.task.threads.iter().map(|thread| thread.tid).collect();
+    let timers = silenced(of(process), &tids);
     if timers.is_empty() {
         return Ok(());
     }
     let (blank, mut wish) = (turn.blank()?, Batch::new());
     let wished = wish_numbers(&mut wish);
     if blank.run(wish)?.ret(wished).is_err() {
-        return rebuild_counting(timers, |batch| blank.run(batch));
+        return rebuild_counting(&timers, |batch| blank.run(batch));
     }
     let mut make = Batch::new();
-    rebuild_wished(&mut make, timers);
+    rebuild_wished(&mut make, &timers);
     blank.run(make).map(drop)
+}
+
+/// The timers, of which those for threads that are not among `tids` signal nobody.
+fn silenced(timers: &[PosixTimerEntry], tids: &[TreePid]) -> Vec<PosixTimerEntry> {
+    let ended = |tid: i32| !tids.contains(&TreePid::new(tid.cast_unsigned()));
+    let one = |timer: &PosixTimerEntry| match timer.notify_thread_id {
+        Some(tid) if ended(tid) => PosixTimerEntry {
+            it_sigev_notify: libc::SIGEV_NONE.cast_unsigned(),
+            notify_thread_id: None,
+            ..*timer
+        },
+        _ => *timer,
+    };
+    timers.iter().map(one).collect()
 }
 
 /// Asks the kernel to take the numbers of new timers as wishes; the call fails where it cannot.
@@ -323,7 +334,7 @@ ClockID: -6
         assert_eq!((timers[1].sival_ptr, timers[1].it_sigev_notify), (0x7ffc_327b_61f8, 1));
         assert_eq!((timers[2].notify_thread_id, timers[2].it_sigev_notify), (Some(14768), 4));
         assert_eq!((timers[2].si_signo, timers[2].sival_ptr), (10, 0x1234));
-        validate("core-1.img", &timers, &[TreePid::new(14768)]).unwrap();
+        validate("core-1.img", &timers).unwrap();
         assert!(parse("").unwrap().is_empty());
     }
 
@@ -335,11 +346,27 @@ ClockID: -6
     #[test]
     fn impossible_timers_are_refused() {
         let timers = parse(SAVED).unwrap();
-        assert!(validate("core-1.img", &timers, &[TreePid::new(1)]).is_err());
-        let twice = [timers[0], timers[0]];
-        assert!(validate("core-1.img", &twice, &[]).is_err());
-        let late = [PosixTimerEntry { vnsec: NANOS, ..timers[0] }];
-        assert!(validate("core-1.img", &late, &[]).is_err());
+        let cause = |timer| validate("core-1.img", &[timer]).unwrap_err().to_string();
+        let mute = PosixTimerEntry { si_signo: 0, ..timers[0] };
+        assert_eq!(cause(mute), "core-1.img: timer 1: it sends no signal");
+        let late = PosixTimerEntry { vnsec: NANOS, ..timers[0] };
+        assert_eq!(cause(late), "core-1.img: timer 1: its times are impossible");
+        let twice = validate("core-1.img", &[timers[0], timers[0]]).unwrap_err().to_string();
+        assert_eq!(twice, "core-1.img: the numbers of the timers are impossible");
+    }
+
+    #[test]
+    fn a_timer_for_a_thread_that_has_ended_signals_nobody() {
+        let timers = parse(SAVED).unwrap();
+        assert_eq!(silenced(&timers, &[TreePid::new(14768)]), timers);
+        let silenced = silenced(&timers, &[TreePid::new(1)]);
+        assert_eq!(silenced[..2], timers[..2]);
+        let expected = PosixTimerEntry {
+            it_sigev_notify: libc::SIGEV_NONE.cast_unsigned(),
+            notify_thread_id: None,
+            ..timers[2]
+        };
+        assert_eq!(silenced[2], expected);
     }
 
     #[test]

@@ -13,9 +13,7 @@
 #include <linux/userfaultfd.h>
 #include <netinet/in.h>
 
-#include <pthread.h>
 #include <sched.h>
-#include <time.h>
 #include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
@@ -63,34 +61,6 @@ static void move_vdso(void)
 	void *room = mmap(NULL, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	MUST(room != MAP_FAILED);
 	MUST(mremap((void *)start, end - start, end - start, MREMAP_MAYMOVE | MREMAP_FIXED, room) == room);
-}
-
-static void *tell_and_wait(void *pipe)
-{
-	pid_t tid = (pid_t)syscall(SYS_gettid);
-
-	MUST(write(((int *)pipe)[1], &tid, sizeof(tid)) == sizeof(tid));
-	pause();
-	return NULL;
-}
-
-static void timer_for_an_ended_thread(void)
-{
-	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN };
-	pthread_t thread;
-	timer_t timer;
-	pid_t tid;
-	int ends[2];
-
-	/* It lives until the timer is made. */
-	MUST(pipe(ends) == 0);
-	MUST(pthread_create(&thread, NULL, tell_and_wait, ends) == 0);
-	MUST(read(ends[0], &tid, sizeof(tid)) == sizeof(tid));
-	event._sigev_un._tid = tid;
-	MUST(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
-	MUST(pthread_cancel(thread) == 0 && pthread_join(thread, NULL) == 0);
-	close(ends[0]);
-	close(ends[1]);
 }
 
 static void hold(const char *what)
@@ -157,8 +127,6 @@ static void hold(const char *what)
 		     MAP_FAILED);
 	} else if (strcmp(what, "moved_vdso") == 0) {
 		move_vdso();
-	} else if (strcmp(what, "timer") == 0) {
-		timer_for_an_ended_thread();
 	} else if (strcmp(what, "netns") == 0) {
 		MUST(unshare(CLONE_NEWNET) == 0);
 	} else if (strcmp(what, "mntns") == 0) {
