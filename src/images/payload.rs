@@ -16,12 +16,14 @@
 
 use std::fmt;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::dir::ImageDir;
 use super::manifest::BUFFER;
 use crate::error::{Context, Result};
+use crate::kernel::mapping;
 
 /// Bytes that a [`Spool`] keeps in memory.
 const MOST_IN_MEMORY: usize = 4 << 20;
@@ -47,6 +49,9 @@ pub struct Source {
 #[derive(Debug)]
 enum Kept {
     Open(File),
+    /// An open file of a dumpee, or rather a copy of its descriptor: nobody is to notice that it is
+    /// read, and its position is not ours.
+    Dumpees(File),
     /// An image, which is opened when it is wanted: a dump may have very many.
     Image(ImageDir),
 }
@@ -57,6 +62,11 @@ impl Source {
         Arc::new(Self { name, file: Kept::Open(file) })
     }
 
+    /// A copy of a descriptor of a dumpee.
+    pub fn of_dumpee(file: File, name: String) -> Arc<Self> {
+        Arc::new(Self { name, file: Kept::Dumpees(file) })
+    }
+
     /// An image.
     pub(super) fn image(dir: ImageDir, name: String) -> Arc<Self> {
         Arc::new(Self { name, file: Kept::Image(dir) })
@@ -65,8 +75,17 @@ impl Source {
     /// Calls `work` with the open file.
     fn with<T>(&self, work: impl FnOnce(&File) -> Result<T>) -> Result<T> {
         match &self.file {
-            Kept::Open(file) => work(file),
+            Kept::Open(file) | Kept::Dumpees(file) => work(file),
             Kept::Image(dir) => work(&dir.open(&self.name)?),
+        }
+    }
+
+    /// Fills `bytes` from `at` on in its open file.
+    fn read(&self, file: &File, bytes: &mut [u8], at: u64) -> Result<()> {
+        let doing = || format!("read {}", self.name);
+        match self.file {
+            Kept::Dumpees(_) => mapping::read_unnoticed(file.as_fd(), bytes, at).doing(doing),
+            _ => file.read_exact_at(bytes, at).doing(doing),
         }
     }
 }
@@ -103,8 +122,7 @@ impl Payload {
             while done < len {
                 let some = usize::try_from(len - done).map_or(BUFFER, |left| left.min(BUFFER));
                 let at = start.saturating_add(done);
-                file.read_exact_at(&mut buffer[..some], at)
-                    .doing(|| format!("read {}", source.name))?;
+                source.read(file, &mut buffer[..some], at)?;
                 take(&buffer[..some])?;
                 done += some as u64;
             }
@@ -122,8 +140,7 @@ impl Payload {
             Place::Stretch { source, offset, .. } => (source, *offset),
         };
         let mut held = vec![0; bytes.len()];
-        let doing = || format!("read {}", source.name);
-        source.with(|file| file.read_exact_at(&mut held, start + at).doing(doing))?;
+        source.with(|file| source.read(file, &mut held, start + at))?;
         Ok(held == bytes)
     }
 

@@ -1,6 +1,7 @@
 //! Numbers of descriptors in a table, ours or a private one.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -36,6 +37,38 @@ pub fn close(number: i32) -> Sys<()> {
 pub fn is_open(number: i32) -> bool {
     // SAFETY: takes numbers only.
     unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// What the kernel knows of a file without asking the file system, which a process may serve.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The mount in which it was opened.
+    pub mount: i32,
+    /// Type and permissions.
+    pub mode: u32,
+    /// The device that it is on.
+    pub on: u64,
+    /// The device that it is.
+    pub device: u64,
+}
+
+/// What the kernel knows of the file behind a descriptor.
+pub fn known(fd: impl AsFd) -> Sys<Known> {
+    let mut status = MaybeUninit::<libc::statx>::zeroed();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    let wanted = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_MNT_ID;
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the path is empty, and the kernel writes at most this structure.
+    let done = unsafe { libc::statx(fd, c"".as_ptr(), flags, wanted, status.as_mut_ptr()) };
+    Errno::result(done)?;
+    // SAFETY: all zeros are a value of it, and so is what the kernel has written.
+    let status = unsafe { status.assume_init() };
+    Ok(Known {
+        mount: i32::try_from(status.stx_mnt_id).unwrap_or(-1),
+        mode: status.stx_mode.into(),
+        on: libc::makedev(status.stx_dev_major, status.stx_dev_minor),
+        device: libc::makedev(status.stx_rdev_major, status.stx_rdev_minor),
+    })
 }
 
 /// The path of the file behind one of our descriptors, to open it again.

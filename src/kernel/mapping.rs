@@ -1,14 +1,18 @@
 //! Memory of our own that other system calls take by address: mapped files, anonymous and shared
-//! memory.
+//! memory. And files read by way of such memory.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::ptr::NonNull;
 
+use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+use super::pid::HostPid;
+use super::remote::RemoteAddr;
+use super::{PAGE_SIZE, Sys, memory};
 use crate::error::{Context, Error, Kind, Result};
 
 #[derive(Debug)]
@@ -76,6 +80,25 @@ impl FileMapping {
     }
 }
 
+/// Fills `bytes` from `offset` on in a file that is open for reading, as if by pread(2).
+///
+/// A call that reads would tell everybody who watches the file by inotify or fanotify, and would
+/// wait where fanotify has somebody decide; a mapping does neither. The bytes are copied by a system
+/// call, so that the end of a file that shrinks is EFAULT and not a signal.
+pub fn read_unnoticed(file: BorrowedFd<'_>, bytes: &mut [u8], offset: u64) -> Sys<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let start = offset / PAGE_SIZE * PAGE_SIZE;
+    let skipped = offset - start;
+    let len = NonZeroUsize::new(bytes.len() + skipped as usize).ok_or(Errno::EINVAL)?;
+    let start = i64::try_from(start).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: a fresh mapping at an address of the kernel's choice.
+    let at = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, start) }?;
+    let mapping = Mapping { start: at, len };
+    memory::read(HostPid::own(), RemoteAddr(mapping.addr() + skipped), bytes)
+}
+
 /// Private anonymous memory.
 #[derive(Debug)]
 pub struct Anonymous {
@@ -137,6 +160,24 @@ mod tests {
         let file = shared_anonymous(5 * 4096).unwrap();
         file.write_all_at(b"x", 4 * 4096).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 5 * 4096);
+    }
+
+    #[test]
+    fn a_file_is_read_unnoticed() {
+        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+        let path = std::env::temp_dir().join(format!("criu-unnoticed-{}", std::process::id()));
+        std::fs::write(&path, [[1; 4096], [2; 4096]].concat()).unwrap();
+        let file = File::open(&path).unwrap();
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        watch.add_watch(&path, AddWatchFlags::IN_ALL_EVENTS).unwrap();
+        let mut bytes = [0; 6];
+        read_unnoticed(file.as_fd(), &mut bytes, 4093).unwrap();
+        assert_eq!(bytes, [1, 1, 1, 2, 2, 2]);
+        assert_eq!(read_unnoticed(file.as_fd(), &mut bytes, 8192), Err(Errno::EFAULT));
+        assert_eq!(watch.read_events().unwrap_err(), Errno::EAGAIN);
+        file.read_at(&mut bytes, 0).unwrap();
+        assert!(!watch.read_events().unwrap().is_empty(), "a read is noticed");
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -78,6 +78,25 @@ fn whole(wanted: usize, done: usize) -> Sys<()> {
     if done == wanted { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
+/// A stretch of memory in which another process has something.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    pub pid: HostPid,
+    pub start: RemoteAddr,
+    pub len: u64,
+}
+
+impl Stretch {
+    /// Fills `local` from `offset` on; EFAULT if that lies outside or cannot be read.
+    pub fn read(&self, offset: u64, local: &mut [u8]) -> Sys<()> {
+        let end = offset.checked_add(local.len() as u64).ok_or(Errno::EFAULT)?;
+        if end > self.len {
+            return Err(Errno::EFAULT);
+        }
+        read(self.pid, RemoteAddr(self.start.0 + offset), local)
+    }
+}
+
 /// A little-endian u64 at `addr`.
 pub fn read_u64(pid: HostPid, addr: RemoteAddr) -> Sys<u64> {
     let mut bytes = [0u8; 8];

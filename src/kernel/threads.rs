@@ -2,7 +2,9 @@
 //! ever handles a signal of that process.
 
 use std::io;
+use std::sync::mpsc;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -23,6 +25,21 @@ pub fn in_own_thread<T: Send>(work: impl FnOnce() -> Sys<T> + Send) -> Sys<T> {
         let thread = start(scope, work).map_err(|_| Errno::EAGAIN)?;
         thread.join().unwrap_or(Err(Errno::EIO))
     })
+}
+
+/// Runs `work` in a thread of its own, which is left alone when it has not come to its end in time:
+/// then there is no result, and who waits for the thread's end waits for nobody knows how long.
+pub fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let work = move || {
+        // Nobody listens any more if it took too long: the result is dropped here.
+        let _ = tell.send(work());
+    };
+    without_signals(|| Builder::new().name("criu".to_owned()).spawn(work))??;
+    Ok(told.recv_timeout(patience).ok())
 }
 
 /// Runs `work` with every signal blocked.

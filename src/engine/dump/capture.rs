@@ -4,6 +4,7 @@ use crate::kernel::pid::HostPid;
 use crate::objects::pids;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::freeze::{self, Member, State};
 use super::ids::SharedIds;
@@ -158,8 +159,8 @@ impl<'a, 'w> Capture<'a, 'w> {
     fn layout(&mut self, frozen: &FrozenTask, shown: &Shown) -> Result<(Layout, Refusals)> {
         let mut refused = Refusals::default();
         let (collector, out) = (&mut self.collector, &mut self.snapshot);
-        let mut add_file = |fd, flags, place: &str, refusals: &mut Refusals| {
-            collector.add_path(fd, flags, place, out, refusals)
+        let mut add_file = |fd, head, place: &str, refusals: &mut Refusals| {
+            collector.add_path(fd, head, place, out, refusals)
         };
         let layout = memory::capture(frozen, shown, &mut self.mapped, &mut add_file, &mut refused)?;
         Ok((layout, refused))
@@ -195,6 +196,10 @@ fn collector_options(request: &Request, external: Vec<OsString>) -> CollectorOpt
         external,
         service_socket: request.service_socket,
         build_ids: options.file_validation() == FileValidation::Buildid,
+        patience: match options.timeout() {
+            0 => Duration::MAX,
+            seconds => Duration::from_secs(seconds.into()),
+        },
     }
 }
 

@@ -1,32 +1,46 @@
 //! The build id of a program or library, by which two builds of the same size are told apart.
+//!
+//! To open a file breaks the leases on it and wakes whoever watches it, so that none is opened here:
+//! it is read through a descriptor that there is already, or where a process has it mapped.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
-use crate::kernel::descriptor::own_path;
+use crate::kernel::mapping;
+use crate::kernel::memory::Stretch;
 
 /// How many bytes of a file are searched: the note stands near the beginning.
-const SEARCHED: usize = 1 << 20;
+const SEARCHED: u64 = 1 << 20;
 const PT_NOTE: u64 = 4;
 const NT_GNU_BUILD_ID: u64 = 3;
 /// The longest build id that is believed; linkers write 20 bytes or fewer.
 const LONGEST: usize = 512;
 
-/// The build id in words, of which the last one is filled up with zeros. None if there is none.
+/// The build id in words, of which the last one is filled up with zeros. None if there is none, or
+/// if the descriptor is not for reading.
 pub(super) fn read(file: &OwnedFd) -> Option<Vec<u32>> {
-    let file = File::open(own_path(file.as_fd())).ok()?;
+    let size = nix::sys::stat::fstat(file).ok()?.st_size;
+    read_by(size.cast_unsigned(), |offset, bytes| {
+        mapping::read_unnoticed(file.as_fd(), bytes, offset).ok()
+    })
+}
+
+/// The same of a file whose beginning a process has mapped.
+pub(super) fn read_mapped(head: &Stretch) -> Option<Vec<u32>> {
+    read_by(head.len, |offset, bytes| head.read(offset, bytes).ok())
+}
+
+fn read_by(size: u64, read: impl Fn(u64, &mut [u8]) -> Option<()>) -> Option<Vec<u32>> {
     let mut start = [0u8; 4];
-    file.read_exact_at(&mut start, 0).ok()?;
+    read(0, &mut start)?;
     if &start != b"\x7fELF" {
         return None;
     }
-    let size = usize::try_from(file.metadata().ok()?.len()).ok()?.min(SEARCHED);
+    let size = usize::try_from(size.min(SEARCHED)).ok()?;
     let mut head = vec![0u8; 4096.min(size)];
-    file.read_exact_at(&mut head, 0).ok()?;
+    read(0, &mut head)?;
     let id = notes(&head)?.find_map(|(offset, len)| {
         let mut notes = vec![0u8; len.min(size.checked_sub(offset)?)];
-        file.read_exact_at(&mut notes, offset as u64).ok()?;
+        read(offset as u64, &mut notes)?;
         find(&notes)
     })?;
     Some(
@@ -79,7 +93,11 @@ fn number(bytes: &[u8], at: usize, wide: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
+    use crate::kernel::pid::HostPid;
+    use crate::kernel::remote::RemoteAddr;
 
     #[test]
     fn finds_the_note_among_others() {
@@ -106,6 +124,12 @@ mod tests {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let line = maps.lines().find(|line| line.contains("/libc")).unwrap();
         let path = line.split_whitespace().last().unwrap();
-        assert_eq!(read(&File::open(path).unwrap().into()).unwrap().len(), 5);
+        let by_descriptor = read(&File::open(path).unwrap().into()).unwrap();
+        assert_eq!(by_descriptor.len(), 5);
+        let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let pid = HostPid::own();
+        let head = Stretch { pid, start: RemoteAddr(start), len: end - start };
+        assert_eq!(read_mapped(&head), Some(by_descriptor));
     }
 }

@@ -15,11 +15,13 @@ use super::kind::{Descriptor, FileId};
 use super::link::Links;
 use super::open::DescriptorLimit;
 use super::opened::{Captured, NotCaptured, Opened};
+use super::served::Served;
 use super::{ATTRIBUTES, AllMet, KINDS, refused};
 use crate::error::{Context, Error, Kind, Refusal, Refusals, Result};
 use crate::images::payload::Spool;
 use crate::images::proto::{FdTypes, FdinfoEntry, FsEntry};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::memory::Stretch;
 use crate::kernel::pid::HostPid;
 use crate::kernel::pidfd;
 use crate::tracee::dumpee::FrozenTask;
@@ -50,6 +52,7 @@ pub struct Collector {
     paths: HashMap<(u64, u64, PathBuf), FileId>,
     met: AllMet,
     gathered: Gathered,
+    served: Served,
     /// A descriptor that is no part of the process.
     #[cfg(test)]
     pub(super) ignored: Option<i32>,
@@ -59,6 +62,7 @@ impl Collector {
     /// Nothing collected yet; `spool` takes what would need much memory.
     pub fn new(options: CollectorOptions, spool: Spool) -> Self {
         Self {
+            served: Served::new(options.patience),
             options,
             known: KnownFiles::default(),
             paths: HashMap::new(),
@@ -125,16 +129,24 @@ impl Collector {
 
     /// Captures a file that is used by its path: executable, mapped file, working directory.
     ///
-    /// `file` may be opened with O_PATH. A file that was captured before keeps its id.
+    /// `file` may be opened with O_PATH; a process may have its beginning mapped at `head`. A file that
+    /// was captured before keeps its id.
     pub fn add_path(
         &mut self,
         file: OwnedFd,
-        flags: u32,
+        head: Option<Stretch>,
         place: &str,
         out: &mut Snapshot,
         refusals: &mut Refusals,
     ) -> Result<FileId> {
-        let opened = Opened::of_path(file, flags, place)?;
+        let opened = match Opened::of_path(file, head, place, &mut self.served) {
+            Ok(opened) => opened,
+            Err(NotCaptured::Failed(error)) => return Err(error),
+            Err(NotCaptured::Refused(refusal)) => {
+                refusals.add(refusal);
+                return Ok(self.gathered.new_id());
+            }
+        };
         let key = (opened.stat.st_dev, opened.stat.st_ino, opened.link.clone());
         if let Some(id) = self.paths.get(&key) {
             return Ok(*id);
@@ -172,7 +184,7 @@ impl Collector {
             let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
             let file = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
                 .doing(|| format!("open {path}"))?;
-            self.add_path(file, 0, &place, out, refusals)
+            self.add_path(file, None, &place, out, refusals)
         };
         let (cwd_id, root_id) = (directory("cwd")?, directory("root")?);
         Ok(FsEntry { cwd_id, root_id, umask: Some(umask(pid, status)?) })
@@ -197,8 +209,8 @@ impl Collector {
     }
 
     fn contexts<'a>(&'a mut self, out: &'a mut Snapshot) -> (&'a mut AllMet, DumpCx<'a>) {
-        let Self { options, known, met, gathered, .. } = self;
-        (met, DumpCx { options, out, known: known.all(), gathered })
+        let Self { options, known, met, gathered, served, .. } = self;
+        (met, DumpCx { options, out, known: known.all(), gathered, served })
     }
 
     fn meet(
@@ -209,7 +221,11 @@ impl Collector {
         info: &Fdinfo,
         out: &mut Snapshot,
     ) -> Result<Fate> {
-        let opened = Opened::of_task(pidfd, pid, number, info.clone())?;
+        let opened = match Opened::of_task(pidfd, pid, number, info.clone(), &mut self.served) {
+            Ok(opened) => opened,
+            Err(NotCaptured::Refused(refusal)) => return Ok(Fate::Refused(refusal)),
+            Err(NotCaptured::Failed(error)) => return Err(error),
+        };
         let id = self.gathered.new_id();
         match self.capture(&opened, id, out) {
             Ok(kind) => Ok(Fate::Carried(id, kind)),

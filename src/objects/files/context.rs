@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use super::identity::Known;
 use super::kind::FileId;
 use super::link::Links;
 use super::open::DescriptorLimit;
 use super::paths;
+use super::served::Served;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::payload::Spool;
 use crate::images::proto::FileEntry;
@@ -32,6 +34,8 @@ pub struct CollectorOptions {
     pub service_socket: Option<u64>,
     /// Build ids of programs and libraries are noted, for a check at restore.
     pub build_ids: bool,
+    /// How long a file system may take to answer, which may be served by a process of the tree.
+    pub patience: Duration,
 }
 
 impl Default for CollectorOptions {
@@ -44,6 +48,7 @@ impl Default for CollectorOptions {
             external: Vec::new(),
             service_socket: None,
             build_ids: true,
+            patience: Duration::from_secs(10),
         }
     }
 }
@@ -65,6 +70,7 @@ pub(super) struct DumpCx<'a> {
     /// Every open file that was met, in that order.
     pub known: &'a [Known],
     pub gathered: &'a mut Gathered,
+    pub served: &'a mut Served,
 }
 
 /// What all kinds gather together.

@@ -44,8 +44,8 @@ impl Fdinfo {
     }
 
     /// What there is of a file without a descriptor, which is known by its path.
-    pub fn of_path(flags: u32) -> Self {
-        Self { flags, ..Self::default() }
+    pub fn of_path(mnt_id: i32) -> Self {
+        Self { mnt_id, ..Self::default() }
     }
 
     /// The values of all lines that begin with `key`.

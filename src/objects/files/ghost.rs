@@ -1,32 +1,36 @@
 //! Unlinked files: no name leads to them any more, so that their contents go into the image.
 //!
-//! A ghost is made anew under its old name and unlinked at once: `/proc/PID/fd/N` then reads
-//! "name (deleted)" as before. It is opened through a descriptor of ours from then on, which gives
+//! A ghost is made anew under its old name, empty and the engine's, and unlinked at once:
+//! `/proc/PID/fd/N` then reads "name (deleted)" as before. It is opened through a descriptor of ours from then on, which gives
 //! every holder a description of its own. Files, directories, named pipes, devices and symbolic
 //! links can be ghosts.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{Mode, SFlag};
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mkdirat, mknodat, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, Whence, lseek};
+use nix::unistd::{Gid, Uid, Whence, lseek, symlinkat};
 
 use super::context::DumpCx;
 use super::kind::FileId;
 use super::link;
+use super::nameless::{Directory, split};
 use super::opened::{Captured, Opened};
 use super::paths::Remapped;
 use crate::error::{Context, Error, Result};
 use crate::images::payload::{Payload, Source};
 use crate::images::proto::{GhostFileEntry, RemapFilePathEntry, RemapType, Timeval};
 use crate::images::snapshot::{GhostFile, Snapshot};
+use crate::kernel::Sys;
 use crate::kernel::descriptor::own_path;
-use crate::objects::place::Place;
+use crate::objects::place::reopen;
 
 /// Smaller files are stored in one piece, holes included.
 const CHUNKED_FROM: i64 = 3 * 4096;
@@ -64,7 +68,7 @@ pub(super) fn capture(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Capture
     Ok(())
 }
 
-fn contents(file: &Opened) -> Result<GhostFile> {
+fn contents(file: &Opened) -> Captured<GhostFile> {
     let stat = &file.stat;
     let regular = file.is(SFlag::S_IFREG);
     let chunked = regular && stat.st_size >= CHUNKED_FROM;
@@ -104,16 +108,23 @@ fn target(file: &Opened) -> Result<Option<String>> {
     Ok(Some(target.to_string_lossy().into_owned()))
 }
 
-/// What the file holds, to be read through a description of our own that does not touch its times.
-fn chunks(file: &Opened, skip_holes: bool) -> Result<Vec<(u64, Payload)>> {
-    let source = File::options()
-        .read(true)
-        .custom_flags(libc::O_NOATIME)
-        .open(own_path(file.file.as_fd()))
-        .doing(|| format!("{}: open {} again", file.place, file.object()))?;
+/// What the file holds.
+///
+/// It is read through the dumpee's descriptor if that can be read and no holes are to be looked for,
+/// which would move the dumpee's position.
+fn chunks(file: &Opened, skip_holes: bool) -> Captured<Vec<(u64, Payload)>> {
     let size = file.stat.st_size.cast_unsigned();
-    let runs = if skip_holes { data_runs(&source, size)? } else { vec![(0, size)] };
-    let source = Source::open(source, file.object());
+    let has_holes = file.stat.st_blocks.cast_unsigned() * BLOCK < size;
+    let (runs, source) = match file.copy_to_read()? {
+        Some(copy) if !(skip_holes && has_holes) => {
+            (vec![(0, size)], Source::of_dumpee(copy.into(), file.object()))
+        }
+        _ => {
+            let own = File::from(file.open_again(libc::O_RDONLY | libc::O_NOATIME)?);
+            let runs = if skip_holes { data_runs(&own, size)? } else { vec![(0, size)] };
+            (runs, Source::open(own, file.object()))
+        }
+    };
     let chunk = |(offset, len)| (offset, Payload::stretch(&source, offset, len));
     Ok(runs.into_iter().map(chunk).collect())
 }
@@ -138,17 +149,20 @@ fn data_runs(source: &File, size: u64) -> Result<Vec<(u64, u64)>> {
 /// What ghost files have to satisfy before anything is restored.
 pub(super) fn validate(snapshot: &Snapshot) -> Result<()> {
     for remap in &snapshot.remaps {
-        let file = snapshot.path_entry(remap.orig_id);
         let wrong = |cause: String| Err(Error::image("remap-fpath.img", cause));
-        if file.is_none() {
+        let Some(file) = snapshot.path_entry(remap.orig_id) else {
             return wrong(format!("it remaps file {}, which is not there", remap.orig_id));
-        }
+        };
         match remap.remap_type.map(RemapType::try_from) {
             Some(Ok(RemapType::Ghost)) if !snapshot.ghosts.contains_key(&remap.remap_id) => {
                 return wrong(format!("ghost file {} is not there", remap.remap_id));
             }
-            Some(Ok(RemapType::Linked)) if !snapshot.files.contains_key(&remap.remap_id) => {
-                return wrong(format!("link {} is not there", remap.remap_id));
+            Some(Ok(RemapType::Linked)) => {
+                let link = snapshot.path_entry(remap.remap_id);
+                if !link.is_some_and(|link| link::is_of_dump(&link.name, &file.name)) {
+                    let cause = format!("file {} is no link that a dump makes", remap.remap_id);
+                    return wrong(cause);
+                }
             }
             Some(Ok(RemapType::Procfs)) => {
                 return wrong("files of dead processes are not restored".to_string());
@@ -185,52 +199,57 @@ pub(super) fn make_all(snapshot: &Snapshot) -> Result<Remapped> {
     Ok(by_file)
 }
 
+/// Everything but the making itself happens when the name is gone again, so that nothing stays if it
+/// fails.
 fn make(ghost: &GhostFile, id: u32, name: &Path) -> Result<OwnedFd> {
-    let parents = Parents::make(name)?;
-    let taken = Place::in_tree(name).exists();
-    let path = if taken { beside(name, id) } else { name.to_path_buf() };
-    let doing = || format!("make the unlinked file {}", path.display());
-    create(ghost, &path).map_err(|error| error.context(doing()))?;
-    let is_dir = SFlag::from_bits_truncate(ghost.entry.mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-    let made = attributes(&ghost.entry, &path)
-        .and_then(|()| Place::in_tree(&path).open(libc::O_PATH | libc::O_NOFOLLOW));
-    let removed = if is_dir { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) };
-    drop(parents);
-    let made = made.map_err(|error| error.context(doing()))?;
-    removed.doing(|| format!("unlink {}", path.display()))?;
-    Ok(made)
+    let doing = || format!("make the unlinked file {}", name.display());
+    let (parent, name) = split(name)?;
+    let kind = SFlag::from_bits_truncate(ghost.entry.mode) & SFlag::S_IFMT;
+    let create =
+        |directory: BorrowedFd<'_>, name: &OsStr| create(&ghost.entry, kind, directory, name);
+    let made = Directory::make(parent)
+        .and_then(|directory| {
+            under_free_name(name, id, |name| directory.make_nameless(name, kind, create))
+        })
+        .and_then(|made| {
+            if kind == SFlag::S_IFREG {
+                fill(ghost, &made)?;
+            }
+            attributes(&ghost.entry, kind, &made)?;
+            Ok(made)
+        });
+    made.map_err(|error| error.context(doing()))
 }
 
-/// A name for a ghost whose own name another file has got since.
-pub(super) fn beside(name: &Path, id: u32) -> PathBuf {
-    let mut text = name.as_os_str().to_os_string();
-    text.push(format!(".cr.{id:x}.ghost"));
-    text.into()
-}
-
-fn create(ghost: &GhostFile, path: &Path) -> Result<()> {
-    let entry = &ghost.entry;
-    let what = || format!("make {}", path.display());
-    let kind = SFlag::from_bits_truncate(entry.mode) & SFlag::S_IFMT;
-    match kind {
-        SFlag::S_IFREG => fill(ghost, path),
-        SFlag::S_IFDIR => std::fs::create_dir(path).doing(what),
-        SFlag::S_IFLNK => {
-            let target = entry.symlnk_target.as_deref().unwrap_or_default();
-            std::os::unix::fs::symlink(target, path).doing(what)
+/// Uses a name, or one beside it if another file has got it since.
+pub(super) fn under_free_name<T>(
+    name: &OsStr,
+    id: u32,
+    make: impl Fn(&OsStr) -> Result<T>,
+) -> Result<T> {
+    match make(name) {
+        Err(error) if error.errno() == Some(Errno::EEXIST) => {
+            let mut beside = name.to_os_string();
+            beside.push(format!(".cr.{id:x}.ghost"));
+            make(&beside)
         }
-        SFlag::S_IFIFO | SFlag::S_IFCHR | SFlag::S_IFBLK => {
-            let device = u64::from(entry.rdev.unwrap_or(0));
-            nix::sys::stat::mknod(path, kind, Mode::S_IRUSR, device).doing(what)
-        }
-        _ => Err(Error::image("ghost-file", format!("mode {:o} is no kind of file", entry.mode))),
+        made => made,
     }
 }
 
-fn fill(ghost: &GhostFile, path: &Path) -> Result<()> {
-    let doing = || format!("write {}", path.display());
-    let mut options = File::options();
-    let file = options.write(true).create_new(true).mode(0o600).open(path).doing(doing)?;
+fn create(entry: &GhostFileEntry, kind: SFlag, into: BorrowedFd<'_>, name: &OsStr) -> Sys<()> {
+    let own = Mode::S_IRUSR | Mode::S_IWUSR;
+    match kind {
+        SFlag::S_IFDIR => mkdirat(into, name, Mode::S_IRWXU),
+        SFlag::S_IFLNK => symlinkat(entry.symlnk_target.as_deref().unwrap_or_default(), into, name),
+        SFlag::S_IFREG | SFlag::S_IFIFO => mknodat(into, name, kind, own, 0),
+        _ => mknodat(into, name, kind, own, entry.rdev.unwrap_or(0).into()),
+    }
+}
+
+fn fill(ghost: &GhostFile, made: &OwnedFd) -> Result<()> {
+    let doing = || "write it";
+    let file = File::from(reopen(made, libc::O_WRONLY)?);
     if ghost.entry.chunks == Some(true) {
         file.set_len(ghost.entry.size.unwrap_or(0)).doing(doing)?;
     }
@@ -246,50 +265,26 @@ fn fill(ghost: &GhostFile, path: &Path) -> Result<()> {
 }
 
 /// Owner first: giving a file away clears its set-uid bits.
-fn attributes(entry: &GhostFileEntry, path: &Path) -> Result<()> {
-    let what = || format!("set the attributes of {}", path.display());
-    let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+///
+/// A descriptor opened with O_PATH takes none of these calls; the path of it leads to the file itself,
+/// even if that is a symbolic link.
+fn attributes(entry: &GhostFileEntry, kind: SFlag, made: &OwnedFd) -> Result<()> {
+    let what = || "set its attributes";
+    let itself = own_path(made.as_fd());
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    nix::unistd::fchownat(AT_FDCWD, path, Some(uid), Some(gid), flags).doing(what)?;
-    if SFlag::from_bits_truncate(entry.mode) & SFlag::S_IFMT != SFlag::S_IFLNK {
+    nix::unistd::chown(itself.as_str(), Some(uid), Some(gid)).doing(what)?;
+    if kind != SFlag::S_IFLNK {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(entry.mode & 0o7777);
-        std::fs::set_permissions(path, mode).doing(what)?;
+        std::fs::set_permissions(&itself, mode).doing(what)?;
     }
     if let (Some(atime), Some(mtime)) = (&entry.atim, &entry.mtim) {
         let time = |time: &Timeval| {
             TimeSpec::new(time.tv_sec.cast_signed(), (time.tv_usec * 1000).cast_signed())
         };
-        let flags = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
-        nix::sys::stat::utimensat(AT_FDCWD, path, &time(atime), &time(mtime), flags).doing(what)?;
+        let follow = UtimensatFlags::FollowSymlink;
+        utimensat(AT_FDCWD, itself.as_str(), &time(atime), &time(mtime), follow).doing(what)?;
     }
     Ok(())
-}
-
-/// Directories that were made so that a name can be made in them; removed when dropped.
-pub(super) struct Parents(Vec<PathBuf>);
-
-impl Parents {
-    pub(super) fn make(name: &Path) -> Result<Self> {
-        let mut made = Self(Vec::new());
-        let missing: Vec<&Path> = name
-            .ancestors()
-            .skip(1)
-            .take_while(|path| !path.as_os_str().is_empty() && !Place::in_tree(*path).exists())
-            .collect();
-        for path in missing.into_iter().rev() {
-            std::fs::create_dir(path).doing(|| format!("make {}", path.display()))?;
-            made.0.push(path.to_path_buf());
-        }
-        Ok(made)
-    }
-}
-
-impl Drop for Parents {
-    fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            let _ = std::fs::remove_dir(path);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -297,6 +292,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
 
+    use crate::objects::place::Place;
     use std::fs::File;
 
     #[test]
@@ -336,6 +332,24 @@ mod tests {
     }
 
     #[test]
+    fn nobody_notices_that_a_ghost_is_read() {
+        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+        let scratch = Scratch::new();
+        let path = scratch.path("watched");
+        std::fs::write(&path, vec![7; 20_000]).unwrap();
+        let file: OwnedFd = File::open(&path).unwrap().into();
+        let holder = hold(&[(3, &file)]);
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        watch.add_watch(&path, AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ACCESS).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (snapshot, _collected) = capture_all(&holder, lenient()).unwrap();
+        let held: Vec<u8> =
+            snapshot.ghosts[&1].chunks.iter().flat_map(|(_, bytes)| bytes.bytes()).collect();
+        assert!(held == vec![7; 20_000]);
+        assert_eq!(watch.read_events().unwrap_err(), nix::errno::Errno::EAGAIN);
+    }
+
+    #[test]
     fn a_large_ghost_is_refused_with_the_option_to_use() {
         let scratch = Scratch::new();
         let file = File::options().create_new(true).write(true).open(scratch.path("big")).unwrap();
@@ -347,6 +361,58 @@ mod tests {
         let text = capture_all(&holder, options).unwrap_err().to_string();
         assert!(text.starts_with(&format!("pid {} fd 3: ", holder.pid())), "{text}");
         assert!(text.ends_with("allow more (--ghost-limit)"), "{text}");
+    }
+
+    #[test]
+    fn a_ghost_that_cannot_be_filled_leaves_nothing() {
+        let scratch = Scratch::new();
+        let name = scratch.path("a/b/ghost");
+        let source = Source::open(File::open("/dev/null").unwrap(), "what is too short".into());
+        let entry = GhostFileEntry { mode: libc::S_IFREG | 0o644, ..Default::default() };
+        let ghost = GhostFile { entry, chunks: vec![(0, Payload::stretch(&source, 0, 5))] };
+        let text = make(&ghost, 1, &name).unwrap_err().to_string();
+        assert!(text.contains("what is too short"), "{text}");
+        assert!(!scratch.path("a").exists());
+    }
+
+    #[test]
+    fn a_ghost_of_every_kind_has_its_attributes_and_no_name() {
+        let scratch = Scratch::new();
+        let entry = GhostFileEntry {
+            uid: 1234,
+            gid: 4321,
+            atim: Some(Timeval { tv_sec: 5, tv_usec: 6 }),
+            mtim: Some(Timeval { tv_sec: 7, tv_usec: 8 }),
+            symlnk_target: Some("/etc/passwd".into()),
+            rdev: Some(libc::makedev(1, 3) as u32),
+            ..Default::default()
+        };
+        let before = std::fs::metadata("/etc/passwd").unwrap().modified().unwrap();
+        for kind in [libc::S_IFREG, libc::S_IFDIR, libc::S_IFIFO, libc::S_IFCHR, libc::S_IFLNK] {
+            let entry = GhostFileEntry { mode: kind | 0o6751, ..entry.clone() };
+            let ghost = GhostFile { entry, ..Default::default() };
+            let made = make(&ghost, 1, &scratch.path("ghost")).unwrap();
+            let stat = nix::sys::stat::fstat(&made).unwrap();
+            assert_eq!((stat.st_uid, stat.st_gid, stat.st_mtime), (1234, 4321, 7), "{kind:o}");
+            let mode = if kind == libc::S_IFLNK { 0o777 } else { 0o6751 };
+            assert_eq!(stat.st_mode, kind | mode);
+        }
+        assert_eq!(std::fs::metadata("/etc/passwd").unwrap().modified().unwrap(), before);
+        assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_ghost_whose_name_is_taken_is_made_beside() {
+        let scratch = Scratch::new();
+        std::os::unix::fs::symlink("/etc/passwd", scratch.path("ghost")).unwrap();
+        let entry = GhostFileEntry { mode: libc::S_IFREG | 0o6666, uid: 7, ..Default::default() };
+        let ghost = GhostFile { entry, ..Default::default() };
+        let before = nix::sys::stat::stat("/etc/passwd").unwrap();
+        let made = make(&ghost, 10, &scratch.path("ghost")).unwrap();
+        let path = std::fs::read_link(own_path(made.as_fd())).unwrap();
+        assert!(path.to_str().unwrap().ends_with("/ghost.cr.a.ghost (deleted)"), "{path:?}");
+        let now = nix::sys::stat::stat("/etc/passwd").unwrap();
+        assert_eq!((now.st_mode, now.st_uid), (before.st_mode, before.st_uid));
     }
 
     #[test]

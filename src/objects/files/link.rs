@@ -8,18 +8,19 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::context::DumpCx;
-use super::ghost::{Parents, beside};
+use super::ghost::under_free_name;
 use super::kind::FileId;
+use super::nameless::{Directory, split};
 use super::opened::{Captured, Opened, without_deleted};
-use super::paths;
-use crate::error::{Context, Error, Result};
+use super::paths::{self, Remapped};
+use crate::error::{Error, Result};
 use crate::images::proto::{RegFileEntry, RemapFilePathEntry, RemapType};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::descriptor::own_path;
@@ -106,29 +107,38 @@ pub(super) fn open(snapshot: &Snapshot, link_id: u32, name: &Path) -> Result<Own
     let Some(link) = snapshot.path_entry(link_id) else {
         return Err(Error::image("remap-fpath.img", format!("link {link_id} is not there")));
     };
-    let parents = Parents::make(name)?;
-    let path =
-        if Place::in_tree(name).exists() { beside(name, link_id) } else { name.to_path_buf() };
-    std::fs::hard_link(&link.name, &path)
-        .doing(|| format!("link {} to {}", path.display(), link.name))?;
-    let opened = Place::in_tree(&path).open(libc::O_PATH | libc::O_NOFOLLOW);
-    let removed = std::fs::remove_file(&path).doing(|| format!("unlink {}", path.display()));
-    drop(parents);
-    removed.and(opened)
+    let (beside, link) = split(Path::new(&link.name))?;
+    let inode = Directory::open(beside)?.open_itself(link)?;
+    let (parent, name) = split(name)?;
+    let directory = Directory::make(parent)?;
+    under_free_name(name, link_id, |name| directory.open_under(name, &inode))
 }
 
-/// Removes the links that the dump has left to the restore.
-pub(super) fn remove_all(snapshot: &Snapshot) -> Result<()> {
+/// Whether a dump gives this name to a file that was opened by the other one. A restore removes what
+/// has the name, so that no other name may come from an image. CRIU makes its link further up where
+/// the directory is gone.
+pub(super) fn is_of_dump(link: &str, name: &str) -> bool {
+    let number = link.rsplit_once("/link_remap.").map(|(_, number)| number);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (beside, name) = (Path::new(link).parent(), Path::new(name));
+    let goes_up = || Path::new(link).components().any(|part| part == Component::ParentDir);
+    number.is_some_and(is_number)
+        && beside.is_some_and(|beside| name.parent().is_some_and(|dir| dir.starts_with(beside)))
+        && !goes_up()
+}
+
+/// Removes the links that the dump has left to the restore, from the files that were opened.
+pub(super) fn remove_all(snapshot: &Snapshot, remapped: &Remapped) -> Result<()> {
     for remap in &snapshot.remaps {
         if remap.remap_type != Some(RemapType::Linked as i32) {
             continue;
         }
-        if let Some(reg) = snapshot.path_entry(remap.remap_id) {
-            match std::fs::remove_file(&reg.name) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(format!("remove {}", reg.name), &error));
-                }
-                _ => {}
+        let link = snapshot.path_entry(remap.remap_id);
+        if let (Some(link), Some(inode)) = (link, remapped.get(&remap.orig_id)) {
+            let (beside, link) = split(Path::new(&link.name))?;
+            match Directory::open(beside) {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+                directory => directory?.remove(link, inode)?,
             }
         }
     }
@@ -138,8 +148,10 @@ pub(super) fn remove_all(snapshot: &Snapshot) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+    use super::super::{OpenFiles, RestoreOptions};
     use super::*;
 
+    use crate::error::Kind;
     use std::fs::File;
 
     /// A file that was opened by `name`, which is gone, and is called `other`.
@@ -175,8 +187,52 @@ mod tests {
         let ino = |file: &OwnedFd| nix::sys::stat::fstat(file).unwrap().st_ino;
         assert_eq!(ino(&copy_of(&restored, 5)), ino(&file));
         assert_eq!(ino(&copy_of(&restored, 6)), ino(&file));
-        remove_all(&snapshot).unwrap();
+        let files = OpenFiles::made(&snapshot, RestoreOptions::default()).unwrap();
+        files.finish().unwrap();
         assert_eq!(names(&scratch), ["other"], "no link of ours stays");
+    }
+
+    #[test]
+    fn an_image_names_no_other_file_to_be_removed() {
+        let name = "/a/b/name";
+        for link in ["/a/b/link_remap.5", "/a/link_remap.77", "/link_remap.1"] {
+            assert!(is_of_dump(link, name), "{link}");
+        }
+        for link in [
+            "/etc/passwd",
+            "/a/b/other",
+            "/a/b/link_remap.",
+            "/a/b/link_remap.5/x",
+            "/a/b/link_remap.-5",
+            "/c/link_remap.5",
+            "/a/b/c/link_remap.5",
+            "/a/b/../b/link_remap.5",
+            "link_remap.5",
+        ] {
+            assert!(!is_of_dump(link, name), "{link}");
+        }
+        let scratch = Scratch::new();
+        let file = renamed(&scratch);
+        let (mut snapshot, _collected) = capture_all(&hold(&[(5, &file)]), lenient()).unwrap();
+        let id = snapshot.remaps[0].remap_id;
+        let reg = snapshot.files.get_mut(&id).unwrap().reg.as_mut().unwrap();
+        reg.name = scratch.path("other").to_str().unwrap().to_owned();
+        let Err(error) = restore(&snapshot) else { panic!("it was removed") };
+        assert!(error.to_string().contains("is no link that a dump makes"), "{error}");
+    }
+
+    #[test]
+    fn a_link_that_leads_to_another_file_stays() {
+        let scratch = Scratch::new();
+        let file = renamed(&scratch);
+        let (snapshot, collected) = capture_all(&hold(&[(5, &file)]), lenient()).unwrap();
+        collected.links.keep();
+        let files = OpenFiles::made(&snapshot, RestoreOptions::default()).unwrap();
+        let link = scratch.path(names(&scratch).first().unwrap());
+        std::fs::remove_file(&link).unwrap();
+        std::fs::write(&link, b"another").unwrap();
+        assert_eq!(files.finish().unwrap_err().kind(), Kind::Denied);
+        assert!(link.exists());
     }
 
     #[test]

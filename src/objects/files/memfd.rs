@@ -153,11 +153,12 @@ impl FileKind for Memfd {
 fn capture_inode(file: &Opened, inode_id: u64, cx: &mut DumpCx<'_>) -> Captured<()> {
     let path = without_deleted(file.path()?);
     let name = path.strip_prefix(PREFIX).unwrap_or(path).to_string();
-    let source = reopen(&file.file, libc::O_RDONLY)?;
-    let page = nix::sys::statfs::fstatfs(&source).doing(|| file.place.clone())?.block_size();
+    let page = nix::sys::statfs::fstatfs(&file.file).doing(|| file.place.clone())?.block_size();
     if page > 4096 {
         return Err(file.refuse("memfds of huge pages are not carried", ""));
     }
+    // Holes are looked for in it, which moves the position of an open file description.
+    let source = file.open_again(libc::O_RDONLY)?;
     let seals = memfd::seals(&source).doing(|| format!("{}: read the seals", file.place))?;
     let size = file.stat.st_size.cast_unsigned();
     cx.out.memfd_inodes.push(MemfdInodeEntry {

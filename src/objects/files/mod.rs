@@ -20,12 +20,14 @@ mod identity;
 mod install;
 mod kind;
 mod link;
+mod nameless;
 mod open;
 mod opened;
 mod owners;
 mod paths;
 mod refused;
 mod registry;
+mod served;
 
 #[cfg(test)]
 mod testing;

@@ -131,7 +131,7 @@ impl<'s> OpenFiles<'s> {
 
     /// Removes links that the dump made for the restore, when nothing can fail any more.
     pub fn finish(self) -> Result<()> {
-        link::remove_all(self.cx.snapshot)
+        link::remove_all(self.cx.snapshot, &self.cx.remapped)
     }
 }
 

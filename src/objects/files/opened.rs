@@ -2,17 +2,19 @@
 
 use crate::objects::pids;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{SFlag, fstat};
-use nix::sys::statfs::fstatfs;
+use nix::sys::stat::SFlag;
 
 use super::fdinfo::Fdinfo;
+use super::served::Served;
 use crate::error::{Context, Error, Refusal, Result};
 use crate::images::proto::FownEntry;
+use crate::kernel::memory::Stretch;
 use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{descriptor, owner, pidfd};
+use crate::objects::place::reopen;
 
 /// `f_type` of the file system of eventfds, epoll files and the like.
 pub(super) const ANON_INODE_FS: i64 = 0x0904_1934;
@@ -56,14 +58,22 @@ pub(super) struct Opened {
     pub link: PathBuf,
     pub info: Fdinfo,
     pub owner: FownEntry,
+    /// Where a process has the beginning of the file mapped, if it was met as a mapped file.
+    pub head: Option<Stretch>,
 }
 
 impl Opened {
     /// Descriptor `fd` of the process behind `pidfd`.
-    pub fn of_task(pidfd: &OwnedFd, pid: HostPid, number: i32, info: Fdinfo) -> Result<Self> {
+    pub fn of_task(
+        pidfd: &OwnedFd,
+        pid: HostPid,
+        number: i32,
+        info: Fdinfo,
+        served: &mut Served,
+    ) -> Captured<Self> {
         let place = format!("pid {pid} fd {number}");
         let file = pidfd::getfd(pidfd, RemoteFd(number)).doing(|| format!("{place}: copy it"))?;
-        let mut opened = Self::complete(pid, number, place, file, info)?;
+        let mut opened = Self::complete((pid, number), place, file, info, served)?;
         if !opened.is_path_only() {
             opened.owner = owner_of(&opened.file).doing(|| opened.place.clone())?;
         }
@@ -71,23 +81,33 @@ impl Opened {
     }
 
     /// A file that a task has without a descriptor: its executable, a mapped file, its directory.
-    pub fn of_path(file: OwnedFd, flags: u32, place: &str) -> Result<Self> {
-        Self::complete(HostPid::NONE, -1, place.to_string(), file, Fdinfo::of_path(flags))
+    pub fn of_path(
+        file: OwnedFd,
+        head: Option<Stretch>,
+        place: &str,
+        served: &mut Served,
+    ) -> Captured<Self> {
+        let known = descriptor::known(&file).doing(|| format!("{place}: statx"))?;
+        let info = Fdinfo::of_path(known.mount);
+        let opened = Self::complete((HostPid::NONE, -1), place.to_string(), file, info, served)?;
+        Ok(Self { head, ..opened })
     }
 
     fn complete(
-        pid: HostPid,
-        number: i32,
+        (pid, fd): (HostPid, i32),
         place: String,
         file: OwnedFd,
         info: Fdinfo,
-    ) -> Result<Self> {
-        let stat = fstat(&file).doing(|| format!("{place}: fstat"))?;
-        let fs_type = fstatfs(&file).doing(|| format!("{place}: fstatfs"))?.filesystem_type().0;
+        served: &mut Served,
+    ) -> Captured<Self> {
         let own = descriptor::own_path(file.as_fd());
         let link = std::fs::read_link(&own).doing(|| format!("{place}: find its path"))?;
-        let owner = FownEntry::default();
-        Ok(Self { pid, fd: number, place, file, stat, fs_type, link, info, owner })
+        let Some(told) = served.ask(file, info.mnt_id, &link)? else {
+            return Err(NotCaptured::Refused(silent(place, &link)));
+        };
+        let (file, stat, fs_type) = told.doing(|| format!("{place}: fstat, fstatfs"))?;
+        let (owner, head) = (FownEntry::default(), None);
+        Ok(Self { pid, fd, place, file, stat, fs_type, link, info, owner, head })
     }
 
     /// The status flags, which images hold without close-on-exec: that belongs to the descriptor.
@@ -122,6 +142,25 @@ impl Opened {
         self.link.display().to_string()
     }
 
+    /// A copy of the dumpee's descriptor, if data can be read by it. Its position is the dumpee's.
+    pub fn copy_to_read(&self) -> Result<Option<OwnedFd>> {
+        if self.fd < 0 || self.is_path_only() || !self.is_readable() {
+            return Ok(None);
+        }
+        let copy = self.file.try_clone().doing(|| format!("{}: copy it", self.place))?;
+        Ok(Some(copy))
+    }
+
+    /// Opens the file anew, which whoever watches it notices. It would break a lease, for which a
+    /// process may be killed.
+    pub fn open_again(&self, flags: i32) -> Captured<OwnedFd> {
+        if self.info.values("lock").any(|lock| lock.contains(" LEASE ")) {
+            return Err(self.refuse("leases and such locks are not carried", "release it"));
+        }
+        let opened = reopen(&self.file, flags);
+        opened.map_err(|error| error.context(format!("{}: {}", self.place, self.object())).into())
+    }
+
     /// Its path. The image format can hold only UTF-8.
     pub fn path(&self) -> Captured<&str> {
         self.link.to_str().ok_or_else(|| {
@@ -137,6 +176,18 @@ impl Opened {
             reason: reason.into(),
             remedy: remedy.into(),
         })
+    }
+}
+
+/// The refusal of a file whose file system does not answer.
+pub(super) fn silent(place: String, link: &Path) -> Refusal {
+    Refusal {
+        place,
+        object: link.display().to_string(),
+        reason: "a process serves its file system and does not answer; it is stopped if it is one \
+                 of the tree"
+            .into(),
+        remedy: "close the file, or let another process serve it".into(),
     }
 }
 

@@ -8,14 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, stat};
+use nix::sys::stat::SFlag;
 
 use super::context::{DumpCx, RestoreCx};
 use super::describe::Description;
 use super::kind::FileId;
-use super::opened::{Captured, DEVPTS_FS, Opened, PROC_FS, without_deleted};
+use super::opened::{Captured, DEVPTS_FS, NotCaptured, Opened, PROC_FS, silent, without_deleted};
 use super::{build_id, ghost, link};
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{FdTypes, FileEntry, RegFileEntry, RemapType};
@@ -47,7 +48,7 @@ pub(super) fn entry(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<
     let name = if is_external { external } else { name(file, id, cx)? };
     let checked = file.is(SFlag::S_IFREG) && !is_log(file.flags());
     let build_id = if checked && cx.options.build_ids {
-        build_id::read(&file.file).unwrap_or_default()
+        build_id_of(file).unwrap_or_default()
     } else {
         Vec::new()
     };
@@ -63,6 +64,13 @@ pub(super) fn entry(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<
         build_id,
         ..RegFileEntry::default()
     })
+}
+
+fn build_id_of(file: &Opened) -> Option<Vec<u32>> {
+    match &file.head {
+        Some(head) => build_id::read_mapped(head),
+        None => build_id::read(&file.copy_to_read().ok()??),
+    }
 }
 
 /// Whether a file is only appended to, so that it may grow between dump and restore.
@@ -91,7 +99,10 @@ fn name(file: &Opened, id: FileId, cx: &mut DumpCx<'_>) -> Captured<String> {
         ghost::capture(file, id, cx)?;
         return Ok(without_deleted(path).to_string());
     }
-    let found = if file.is(SFlag::S_IFLNK) { nix::sys::stat::lstat(path) } else { stat(path) };
+    let (follow, mount) = (!file.is(SFlag::S_IFLNK), file.info.mnt_id);
+    let Some(found) = cx.served.stat(Path::new(path), follow, mount)? else {
+        return Err(NotCaptured::Refused(silent(file.place.clone(), &file.link)));
+    };
     match found {
         Ok(found) if (found.st_dev, found.st_ino) == (file.stat.st_dev, file.stat.st_ino) => {
             Ok(path.to_string())

@@ -5,20 +5,26 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::sys::stat::SFlag;
 
 use crate::error::{Context, Refusals, Result};
 use crate::images::proto::VmaEntry;
+use crate::kernel::descriptor;
+use crate::kernel::memory::Stretch;
 use crate::kernel::pagemap::{Pagemap, Scan, category};
 use crate::kernel::pid::HostPid;
+use crate::kernel::remote::RemoteAddr;
 
 use super::bits::status;
 use super::classify::{self, Backing};
 use super::smaps::{self, Mapping};
 
 /// Gives the id of a mapped file. Its arguments are the descriptor (opened `O_PATH`, or for reading if it
-/// is a memfd or shared anonymous memory), the flags to record, and where it is mapped.
-pub type AddFile<'a> = dyn FnMut(OwnedFd, u32, &str, &mut Refusals) -> Result<u32> + 'a;
+/// is a memfd or shared anonymous memory), where its beginning is mapped, and where it was met.
+pub type AddFile<'a> = dyn FnMut(OwnedFd, Option<Stretch>, &str, &mut Refusals) -> Result<u32> + 'a;
 
 /// End of the addresses a process may use.
 pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
@@ -33,7 +39,7 @@ pub fn vmas(
     add_file: &mut AddFile<'_>,
     refusals: &mut Refusals,
 ) -> Result<(Vec<VmaEntry>, u64)> {
-    let mut capture = Capture { pid, add_file, refusals, known, entries: Vec::new() };
+    let mut capture = Capture { pid, mappings, add_file, refusals, known, entries: Vec::new() };
     for mapping in mappings {
         capture.add(mapping)?;
     }
@@ -73,6 +79,7 @@ impl MappedFiles {
 
 struct Capture<'a, 'f> {
     pid: HostPid,
+    mappings: &'a [Mapping],
     add_file: &'a mut AddFile<'f>,
     refusals: &'a mut Refusals,
     known: &'a mut MappedFiles,
@@ -134,21 +141,33 @@ impl Capture<'_, '_> {
 
     fn new_file(&mut self, mapping: &Mapping, path: &str) -> Result<Option<(u32, bool)>> {
         let file = open(path, libc::O_PATH)?;
-        let meta = file.metadata().doing(|| format!("stat {path}"))?;
-        let kind = meta.file_type();
-        let zero = kind.is_char_device() && meta.rdev() == DEV_ZERO;
-        if !(kind.is_file() || zero) {
+        // It is not asked of the file system, which a stopped process may serve.
+        let seen = descriptor::known(&file).doing(|| format!("statx {path}"))?;
+        let kind = SFlag::from_bits_truncate(seen.mode) & SFlag::S_IFMT;
+        let zero = kind == SFlag::S_IFCHR && seen.device == DEV_ZERO;
+        if !(kind == SFlag::S_IFREG || zero) {
             self.refuse(mapping, "is neither a regular file nor /dev/zero", "unmap it");
             return Ok(None);
         }
-        let memfd = meta.dev() == self.known.mount || mapping.has("ht");
+        let memfd = seen.on == self.known.mount || mapping.has("ht");
         // The contents of memory are saved, so it must be readable. To open any other file might have
         // effects; to open memory has none.
         let file = if memfd { open(path, libc::O_RDONLY)? } else { file };
         let place = mapping.place(self.pid);
-        let id = (self.add_file)(file.into(), 0, &place, self.refusals)?;
+        let head = head(self.pid, self.mappings, mapping.name.as_ref());
+        let id = (self.add_file)(file.into(), head, &place, self.refusals)?;
         Ok(Some((id, memfd)))
     }
+}
+
+/// Where a process has the beginning of a file mapped, so that it can be read.
+pub fn head(pid: HostPid, mappings: &[Mapping], name: &Path) -> Option<Stretch> {
+    let readable = libc::PROT_READ.cast_unsigned();
+    let is_head = |one: &&Mapping| {
+        one.offset == 0 && one.prot & readable != 0 && Path::new(&one.name) == name
+    };
+    let found = mappings.iter().find(is_head)?;
+    Some(Stretch { pid, start: RemoteAddr(found.start), len: found.end - found.start })
 }
 
 /// How the file of a shared mapping was opened: the mode of its link in `map_files` shows it.

@@ -94,7 +94,8 @@ pub fn capture(
     let path = format!("/proc/{pid}/exe");
     let exe = File::options().read(true).custom_flags(libc::O_PATH).open(&path);
     let exe = exe.doing(|| format!("open {path}"))?;
-    let exe_file_id = add_file(exe.into(), 0, &format!("pid {pid} exe"), refusals)?;
+    let head = std::fs::read_link(&path).ok().and_then(|name| capture::head(pid, &shown.0, &name));
+    let exe_file_id = add_file(exe.into(), head, &format!("pid {pid} exe"), refusals)?;
     let (vmas, own) = capture::vmas(pid, &shown.0, known, add_file, refusals)?;
     Ok(Layout { vmas, exe_file_id, own })
 }

@@ -73,7 +73,10 @@ impl Scene {
         let mut snapshot = Snapshot::default();
         let files = &mut self.files;
         let entries = &mut snapshot.files;
-        let mut add = |file: OwnedFd, _: u32, _: &str, _: &mut Refusals| {
+        let mut add = |file: OwnedFd,
+                       _: Option<crate::kernel::memory::Stretch>,
+                       _: &str,
+                       _: &mut Refusals| {
             let id = u32::try_from(files.len()).unwrap() + 1;
             let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
             let name = std::fs::read_link(link).unwrap();
