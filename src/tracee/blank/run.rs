@@ -12,7 +12,7 @@ use crate::kernel::memory;
 use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, Stop, WaitStatus};
 use crate::kernel::remote::RemoteAddr;
-use crate::tracee::batch::{Batch, ENTRY_SIZE, Outcome};
+use crate::tracee::batch::{Batch, ENTRY_SIZE, Outcome, Parts};
 
 /// Alignment of batches in the helper area.
 const ALIGN: usize = 64;
@@ -32,7 +32,7 @@ struct Run {
 }
 
 impl Blank {
-    /// How many bytes an encoded batch may have at most (see [`Batch::encoded_len`]).
+    /// How many bytes of an encoded batch run at once (see [`Batch::encoded_len`]).
     pub fn capacity(&self) -> usize {
         self.helper.len - ENTRIES_AT - ENTRY_SIZE
     }
@@ -49,13 +49,16 @@ impl Blank {
     /// Runs batches in the threads with these indices (the leader's is 0), started together.
     ///
     /// Several batches for one thread run one after the other, and so do batches that do not fit
-    /// into the helper area side by side. The outcomes come in the order of the batches.
+    /// into the helper area side by side, and the [parts](Parts) of a batch that does not fit at all.
+    /// The outcomes come in the order of the batches.
     pub fn run_in_threads(&mut self, batches: Vec<(usize, Batch)>) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(batches.len());
         let mut wave = Wave::default();
         for (thread, batch) in batches {
             if batch.encoded_len() > self.capacity() {
-                return Err(self.too_large(&batch));
+                outcomes.extend(self.run_wave(std::mem::take(&mut wave))?);
+                outcomes.push(self.run_in_parts(thread, batch)?);
+                continue;
             }
             let len = batch.encoded_len() + ENTRY_SIZE;
             if wave.has(thread) || wave.end() + len > self.helper.len - ENTRIES_AT {
@@ -67,10 +70,17 @@ impl Blank {
         Ok(outcomes)
     }
 
-    fn too_large(&self, batch: &Batch) -> Error {
-        let (need, have) = (batch.encoded_len(), self.capacity());
-        let text = format!("a batch of {need} bytes exceeds the helper area of {have}");
-        Error::new(Kind::Internal, text).context(format!("pid {}", self.pid()))
+    /// Runs a batch that the helper area has no room for.
+    fn run_in_parts(&mut self, thread: usize, batch: Batch) -> Result<Outcome> {
+        let mut parts = Parts::of(batch);
+        while let Some((batch, taken)) =
+            parts.next(self.capacity()).doing(|| format!("pid {}", self.pid()))?
+        {
+            for outcome in self.run_in_threads(vec![(thread, batch)])? {
+                parts.ran(&taken, &outcome);
+            }
+        }
+        Ok(parts.outcome())
     }
 
     /// Adds the call that ends a batch: the thread sends the park signal to itself.

@@ -12,7 +12,7 @@ use crate::kernel::pin::Pin;
 use crate::kernel::ptrace::WaitStatus;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{pidfd, sys};
-use crate::tracee::batch::Batch;
+use crate::tracee::batch::{Batch, ENTRY_SIZE};
 
 pub(crate) use super::support;
 use super::support::*;
@@ -107,16 +107,35 @@ fn batches_return_results_and_data() {
 }
 
 #[test]
-fn too_large_a_batch_is_an_error() {
+fn a_batch_may_be_larger_than_the_helper_area() {
     let mut blank = blank();
+    let calls = 3 * blank.capacity() / ENTRY_SIZE;
     let mut batch = Batch::new();
-    batch.call(libc::SYS_getpid, args![]);
-    batch.space(blank.capacity() + 1);
-    assert!(blank.run(batch).unwrap_err().to_string().contains("exceeds the helper area"));
-    let mut batch = Batch::new();
-    batch.call(libc::SYS_getpid, args![]);
-    batch.space(blank.capacity() - batch.encoded_len());
-    blank.run(batch).unwrap();
+    let limits = batch.space(16);
+    let pids: Vec<_> = (0..calls).map(|_| batch.call(libc::SYS_getpid, args![])).collect();
+    let get = args![0, libc::RLIMIT_CORE, 0, limits];
+    batch.must("get a limit", libc::SYS_prlimit64, get);
+    batch.must("set the same", libc::SYS_prlimit64, args![0, libc::RLIMIT_CORE, limits, 0]);
+    let outcome = blank.run(batch).unwrap();
+    assert!(pids.into_iter().all(|call| outcome.ret(call) == Ok(blank.pid().into())));
+    let (soft, _) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap();
+    assert_eq!(outcome.u64(limits), soft);
+}
+
+#[test]
+fn a_call_whose_data_do_not_fit_is_an_error() {
+    let mut blank = blank();
+    let call = |len: usize| {
+        let mut batch = Batch::new();
+        let data = batch.space(len);
+        batch.must("get the directory", libc::SYS_getcwd, args![data, 16]);
+        batch
+    };
+    let most = (blank.capacity() - ENTRY_SIZE) / 64 * 64;
+    let text = blank.run(call(most + 64)).unwrap_err().to_string();
+    assert!(text.contains("the system call to get the directory needs"), "{text}");
+    blank.run(call(most)).unwrap();
 }
 
 #[test]

@@ -5,10 +5,14 @@
 //! [`Outcome`] reads the results back. [`dumpee`](super::dumpee) and [`blank`](super::blank) bring
 //! batches to their tracees.
 
+mod parts;
+
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::kernel::remote::{RemoteAddr, RemoteFd};
+
+pub use self::parts::Parts;
 
 /// A place in a batch's data area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +114,8 @@ struct Call {
 pub struct Batch {
     calls: Vec<Call>,
     data: Vec<u8>,
+    /// What was added to the data at once each time.
+    pieces: Vec<DataRef>,
     /// Pointers within the data: where each stands and what it points to.
     pointers: Vec<(DataRef, DataRef)>,
 }
@@ -157,7 +163,18 @@ impl Batch {
     pub fn space(&mut self, len: usize) -> DataRef {
         let offset = self.data.len().next_multiple_of(DATA_ALIGN);
         self.data.resize(offset + len, 0);
-        DataRef { offset, len }
+        let place = DataRef { offset, len };
+        self.pieces.push(place);
+        place
+    }
+
+    fn at(&self, place: DataRef) -> &[u8] {
+        &self.data[place.offset..][..place.len]
+    }
+
+    /// Index of the piece of data that a place is in.
+    fn piece_of(&self, place: DataRef) -> usize {
+        self.pieces.partition_point(|piece| piece.offset <= place.offset) - 1
     }
 
     /// Makes the eight bytes at `at` a pointer to `to`, as `iovec` and `msghdr` hold them.
