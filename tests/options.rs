@@ -58,7 +58,8 @@ impl Ground {
             "timeout" => "60".to_owned(),
             "status_fd" | "ps.fd" => "2".to_owned(),
             "lsm_profile" => "apparmor:text".to_owned(),
-            "join_ns" => "uts:1".to_owned(),
+            // Not those of pid 1, which may be somebody else's.
+            "join_ns" => format!("uts:{}", std::process::id()),
             "inherit_fd" => "fd[2]:pipe:[1]".to_owned(),
             "network_lock" => "skip".to_owned(),
             "file_validation" => "buildid".to_owned(),
@@ -409,7 +410,8 @@ fn set(opts: *mut criu_opts, name: &str, ground: &Ground) {
                     "add_veth_pair" => l::criu_local_add_veth_pair(opts, text, text),
                     "add_cg_root" => l::criu_local_add_cg_root(opts, text, text),
                     "join_ns_add" => {
-                        let (ns, pid) = (c"uts".as_ptr(), c"1".as_ptr());
+                        let pid = CString::new(std::process::id().to_string()).expect("no zero");
+                        let (ns, pid) = (c"uts".as_ptr(), pid.as_ptr());
                         l::criu_local_join_ns_add(opts, ns, pid, std::ptr::null())
                     }
                     "add_inherit_fd" => l::criu_local_add_inherit_fd(opts, 2, text),
