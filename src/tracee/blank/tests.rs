@@ -117,7 +117,7 @@ fn a_batch_may_be_larger_than_the_helper_area() {
     batch.must("get a limit", libc::SYS_prlimit64, get);
     batch.must("set the same", libc::SYS_prlimit64, args![0, libc::RLIMIT_CORE, limits, 0]);
     let outcome = blank.run(batch).unwrap();
-    assert!(pids.into_iter().all(|call| outcome.ret(call) == Ok(blank.pid().into())));
+    assert!(pids.into_iter().all(|call| outcome.ret(call) == Ok(blank.pid().number().into())));
     let (soft, _) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap();
     assert_eq!(outcome.u64(limits), soft);
