@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use crate::common::terminals::Terminal;
-use crate::common::{Scene, Task, tree_of};
+use crate::common::{Scene, Task, alive, tree_of, until};
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
@@ -95,7 +95,16 @@ fn a_terminal_of_the_outside() {
     let task = dumped.restored(ran);
     drop(slave);
     // The interrupt key reaches only the foreground group of a controlling terminal.
-    master.write_all(&[3]).expect("type");
+    // One key has been seen to be lost, once in several runs of all tests, and why is not known yet:
+    // the key is typed until the task has ended.
+    let pid = task.pid();
+    until(
+        || format!("pid {pid} does not hear of the interrupt key"),
+        || {
+            master.write_all(&[3]).expect("type");
+            (!alive(pid)).then_some(())
+        },
+    );
     assert_eq!(task.exit_code(), 128 + Signal::SIGINT as i32);
 }
 
