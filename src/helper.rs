@@ -4,7 +4,6 @@
 //! a tracer (copying pages, decoding images, checksums) is handed to a helper. A process may be
 //! allowed no more threads: then everything is done by the thread that asks, and only takes longer.
 
-use crate::kernel::pid::HostPid;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -20,6 +19,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 use crate::kernel::{descriptor, eventfd, sys, threads};
 
 /// Starts a thread that works beside its maker, on another processor.

@@ -3,7 +3,6 @@
 //! The host then is the tracer: its children and its SIGCHLD are the engine's too. A restored root
 //! is the host's child in any case. A [`guest`](super::guest) is its own host.
 
-use crate::kernel::pid::HostPid;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 
@@ -17,6 +16,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{
     CriuDumpResp, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp,
 };
+use crate::kernel::pid::HostPid;
 use crate::options::Verb;
 use crate::rpc::setup::{Client, Session};
 use crate::rpc::worker::{features_answer, version_answer};

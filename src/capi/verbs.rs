@@ -10,7 +10,6 @@
 //! | -EINVAL | EINVAL | the request is not supported, or there are no options |
 //! | -EBADMSG | EBADMSG | an unexpected answer |
 
-use crate::kernel::pid::HostPid;
 use std::ffi::c_int;
 use std::ptr;
 
@@ -23,6 +22,7 @@ use super::settings::{Service, Settings, Target};
 use super::spawn::Kinship;
 use super::types::{criu_opts, criu_predump_info};
 use crate::images::proto::{CriuReq, CriuReqType, CriuResp};
+use crate::kernel::pid::HostPid;
 use crate::rpc::setup::Client;
 
 /// Runs a verb on a copy of the options, so that no lock is held meanwhile.

@@ -1,10 +1,10 @@
 //! The stages at which the caller is asked, by callback, notification or action script.
 
-use crate::kernel::pid::HostPid;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 
 use crate::error::Result;
+use crate::kernel::pid::HostPid;
 
 /// A moment of a dump or restore; the names are those of scripts and notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,6 @@
 //! [`Snapshot`] is made. A row of the [table](super::sections) names a section; formats
 //! compose with [`ById`] (a file for each of some numbers) and [`Own`] (a file for each process).
 
-use super::pid::TreePid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -13,6 +12,7 @@ use prost::Message;
 
 use super::codec::{Decoder, Encoder};
 use super::payload::Payload;
+use super::pid::TreePid;
 use super::proto::*;
 use super::read::{Load, check_tree};
 use super::sections::{Listed, Row, Snapshot};

@@ -8,12 +8,12 @@
 //! Rows are read in the order of the table, so that a file whose name another one tells (a
 //! namespace's, a ghost file's) stands behind it. CRIU's `magic.h` is where the numbers are from.
 
-use super::pid::TreePid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
 
 use super::forms::*;
+use super::pid::TreePid;
 use super::proto::*;
 use super::read::Load;
 use super::snapshot::{GhostFile, Pagemap};

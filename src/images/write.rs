@@ -1,6 +1,5 @@
 //! Stores a [`Snapshot`] as image files.
 
-use super::pid::TreePid;
 use crc32fast::Hasher;
 use parking_lot::Mutex;
 
@@ -9,6 +8,7 @@ use super::dir::{Committed, Creation, MANIFEST};
 use super::forms::Format;
 use super::manifest::Manifest;
 use super::names;
+use super::pid::TreePid;
 use super::sections::{Row, SECTIONS};
 use super::snapshot::{Pagemap, Snapshot, TaskImage};
 use crate::error::Result;

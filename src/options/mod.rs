@@ -11,7 +11,6 @@ pub mod getopt;
 pub mod table;
 pub mod values;
 
-use crate::kernel::pid::HostPid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use fields::Options;
@@ -19,6 +18,7 @@ pub use fields::Options;
 use self::values::CgroupMode;
 use crate::error::{Error, Kind, Result, shown};
 use crate::kernel::descriptor;
+use crate::kernel::pid::HostPid;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

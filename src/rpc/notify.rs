@@ -1,6 +1,5 @@
 //! The caller is asked at every stage, and answers before the work goes on.
 
-use crate::kernel::pid::HostPid;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -10,6 +9,7 @@ use crate::engine::hooks::{Hooks, Stage};
 use crate::engine::scripts::Scripts;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::proto::{CriuNotify, CriuReq, CriuReqType, CriuResp};
+use crate::kernel::pid::HostPid;
 use crate::options::Request;
 
 /// Asks the caller, then runs the action scripts that a configuration file names.

@@ -4,11 +4,11 @@
 //! share, and all users together leave room for root: who can be many users, as in a user namespace,
 //! gains nothing by it.
 
-use crate::kernel::pid::HostPid;
 use std::collections::HashMap;
 
 use super::rights::Rights;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 
 /// Of one user who is not root.
 const OF_A_USER: usize = 32;

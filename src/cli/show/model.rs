@@ -1,12 +1,12 @@
 //! What is worth showing of a dump.
 
-use crate::images::pid::TreePid;
 use std::collections::HashMap;
 use std::time::SystemTime;
 
 use crate::images::dir::{INVENTORY, ImageDir};
 use crate::images::manifest::Manifest;
 use crate::images::names::magic;
+use crate::images::pid::TreePid;
 use crate::images::proto::{FileEntry, PagemapEntry, StatsEntry, VmaEntry};
 use crate::images::snapshot::{Pagemap, Snapshot, TaskImage};
 use crate::kernel::PAGE_SIZE;

@@ -1,7 +1,5 @@
 //! From the stopped processes to a snapshot, one process after the other.
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +14,10 @@ use crate::images::dir::ImageDir;
 use crate::images::payload::Spool;
 use crate::images::proto::{InventoryEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::kernel::pid::HostPid;
 use crate::objects::files::{Collected, Collector, CollectorOptions};
 use crate::objects::memory::{Early, Layout, MappedFiles, PrivatePages, Shown};
+use crate::objects::pids;
 use crate::objects::{cgroup, memory, namespaces, task, validate};
 use crate::options::Request;
 use crate::options::values::FileValidation;

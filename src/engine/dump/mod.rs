@@ -22,7 +22,6 @@ mod output;
 mod verdict;
 mod writer;
 
-use crate::kernel::pid::HostPid;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -41,6 +40,7 @@ use crate::images::dir::{Committed, ImageDir};
 use crate::images::proto::CpuinfoEntry;
 use crate::images::snapshot::Snapshot;
 use crate::images::write::Store;
+use crate::kernel::pid::HostPid;
 use crate::log::Log;
 use crate::objects::files::{Collected, DescriptorLimit, Links, SharedFile};
 use crate::objects::memory::{self, MappedFiles, SharedMemory, Shown};

@@ -1,6 +1,5 @@
 //! What a request asks of the tree that is to be made.
 
-use crate::objects::pids;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,6 +11,7 @@ use crate::images::snapshot::Snapshot;
 use crate::kernel::descriptor;
 use crate::objects::files::RestoreOptions;
 use crate::objects::memory;
+use crate::objects::pids;
 use crate::options::Request;
 use crate::options::values::InheritFd;
 use crate::tracee::blank::SpawnSpec;

@@ -1,7 +1,5 @@
 //! A tree under construction, taken through the [phases](crate::objects::phases).
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -16,10 +14,12 @@ use crate::helper::Later;
 use crate::images::pages::PageFiles;
 use crate::images::pid::TreePid;
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::pin::Pin;
 use crate::objects::files::OpenFiles;
 use crate::objects::memory::Filled;
 use crate::objects::phases::{Circumstances, Phase, Turn, Walk, World};
+use crate::objects::pids;
 use crate::objects::task::{Reach, Rebuild};
 use crate::objects::{memory, task};
 use crate::options::Request;

@@ -16,7 +16,6 @@ mod numbers;
 mod spaces;
 mod task_logs;
 
-use crate::kernel::pid::HostPid;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -26,6 +25,7 @@ use crate::images::dir::ImageDir;
 use crate::images::pages::PageFiles;
 use crate::images::read::{Dump, read};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::log::Log;
 use crate::objects::namespaces::{Entering, Join, Maker};
 use crate::objects::phases::Phase;

@@ -5,14 +5,14 @@
 //! A parent does that when it likes, and gets but a moment; orphans belong to init, which waits for
 //! everything in its time.
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, Stat};
+use crate::objects::pids;
 use crate::tracee::blank::holder_of;
 
 /// How long init is given. Some look at their zombies only every other second.

@@ -5,16 +5,16 @@
 //! of it is there; all others are filled when the whole tree exists. Who was born of a filled
 //! process inherits its memory, and is changed where its own differs.
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::engine::tree::Who;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::pages::PageFiles;
 use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::kernel::pid::HostPid;
 use crate::objects::files::OpenFiles;
 use crate::objects::memory::{self, Copying, Filled, PageReader, Saved, SharedObjects, runs};
+use crate::objects::pids;
 use crate::progress;
 use crate::tracee::blank::Blank;
 

@@ -1,10 +1,10 @@
 //! What is told of each task: in the log, or with `--log-pid` in a log of its own.
 
-use crate::images::proto::PstreeEntry;
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::images::pid::TreePid;
+use crate::images::proto::PstreeEntry;
 use crate::images::snapshot::Snapshot;
 use crate::log::Log;
 use crate::options::Request;

@@ -12,7 +12,6 @@
 //! table of its own, in which any number can be used. Only targets that are [watched from
 //! within](FileKind::WATCHED_FROM_WITHIN) have to be added by the process itself.
 
-use crate::objects::pids;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -35,6 +34,7 @@ use crate::kernel::kcmp::{self, EpollSlot};
 use crate::kernel::pid::HostPid;
 use crate::kernel::{descriptor, epoll};
 use crate::objects::phases::{Phase, Turn};
+use crate::objects::pids;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
 

@@ -4,7 +4,6 @@
 //! them the lowest free numbers: the n-th never gets a number above its final one. They are moved
 //! from the highest down, so that none is overwritten before it is moved.
 
-use crate::objects::pids;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::OpenFiles;
@@ -15,6 +14,7 @@ use crate::images::proto::{FdinfoEntry, FsEntry};
 use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::objects::phases::{Phase, Turn};
+use crate::objects::pids;
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Delivery;
 

@@ -5,7 +5,6 @@
 //! [`DescriptorAttribute`] is to descriptors what a kind is to open files, and is registered in the
 //! same way.
 
-use crate::kernel::pid::HostPid;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
@@ -17,6 +16,7 @@ use super::opened::{Captured, Opened};
 use crate::error::{Refusals, Result};
 use crate::images::proto::{FdTypes, FileEntry, FownEntry};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::objects::phases::{Phase, Turn};
 use crate::tracee::blank::Blank;
 

@@ -2,8 +2,6 @@
 //! an open file description. A descriptor's fdinfo lists the locks of its open file description,
 //! and the POSIX locks that were taken on its file through its table.
 
-use crate::images::pid::TreePid;
-use crate::objects::pids;
 use std::collections::HashSet;
 
 use super::context::{DumpCx, RestoreCx};
@@ -11,11 +9,13 @@ use super::fdinfo::Fdinfo;
 use super::kind::{Blanks, Descriptor, DescriptorAttribute, FileId, Step};
 use crate::args;
 use crate::error::{Context, Error, Kind, Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::FileLockEntry;
 use crate::images::snapshot::Snapshot;
 use crate::kernel::lock::{self, RangeLock};
 use crate::kernel::pid::HostPid;
 use crate::objects::phases::{Phase, Turn};
+use crate::objects::pids;
 
 /// `FileLockEntry.flag`.
 const POSIX: u32 = 1;

@@ -1,6 +1,5 @@
 //! Makes every open file of an image once, in the engine, and takes the steps of all kinds.
 
-use crate::images::proto::PstreeEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -14,6 +13,7 @@ use super::{ATTRIBUTES, AllMade, KINDS, ghost, link, owners};
 use crate::error::{Context, Error, Result};
 use crate::images::pid::TreePid;
 use crate::images::proto::FileEntry;
+use crate::images::proto::PstreeEntry;
 use crate::images::snapshot::Snapshot;
 use crate::objects::phases::{Phase, Turn};
 

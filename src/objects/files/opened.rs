@@ -1,6 +1,5 @@
 //! An open file of a dumpee, with all that kinds may ask about it.
 
-use crate::objects::pids;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use crate::kernel::memory::Stretch;
 use crate::kernel::pid::HostPid;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::{descriptor, owner, pidfd};
+use crate::objects::pids;
 use crate::objects::place::reopen;
 
 /// `f_type` of the file system of eventfds, epoll files and the like.

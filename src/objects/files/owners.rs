@@ -1,7 +1,5 @@
 //! Restores the owners of open files: who gets their signals (`F_SETOWN`, `F_SETSIG`).
 
-use crate::images::pid::TreePid;
-use crate::objects::pids;
 use std::os::fd::OwnedFd;
 
 use nix::sys::prctl;
@@ -10,9 +8,11 @@ use nix::unistd::{geteuid, getuid};
 use super::context::RestoreCx;
 use super::registry::kind_of;
 use crate::error::{Context, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::FownEntry;
 use crate::kernel::owner::Owner;
 use crate::kernel::{owner, threads};
+use crate::objects::pids;
 
 /// Gives every open file its owner back.
 pub(super) fn put_back(cx: &RestoreCx<'_>) -> Result<()> {

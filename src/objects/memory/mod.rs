@@ -32,8 +32,6 @@ mod tests;
 mod validate;
 mod vdso;
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -44,7 +42,9 @@ use crate::images::dir::Creation;
 use crate::images::pages::PageFile;
 use crate::images::proto::{MmEntry, VmaEntry};
 use crate::images::snapshot::{Pagemap, TaskImage};
+use crate::kernel::pid::HostPid;
 use crate::objects::phases::{Phase, Turn};
+use crate::objects::pids;
 use crate::tracee::blank::{Blank, Delivery};
 use crate::tracee::dumpee::FrozenTask;
 

@@ -1,9 +1,9 @@
 //! Parser of `/proc/PID/smaps`: what `maps` says of each VMA, and its flags.
 
-use crate::kernel::pid::HostPid;
 use std::io::BufRead;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel::pid::HostPid;
 
 const FLAGS: &[u8] = b"VmFlags:";
 const PAGE_SIZE: &[u8] = b"KernelPageSize:";

@@ -3,7 +3,6 @@
 //! Kernel facts: a namespace is known by the inode of /proc/PID/ns/NAME; `*_for_children` differ
 //! from the task's own between unshare and the first fork (pid, time).
 
-use crate::kernel::pid::HostPid;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{OFlag, open, readlinkat};
@@ -12,6 +11,7 @@ use nix::sys::stat::Mode;
 use super::{KINDS, NamespaceKind};
 use crate::error::{Context, Error, Kind, Refusals, Result};
 use crate::images::proto::TaskKobjIdsEntry;
+use crate::kernel::pid::HostPid;
 
 /// Inodes of the namespaces and the ids they have in the images.
 #[derive(Debug)]

@@ -10,7 +10,6 @@
 //! never go back.
 //! Image: timens-ID.img, timens-0.img for a tree dumped in the engine's own namespace.
 
-use crate::objects::pids;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use crate::images::proto::{TimensEntry, Timespec};
 use crate::images::snapshot::Snapshot;
 use crate::kernel::pid::HostPid;
 use crate::kernel::{capability, namespace, proc, sys};
+use crate::objects::pids;
 
 pub const KIND: NamespaceKind = NamespaceKind {
     name: "time",

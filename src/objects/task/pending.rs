@@ -4,7 +4,6 @@
 //! only be queued by the very thread it is for (for the process: its leader), so that is who
 //! queues all of them. Order within a queue is kept.
 
-use crate::images::pid::TreePid;
 use libc::{SI_KERNEL, SIGALRM, SIGSTOP, SIGTRAP};
 
 use super::attribute::{Attribute, Step};
@@ -14,6 +13,7 @@ use super::syscall_restart::Handler;
 use super::{Rebuild, Recorded, RecordedThread, itimers};
 use crate::args;
 use crate::error::{Context, Error, Refusals, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{SaEntry, SiginfoEntry, SignalQueueEntry, TaskCoreEntry};
 use crate::kernel::pid::HostPid;
 use crate::kernel::ptrace::{self, Queue, SIGINFO_SIZE};

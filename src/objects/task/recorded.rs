@@ -1,7 +1,5 @@
 //! A process as the images have it.
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::iter;
 
 use super::state;
@@ -13,6 +11,8 @@ use crate::images::proto::{
 };
 use crate::images::sections::SECTIONS;
 use crate::images::snapshot::{Snapshot, TaskImage};
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 
 /// A process of an image, with all its parts in place.
 pub struct Recorded<'a> {

@@ -3,11 +3,11 @@
 //! The kernel takes long to show an address space, so a thread that has nothing to write looks at
 //! those of the processes that come next.
 
-use crate::kernel::pid::HostPid;
 use std::collections::VecDeque;
 
 use crate::error::Result;
 use crate::helper::Later;
+use crate::kernel::pid::HostPid;
 
 /// So many processes ahead are looked at: what is seen takes memory until it is asked for.
 const AHEAD: usize = 8;

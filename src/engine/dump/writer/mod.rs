@@ -12,7 +12,6 @@ mod pagemaps;
 mod schedule;
 mod shared;
 
-use crate::kernel::pid::HostPid;
 use std::sync::Arc;
 
 use self::looks::Looks;
@@ -22,6 +21,7 @@ use crate::error::Result;
 use crate::helper::{Helper, Later};
 use crate::images::snapshot::TaskImage;
 use crate::images::write::Store;
+use crate::kernel::pid::HostPid;
 use crate::objects::memory::{Early, PrivatePages, Shown};
 use crate::tracee::dumpee::FrozenTask;
 

@@ -1,8 +1,6 @@
 //! Pages files and what stands in each: their numbers are given here, and the pagemaps of all
 //! processes are kept for the end of the dump.
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
@@ -10,6 +8,8 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use crate::images::snapshot::Pagemap;
 use crate::images::write::Store;
+use crate::kernel::pid::HostPid;
+use crate::objects::pids;
 
 /// Pagemaps by process, filled by several threads.
 #[derive(Debug, Default)]

@@ -1,7 +1,5 @@
 //! What the two threads of the writer share, and what each of them does.
 
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -14,7 +12,9 @@ use crate::error::{Context, Error, Result};
 use crate::helper;
 use crate::images::snapshot::{Pagemap, TaskImage};
 use crate::images::write::Store;
+use crate::kernel::pid::HostPid;
 use crate::objects::memory::{self, Early, PrivatePages, Shown, Writing};
+use crate::objects::pids;
 use crate::progress;
 use crate::tracee::dumpee::FrozenTask;
 

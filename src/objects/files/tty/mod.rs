@@ -13,7 +13,6 @@
 mod rebuild;
 mod unread;
 
-use crate::objects::pids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
@@ -36,6 +35,7 @@ use crate::kernel::pid::HostPid;
 use crate::kernel::proc::{self, Stat};
 use crate::kernel::tty::{self, Termios, Winsize};
 use crate::objects::phases::Phase;
+use crate::objects::pids;
 
 const TTY_MAJOR: u32 = 4;
 const TTYAUX_MAJOR: u32 = 5;

@@ -3,9 +3,6 @@
 //! The kernel gives a new pseudo terminal the lowest free number. So masters are opened until one
 //! has the wanted number, and then the others are closed.
 
-use crate::images::pid::TreePid;
-use crate::kernel::pid::HostPid;
-use crate::objects::pids;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -21,12 +18,15 @@ use super::unread::{self, Unread};
 use super::{external_key, from_entry};
 use crate::args;
 use crate::error::{Context, Error, Kind, Result};
+use crate::images::pid::TreePid;
 use crate::images::proto::{RegFileEntry, TtyFileEntry, TtyInfoEntry, TtyType, WinsizeEntry};
 use crate::images::snapshot::Snapshot;
+use crate::kernel::pid::HostPid;
 use crate::kernel::pidfd;
 use crate::kernel::remote::RemoteFd;
 use crate::kernel::threads::in_own_thread;
 use crate::kernel::tty::{self, Winsize};
+use crate::objects::pids;
 use crate::objects::place::{Place, reopen};
 use crate::tracee::batch::Batch;
 use crate::tracee::blank::Blank;
