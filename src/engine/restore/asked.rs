@@ -43,7 +43,7 @@ pub fn of_files(request: &Request) -> Result<RestoreOptions> {
     Ok(RestoreOptions {
         terminal,
         inherit: inherited(request)?,
-        // Without somebody to send it to, our own terminal takes the place as ever.
+        // Without a notify script that could receive the master, our own terminal takes its place.
         orphan_masters: request.options.orphan_pts_master() && request.options.notify_scripts(),
         skip_mode_check: request.options.skip_file_rwx_check(),
         ..RestoreOptions::default()

@@ -166,7 +166,8 @@ impl<'a, 'h, 'scope, 'env> Building<'a, 'h, 'scope, 'env> {
         };
         let armed: Vec<Armed> = tree.into_blanks().into_iter().map(arm).collect::<Result<_>>()?;
         if let Some(pin) = &pin {
-            // Not before they have run for the last time: it would be on another processor.
+            // Released only now, as a thread that is not armed yet has to run once more, and would
+            // do so on another processor.
             let mut threads = armed.iter().flat_map(Armed::thread_ids);
             threads.try_for_each(|tid| pin.release(tid))?;
         }

@@ -12,24 +12,25 @@ use crate::error::{Context, Result};
 use crate::helper::{Helper, Later};
 use crate::objects::memory::Copying;
 
-/// So much may be waiting; each has two descriptors.
+/// How many copies may wait at once: each of them keeps two descriptors open.
 const AHEAD: usize = 16;
 
-/// Takes what is to be copied.
+/// Hands pages that are to be copied to the helper thread.
 pub struct Copier<'h, 'scope, 'env> {
     helper: &'h Helper<'scope, 'env>,
-    /// What the thread may not have finished. It is the thread's, whose end of it must be the end.
+    /// What the thread may not have finished. The thread owns each copy, so that its descriptors
+    /// close as soon as the thread has finished it; the engine only helps while it lives.
     left: VecDeque<(Weak<Copying>, Later<()>)>,
 }
 
 impl<'h, 'scope, 'env> Copier<'h, 'scope, 'env> {
-    /// Has nothing to copy yet.
+    /// A copier that has nothing to copy yet.
     pub fn new(helper: &'h Helper<'scope, 'env>) -> Self {
         Self { helper, left: VecDeque::new() }
     }
 
-    /// Copies this, at some time until [`finish`](Self::finish); if it is much, with both threads now,
-    /// as the engine would soon have to wait for a page of it.
+    /// Copies these pages before [`finish`](Self::finish) returns. Much is copied by both threads at
+    /// once, as the engine would soon have to wait for one of the pages.
     pub fn take(&mut self, copying: Copying) -> Result<()> {
         let is_much = copying.is_much();
         let copying = Arc::new(copying);
@@ -45,7 +46,7 @@ impl<'h, 'scope, 'env> Copier<'h, 'scope, 'env> {
         }
     }
 
-    /// Everything is copied when this is back.
+    /// Returns when everything has been copied.
     pub fn finish(&mut self) -> Result<()> {
         while !self.left.is_empty() {
             self.finish_first()?;

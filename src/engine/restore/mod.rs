@@ -49,14 +49,14 @@ pub fn restore(request: &Request, hooks: &mut dyn Hooks, log: &Log) -> Result<Ou
     let dir = ImageDir::copy_of(request.images()?)?;
     let root = std::thread::scope(|scope| {
         let helper = Helper::new(scope);
-        // Asked while images are read.
+        // What we may do is found out while images are read.
         let reach = helper.give(Reach::ours);
         let prepared = helper.give(memory::prepare);
         let Dump { snapshot, pages, checked } = read(&dir, &helper)?;
         let reach = reach.get()?;
         prepared.get()?;
         let valid = check(&snapshot, &dir, request, &reach);
-        // Damaged pages may be why it is not.
+        // Damaged pages may be why the snapshot is not valid, so they are reported first.
         checked.get().and(valid)?;
         log.info(format!("{} tasks to restore", snapshot.tree.len()));
         let joined = joined(request);

@@ -15,10 +15,10 @@ use crate::kernel::proc::{self, Stat};
 use crate::objects::pids;
 use crate::tracee::blank::holder_of;
 
-/// How long init is given. Some look at their zombies only every other second.
+/// How long init may take to reap a zombie: some inits do so only every other second.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long all others are given: a parent may be about to wait for its child, and one who has taken
-/// SIGKILL does not look as if it were exiting yet.
+/// How long any other holder may keep a number: a parent may be about to wait for its child, and a
+/// process that has taken SIGKILL does not look as if it were exiting at once.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_millis(50);
 /// How long a process may take to die: some GiB of memory are given back in a second.
 const PATIENCE_WITH_THE_DYING: Duration = Duration::from_secs(60);
@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// Waits for processes that are dying and zombies that init is about to reap; any other holder of
 /// a number is an error.
 ///
-/// A number outlives its last process by a moment, which whoever makes one with it waits for.
+/// A number outlives its last process by a moment; whoever makes a process with that number waits
+/// for the end of this moment too.
 pub fn wait_until_free(snapshot: &Snapshot) -> Result<()> {
     let mut waiting = Waiting { begun: Instant::now(), kept: None };
     let mut taken: Vec<String> =
@@ -48,10 +49,10 @@ pub fn of(snapshot: &Snapshot) -> impl Iterator<Item = HostPid> {
     })
 }
 
-/// For one number after the other.
+/// The bounds of the wait, across all numbers.
 struct Waiting {
     begun: Instant,
-    /// Since when somebody keeps a number who need not ever give it back, or several do.
+    /// Since when a number has been kept by a process that may never give it back.
     kept: Option<Instant>,
 }
 
@@ -65,7 +66,8 @@ impl Waiting {
             let (since, patience) = if zombie && holder.ppid == HostPid::INIT {
                 (self.begun, PATIENCE)
             } else if !zombie && is_dying(number, &holder) {
-                // It did not look so at first, perhaps; its parent gets a moment after its end.
+                // It may not have looked as if it were dying at first. The time that it takes to die
+                // is not taken from the moment that its parent gets to reap it.
                 kept = self.kept;
                 (self.begun, PATIENCE_WITH_THE_DYING)
             } else {

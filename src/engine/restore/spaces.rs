@@ -18,19 +18,19 @@ use crate::objects::pids;
 use crate::progress;
 use crate::tracee::blank::Blank;
 
-/// What is in whose memory so far.
+/// Fills the address spaces of the tree, and knows which are filled.
 pub struct AddressSpaces<'a> {
     snapshot: &'a Snapshot,
     files: &'a PageFiles,
     shared: SharedObjects,
     filled: BTreeSet<HostPid>,
-    /// Whose memory a process was born with; none has an empty one.
+    /// The process whose memory a process was born with. One that is not listed was born with none.
     born_with: HashMap<Who, HostPid>,
     /// The last parent whose pages were compared with a child's.
     parent: Option<(HostPid, PageReader)>,
-    /// Of the last pages that were read, for the next.
+    /// The read buffer of the last address space, which the next one reuses.
     buffer: Vec<u8>,
-    /// Of all of them.
+    /// What was filled in all address spaces together.
     figures: Filled,
 }
 
@@ -114,7 +114,7 @@ impl<'a> AddressSpaces<'a> {
         Ok(())
     }
 
-    /// Those of a parent: often the same as the last time.
+    /// The pages of a parent, which is often the parent of the last call too.
     fn parents_pages(&mut self, pid: HostPid, image: &TaskImage) -> Result<Option<PageReader>> {
         match self.parent.take() {
             Some((last, pages)) if last == pid => Ok(Some(pages)),
