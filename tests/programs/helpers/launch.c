@@ -1,5 +1,7 @@
 /*
- * Starts a program the way a test wants it: in a session of its own, nothing open but stdio.
+ * Starts a program the way a test wants it: in a session of its own, nothing open but stdio, every
+ * signal at its default. A shell without job control ignores SIGINT and SIGQUIT for what it runs in
+ * the background, nohup(1) ignores SIGHUP, and a program inherits that.
  *
  *   launch PROGRAM ARGS...      a new session, no terminal
  *   launch -t PROGRAM ARGS...   a new session whose terminal is standard input
@@ -37,11 +39,21 @@ static int play_shell(char **argv)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static void default_signals(void)
+{
+	int number;
+
+	/* Those that have no other action than the default are refused, which changes nothing. */
+	for (number = 1; number <= SIGRTMAX; number++)
+		signal(number, SIG_DFL);
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 && argv[1][0] == '-' ? argv[1] : "";
 
 	argv += mode[0] ? 2 : 1;
+	default_signals();
 	setsid();
 	close_range(3, ~0u, 0);
 	if (mode[0] && ioctl(0, TIOCSCTTY, 0) < 0) {
